@@ -1,0 +1,63 @@
+# Every target works as the first command on a fresh clone: it makes .venv, installs the tested versions and then runs.
+#   make demo        the whole story on the built-in shop, about two minutes
+#   make test        the tests (make test-all: the slow ones too; make test ARGS="-k ndcg -x": some of them)
+#   make lint types  ruff, mypy (make format: what ruff mends by itself)
+#   make bench       all speed benches; make bench-NAME: benchmarks/speed/NAME.py; make bench-peers: other toolkits beside this one
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check
+TORCH := $(shell grep -E '^torch==' constraints.txt)
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint format types bench bench-peers clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+install: $(STAMP)
+
+# torch first and alone, at the tested version: where pip knows a CPU build of it, that one satisfies everything installed after it;
+# in one go with the others the resolver may settle on the CUDA build and its gigabytes of libraries.
+$(STAMP): pyproject.toml constraints.txt
+	@echo "installing into $(VENV) (once; a few minutes)" >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) '$(TORCH)'
+	@$(PIP) -c constraints.txt -e '.[dev,plot,tune,track]'
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/lexirec demo $(ARGS)
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-all: $(STAMP)
+	@$(BIN)/python -m pytest -m "" $(ARGS)
+
+lint: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(STAMP)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: $(STAMP)
+	@$(BIN)/mypy
+
+bench: $(STAMP)
+	@set -e; for file in $$(ls benchmarks/speed/[a-z]*.py); do echo "== $$file" >&2; $(BIN)/python $$file $(ARGS); done
+
+bench-peers: $(STAMP)
+	@$(BIN)/python benchmarks/peers/run.py $(ARGS)
+
+bench-%: $(STAMP)
+	@$(BIN)/python benchmarks/speed/$*.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) $(VENV)-core benchmarks/work build dist
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

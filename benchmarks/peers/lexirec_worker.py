@@ -1,0 +1,60 @@
+"""lexirec: LightGCN epochs by its own training loop, evaluation by ``evaluate``."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from prepare import load_split
+from worker import peak_memory_mb, serve
+
+from lexirec import models
+from lexirec.evaluation.evaluate import evaluate as full_ranking
+from lexirec.runs import versions
+from lexirec.training.loop import _one_epoch
+from lexirec.training.options import TrainingOptions
+
+folder, n_users, threads = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+torch.set_num_threads(threads)
+split = load_split(folder, n_users)
+options = TrainingOptions(epochs=0, seed=1, device="cpu", threads=threads, progress=False)
+model = models.create("lightgcn", embedding_dim=64, num_layers=3, batch_size=2048, num_negs=1, lr=1e-3, loss="bpr")
+model.fit(split.train, None, options)  # no epoch: builds the graph and the weights
+optimiser, accelerator = model.optimiser(), Accelerator(cpu=True)
+epochs = 0
+
+
+def describe(_):
+    return {
+        "versions": versions(),
+        "train": split.train.n_interactions,
+        "batches": model.n_batches(split.train),
+        "users": split.train.n_users,
+        "items": split.train.n_items,
+        "threads": torch.get_num_threads(),
+        "config": model.config.model_dump(mode="json"),
+    }
+
+
+def epoch(_):
+    global epochs
+    epochs += 1
+    return {"loss": _one_epoch(model, split.train, optimiser, accelerator, epochs, options), "peak_memory_mb": peak_memory_mb()}
+
+
+def evaluate(request):
+    # RecBole's evaluation propagates first, so ours does as well.
+    model.refresh()
+    some = {} if request["metrics"] == "all" else {"metrics": request["metrics"], "beyond": False}
+    found = full_ranking(model, split.train, split.test, seen=(split.valid,), **some)
+    return {"metrics": {k: float(v) for k, v in found.metrics.items()}, "users": found.n_users, "peak_memory_mb": peak_memory_mb()}
+
+
+def vectors(request):
+    model.refresh()
+    np.savez(request["to"], users=model.user_vectors().numpy(), items=model.encode_items().numpy())
+    return {}
+
+
+serve({"describe": describe, "epoch": epoch, "evaluate": evaluate, "vectors": vectors})

@@ -1,0 +1,105 @@
+"""Write the result tables of README.md and docs/*.md from benchmarks/results/*/*.json: everything between the markers of a table is made
+here.
+
+    python benchmarks/tables.py            # write
+    python benchmarks/tables.py --check    # exit 1 if a page is not up to date
+
+A marker is ``<!-- results: DATASET [name,name,...] -->`` and is closed by ``<!-- end -->``; ``<!-- speed: FILE -->`` shows a speed result.
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+METRICS = ("recall@20", "ndcg@20", "hr@20", "ndcg@10")
+MARKER = re.compile(r"(<!-- (results|speed): ([^>]*?) -->\n)(.*?)(<!-- end -->)", flags=re.DOTALL)
+
+
+def number(value: float) -> str:
+    """Four decimals without the leading zero, as the papers print it."""
+    return f"{value:.4f}".lstrip("0") if abs(value) < 1 else f"{value:.2f}"
+
+
+def result_row(name: str, result: dict[str, Any]) -> list[str]:
+    """One line of a results table."""
+    runs = result["runs"]
+    cells = [name]
+    for metric in METRICS:
+        interval = result["interval95"].get(metric)
+        spread = f" ± {number((interval[1] - interval[0]) / 2)}" if interval else ""
+        cells.append(number(result["mean"][metric]) + spread)
+    for group in ("tail_items", "cold_items"):
+        values = [run["groups"][group]["recall@20"] for run in runs if group in run.get("groups", {})]
+        cells.append(number(sum(values) / len(values)) if values else "")
+    tests = [t for t in result["tests"] if t["metric"] == "recall@20"]
+    cells.append(f"{tests[0]['relative']:+.1%} (p {tests[0]['p_holm']:.1g})" if tests and tests[0]["relative"] is not None else "")
+    seconds = sum(run["seconds"] for run in runs) / len(runs)
+    cells += [str(len(runs)), "/".join(str(run["best_epoch"]) for run in runs), f"{seconds / 60:.1f}"]
+    return cells
+
+
+def results_table(argument: str) -> str:
+    """Table of a data set's results; names may be given after it."""
+    dataset, _, names = argument.partition(" ")
+    folder = RESULTS / dataset
+    wanted = [n for n in names.split(",") if n] or sorted(p.stem for p in folder.glob("*.json"))
+    head = ["model", *METRICS, "tail recall@20", "cold recall@20", "against the baseline", "seeds", "best epoch", "minutes"]
+    results = {name: json.loads((folder / f"{name}.json").read_text()) for name in wanted if (folder / f"{name}.json").exists()}
+    rows = [result_row(name, result) for name, result in results.items() if "mean" in result]
+    if not rows:
+        return "(no results yet)\n"
+    keep = [k for k in range(len(head)) if any(row[k] for row in rows)]
+    lines = [[head[k] for k in keep], ["---"] * len(keep), *[[row[k] for k in keep] for row in rows]]
+    first = next(iter(results.values()))
+    against = next((t["against"] for r in results.values() for t in r["tests"]), None)
+    note = f"Split `{first['split']}`, {first['protocol']}, {first['runs'][0]['users']:,} users, test at the best validation epoch"
+    note += f"; baseline of the paired t-tests (recall@20, Holm): `{against}`.\n" if against else ".\n"
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines) + "\n" + note
+
+
+def speed_table(argument: str) -> str:
+    """Table of one speed result: its ``rows``."""
+    path = RESULTS / "speed" / f"{argument}.json"
+    if not path.exists():
+        return "(not measured yet)\n"
+    result = json.loads(path.read_text())
+    rows = result["rows"]
+    columns = list(rows[0])
+    lines = [
+        columns,
+        ["---"] * len(columns),
+        *[[f"{row[c]:.3g}" if isinstance(row[c], float) else str(row[c]) for c in columns] for row in rows],
+    ]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines) + f"\n{result['machine']}, {result['date']}: `{result['command']}`\n"
+
+
+def render(text: str) -> str:
+    """A page with all its tables made anew."""
+    makers = {"results": results_table, "speed": speed_table}
+    return MARKER.sub(lambda m: m[1] + "\n" + makers[m[2]](m[3].strip()) + "\n" + m[5], text)
+
+
+def main() -> int:
+    """Write or check all pages."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    stale = []
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        old = page.read_text(encoding="utf-8")
+        new = render(old)
+        if new != old:
+            stale.append(page.name)
+            if not check:
+                page.write_text(new, encoding="utf-8")
+    print(("stale: " if check else "written: ") + (", ".join(stale) or "none"), file=sys.stderr)
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""lexirec: a recommender from a catalogue's own words and an interaction log.
+
+>>> import lexirec
+>>> lexirec.Query(history=["B001"]).history
+['B001']
+"""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lexirec.data.dataset import Dataset, Split, TrainSet, mix
+    from lexirec.evaluation.evaluate import evaluate
+    from lexirec.models import available, create, load_model
+    from lexirec.models.alpharec import AlphaRec
+    from lexirec.models.lightgcn import MFBPR, LightGCN, LightGCNInfoNCE
+    from lexirec.models.popularity import Popularity
+    from lexirec.query import Query
+    from lexirec.training.options import TrainingOptions
+
+try:
+    __version__ = version("lexirec")
+except PackageNotFoundError:  # run from a source tree that is not installed
+    __version__ = "0+unknown"
+
+_HOMES = {
+    "Dataset": "data.dataset", "Split": "data.dataset", "TrainSet": "data.dataset", "mix": "data.dataset",
+    "evaluate": "evaluation.evaluate", "available": "models", "create": "models", "load_model": "models",
+    "AlphaRec": "models.alpharec", "LightGCN": "models.lightgcn", "LightGCNInfoNCE": "models.lightgcn", "MFBPR": "models.lightgcn",
+    "Popularity": "models.popularity", "Query": "query", "TrainingOptions": "training.options",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    # Names are loaded when they are used: importing lexirec costs no torch.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lexirec' has no attribute {name!r}")
+    return getattr(import_module(f"lexirec.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])
+
+
+__all__ = [
+    "MFBPR", "AlphaRec", "Dataset", "LightGCN", "LightGCNInfoNCE", "Popularity", "Query", "Split", "TrainSet", "TrainingOptions",
+    "__version__", "available", "create", "evaluate", "load_model", "mix",
+]  # fmt: skip

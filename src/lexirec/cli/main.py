@@ -1,0 +1,62 @@
+"""The command line: one file per group of commands, errors turned into exit codes here."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from lexirec.errors import LexirecError
+
+app = typer.Typer(
+    name="lexirec",
+    help="A recommender from a catalogue's own words and an interaction log.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _register() -> None:
+    from lexirec.cli import data, demo, doctor, embed, models, results
+
+    commands: list[Callable[..., Any]] = [
+        demo.demo,
+        embed.embed,
+        models.fit,
+        results.evaluate,
+        results.bench,
+        results.compare,
+        models.recommend,
+        models.tune,
+        doctor.doctor,
+    ]
+    for command in commands:
+        app.command()(command)
+    app.add_typer(data.app, name="data")
+
+
+_register()
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0 done, 1 failed, 2 bad usage or bad input, 130 interrupted."""
+    try:
+        code = app(args=arguments, standalone_mode=False)
+    except LexirecError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except typer.Exit as stop:
+        return stop.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; an unfinished run goes on with the same command and --resume", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # a usage error of the parser
+            print(f"error: {error.format_message()}", file=sys.stderr)
+            return 2
+        raise
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,113 @@
+"""``lexirec evaluate``, ``bench`` and ``compare``."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lexirec.cli.models import AsJson, Sets, SplitName
+
+SHOWN = ("recall@20", "ndcg@20", "hr@10", "ndcg@10")
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    data: Annotated[
+        list[Path], typer.Option("--data", help="Another data set: zero-shot, for models that can. Default: the run's own.")
+    ] = [],  # noqa: B006
+    split: SplitName = None,
+    intents: Annotated[
+        bool, typer.Option("--intents", help="Evaluate spoken wishes: one per target item, written from its attributes without the title.")
+    ] = False,
+    alphas: Annotated[str, typer.Option("--alphas", help="Weights of the wish, with --intents.")] = "0,0.25,0.5,0.75,1",
+    max_users: Annotated[int | None, typer.Option("--max-users", min=1, help="Random users asked, with --intents.")] = None,
+    save: Annotated[Path | None, typer.Option("--save", help="Also write the values as a published result (JSON).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Test a run again, on its own data or on another data set."""
+    from lexirec import results, runs
+
+    paths = [str(path) for path in data]
+    if intents:
+        entry = results.evaluate_intents(run, paths, split, [float(a) for a in alphas.split(",")], max_users)
+    else:
+        entry, _ = runs.evaluate_run(run, paths, split)
+    if save is not None:
+        results.save_single(run, entry, save)
+    if as_json:
+        print(json.dumps(entry))
+        return
+    if intents:
+        print(f"{entry['dataset']}: {entry['n_queries']:,} wishes of {entry['n_users']:,} users, such as {entry['examples'][0]!r}")
+        for row in entry["rows"]:
+            print(f"alpha {row['alpha']:.2f}: " + ", ".join(f"{k} {v:.4f}" for k, v in row.items() if "@" in k))
+        return
+    print(f"{entry['dataset']} ({entry['protocol']}, {entry['users']:,} users{', zero-shot' if entry['zero_shot'] else ''})")
+    for name, values in (("all", entry["test"]), *entry["groups"].items()):
+        print(f"{name:>12}: " + ", ".join(f"{k} {v:.4f}" for k, v in values.items() if k in SHOWN))
+
+
+def bench(
+    data: Annotated[Path, typer.Option("--data", help="Folder with interactions and items.")],
+    models: Annotated[str, typer.Option("--models", help="Names separated by commas: a model, or the stem of a file in --configs.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for runs and results; finished runs are kept, unfinished ones go on.")],
+    seeds: Annotated[str, typer.Option("--seeds", help="Seeds separated by commas.")] = "1",
+    configs: Annotated[Path | None, typer.Option("--configs", help="Folder with <name>.yaml for each model.")] = None,
+    set_: Sets = [],  # noqa: B006 (typer reads the default)
+    split: SplitName = None,
+    against: Annotated[
+        str | None, typer.Option("--against", help="Name that the others are compared with (paired tests). Default: the first.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train several models over several seeds and compare them under one protocol."""
+    from lexirec import results
+
+    names = [name.strip() for name in models.split(",") if name.strip()]
+    table = results.bench(data, names, out, [int(s) for s in seeds.split(",")], configs=configs, sets=set_, split=split, against=against)
+    if as_json:
+        print(json.dumps(table))
+        return
+    print_leaderboard(table["leaderboard"])
+    print(f"results: {out}/results", file=sys.stderr)
+
+
+def compare(
+    run: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Two or more run folders of the same data and split; the first is the baseline. "
+            "Folders of several seeds of one model are averaged per user."
+        ),
+    ],
+    metrics: Annotated[str, typer.Option("--metrics", help="Metric keys separated by commas.")] = "recall@20,ndcg@20,ndcg@10",
+    as_json: AsJson = False,
+) -> None:
+    """Paired tests per user between runs, with bootstrap intervals and Holm's correction."""
+    from lexirec import results
+
+    rows = results.compare_runs(run, [m.strip() for m in metrics.split(",")])
+    if as_json:
+        print(json.dumps(rows))
+        return
+    for row in rows:
+        low, high = row["interval95"]
+        print(
+            f"{row['model']} - {row['against']}  {row['metric']}: {row['difference']:+.4f} [{low:+.4f}, {high:+.4f}]  p"
+            f" {row['p']:.2g}  Holm {row['p_holm']:.2g}  ({row['test']}, n = {row['n']:,})"
+        )
+
+
+def print_leaderboard(rows: list[dict[str, Any]]) -> None:
+    """A table of models and metrics on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None)
+    for column in rows[0] if rows else []:
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for row in rows:
+        table.add_row(*[f"{v:.4f}" if isinstance(v, float) else str(v) for v in row.values()])
+    Console().print(table)

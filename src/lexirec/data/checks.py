@@ -1,0 +1,362 @@
+"""What a log and a catalogue must satisfy before they become a :class:`~lexirec.data.dataset.Dataset`.
+
+Each check turns a column into its one type or raises an :class:`~lexirec.errors.InputError` with the value, the place and the cure.
+Advice about data that can be read but deserves a look is in :mod:`lexirec.data.quality`.
+"""
+
+import difflib
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from lexirec import columns as c
+from lexirec.errors import InputError, nearest
+
+MAX_TITLE: Final = 100_000
+"""Characters; a longer title is nearly always a file whose quotes don't match."""
+
+ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
+    ours: tuple(names.split())
+    for ours, names in {
+        c.USER_ID: "user userid uid user_id:token reviewerid customer customer_id customerid visitorid visitor_id member_id",
+        c.ITEM_ID: "item itemid iid item_id:token movieid movie_id product product_id productid asin parent_asin business_id sku isbn",
+        c.TIMESTAMP: "time ts unixreviewtime unix_timestamp timestamp:float datetime date event_time created_at",
+        c.RATING: "ratings stars overall rating:float",
+        c.REVIEW: "reviewtext review_text",
+        c.TITLE: "name item_name product_name product_title movie_title item_title",
+    }.items()
+}
+"""Common names that are read as ours when exactly one of them is there; saying so in a warning."""
+
+LOG_COLUMNS: Final = (c.USER_ID, c.ITEM_ID, c.TIMESTAMP, c.POSITION, c.RATING, c.REVIEW, c.SPLIT)
+ITEM_COLUMNS: Final = (c.ITEM_ID, c.TITLE)
+_TIME_FORMATS: Final = (None, "%m %d, %Y", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d", "%B %d, %Y")
+
+
+class DataWarning(UserWarning):
+    """The data can be read, but something about it deserves a look."""
+
+
+def warn(message: str, category: type[Warning] = DataWarning) -> None:
+    """Warn at the line that called the library, not at a line inside it."""
+    package = str(Path(__file__).parent.parent)
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and (frame.f_code.co_filename.startswith(package) or frame.f_code.co_filename.startswith("<")):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
+
+
+def shown(values: pl.Series, n: int = 3) -> str:
+    """The first values for a message: ``'a', 'b', ...``; long ones are cut."""
+    texts = [repr(v if not isinstance(v, str) or len(v) <= 60 else v[:57] + "...") for v in values.head(n).to_list()]
+    return ", ".join(texts) + (", ..." if len(values) > n else "")
+
+
+def count(n: int, of: int | None = None) -> str:
+    """``3`` or ``3 of 12,101``."""
+    return f"{n:,}" if of is None else f"{n:,} of {of:,}"
+
+
+def rename(frame: pl.DataFrame, where: str, known: Sequence[str], required: Sequence[str], columns: Mapping[str, str]) -> pl.DataFrame:
+    """Give our names to the columns of one table.
+
+    Args:
+        frame: the table.
+        where: its name in messages, ``"interactions"`` or ``"items"``.
+        known: our names that this table may have.
+        required: our names that it must have.
+        columns: our name -> the table's own name. Names that this table lacks are skipped (they may be the other table's).
+
+    Raises:
+        InputError: if a required column is missing (the nearest name is offered), if several columns could be meant, or if a
+            column's name is nearly that of a known one, so that it would be overlooked.
+    """
+    mapping: dict[str, str] = {}
+    for ours, theirs in columns.items():
+        if ours in known and theirs in frame.columns and theirs != ours:
+            if ours in frame.columns:
+                raise InputError(
+                    f"{where}: columns= reads {theirs!r} as {ours!r}, but there is a column {ours!r} too; drop or rename one of them"
+                )
+            mapping[theirs] = ours
+    for ours in known:
+        if ours in frame.columns or ours in mapping.values():
+            continue
+        free = [name for name in frame.columns if name not in mapping and name not in known]
+        candidates = [name for name in free if name.lower() in ALIASES.get(ours, ()) or name.lower() == ours]
+        if len(candidates) > 1 and ours in required:
+            raise InputError(
+                f"{where}: column {ours!r} is missing and {', '.join(map(repr, candidates))} could each be it; choose with "
+                f"columns={{{ours!r}: {candidates[0]!r}}}"
+            )
+        if len(candidates) == 1:
+            mapping[candidates[0]] = ours
+            warn(
+                f"{where}: column {candidates[0]!r} is read as {ours!r}; say so with columns={{{ours!r}: {candidates[0]!r}}} to "
+                "silence this"
+            )
+            continue
+        if ours in required:
+            raise InputError(
+                f"{where}: column {ours!r} is missing{nearest(ours, free)}; the columns are {', '.join(map(repr, frame.columns))}; "
+                f"rename one or pass columns={{{ours!r}: <its name>}}"
+            )
+        similar = difflib.get_close_matches(ours, free, n=1, cutoff=0.85)
+        if similar:
+            raise InputError(
+                f"{where}: column {similar[0]!r} looks like a misspelt {ours!r} and would be overlooked; rename it or pass "
+                f"columns={{{ours!r}: {similar[0]!r}}}"
+            )
+    return frame.rename(mapping)
+
+
+def as_ids(values: pl.Series, where: str) -> pl.Series:
+    """Ids as text: integers by their digits, whole floats without the ``.0`` (pandas makes floats of integers beside a gap).
+
+    Raises:
+        InputError: for null or empty ids, floats that are not whole, and types that are no ids (booleans, dates, lists).
+
+    >>> as_ids(pl.Series("user_id", [12.0, 7.0]), "interactions").to_list()
+    ['12', '7']
+    """
+    place = f"{where}.{values.name}"
+    if values.dtype == pl.Null:
+        raise InputError(f"{place}: every id is missing; fill the column")
+    if isinstance(values.dtype, pl.Categorical | pl.Enum):
+        values = values.cast(pl.String)
+    if values.dtype == pl.Binary:
+        values = _decoded(values, place)
+    if values.dtype.is_float():
+        wrong = values.drop_nulls().filter(~(values.drop_nulls() == values.drop_nulls().floor()) | (values.drop_nulls().abs() > 2**53))
+        if len(wrong) and not wrong.is_nan().all():
+            raise InputError(
+                f"{place}: {count(len(wrong), len(values))} ids are not whole numbers ({shown(wrong)}); store ids as text or integers"
+            )
+        values = values.fill_nan(None).cast(pl.Int64)
+    if values.dtype.is_integer():
+        values = values.cast(pl.String)
+    elif values.dtype != pl.String:
+        raise InputError(f"{place}: ids are of type {values.dtype}; store them as text or integers")
+    missing = values.is_null() | (values == "")
+    if missing.any():
+        raise InputError(
+            f"{place}: {count(int(missing.sum()), len(values))} ids are missing, the first in row {missing.arg_max()} (counted from "
+            "0); drop these rows or fill the ids"
+        )
+    return values
+
+
+def as_timestamps(values: pl.Series, where: str) -> tuple[pl.Series, pl.Series | None]:
+    """Times as int64: whole numbers as given, dates and times as Unix seconds.
+
+    Returns:
+        The int64 column, and a finer one to sort by where the cast loses order (fractions of a second), else ``None``.
+
+    Raises:
+        InputError: for NaN or infinite numbers, text that is no time, and other types.
+    """
+    place = f"{where}.{values.name}"
+    if values.dtype == pl.Null:
+        return values.cast(pl.Int64), None
+    if isinstance(values.dtype, pl.Categorical | pl.Enum):
+        values = values.cast(pl.String)
+    if values.dtype == pl.String:
+        values = _parsed_times(values, place)
+    if values.dtype.is_integer():
+        return values.cast(pl.Int64), None
+    if values.dtype == pl.Date:
+        return values.cast(pl.Datetime("us")).dt.epoch("s"), None
+    if isinstance(values.dtype, pl.Datetime):
+        seconds = values.dt.epoch("s")
+        fine = values.dt.epoch("us")
+        return seconds, fine if bool((fine % 1_000_000 != 0).any()) else None
+    if values.dtype.is_float() or isinstance(values.dtype, pl.Decimal):
+        values = values.cast(pl.Float64)
+        wrong = (~values.is_finite()).fill_null(False)
+        if wrong.any():
+            raise InputError(
+                f"{place}: {count(int(wrong.sum()), len(values))} timestamps are NaN or infinite, the first in row "
+                f"{wrong.arg_max()} (counted from 0: "
+                f"{values[int(wrong.arg_max() or 0)]}); drop these rows, or store null and a 'position' column"
+            )
+        large = (values.abs() >= 2.0**63).fill_null(False)
+        if large.any():
+            raise InputError(f"{place}: {shown(values.filter(large), 1)} is no time; store Unix seconds")
+        return values.floor().cast(pl.Int64), values if bool((values != values.floor()).any()) else None
+    raise InputError(f"{place}: timestamps are of type {values.dtype}; store Unix seconds, dates or times")
+
+
+def _parsed_times(values: pl.Series, place: str) -> pl.Series:
+    values = values.str.strip_chars()
+    numbers = values.cast(pl.Float64, strict=False)
+    if numbers.null_count() == values.null_count():
+        whole = values.cast(pl.Int64, strict=False)
+        return whole if whole.null_count() == values.null_count() else numbers
+    best = None
+    for pattern in _TIME_FORMATS:
+        try:
+            times = values.str.to_datetime(pattern, strict=False)
+        except pl.exceptions.ComputeError:  # no format could be found in the first value
+            continue
+        if times.null_count() == values.null_count():
+            return times
+        if best is None or times.null_count() < best.null_count():
+            best = times
+    bad = (values.is_not_null() & (numbers if best is None else best).is_null()).arg_max() or 0
+    raise InputError(
+        f"{place}: row {bad} (counted from 0) holds {str(values[bad])[:60]!r}, which is no time; store Unix seconds or dates like "
+        "2024-03-01 12:30:00"
+    )
+
+
+def _decoded(values: pl.Series, place: str) -> pl.Series:
+    try:
+        return values.cast(pl.String)
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"{place}: the bytes are not UTF-8; store text") from error
+
+
+def _number(values: pl.Series, kind: pl.DataType | type[pl.DataType], where: str) -> pl.Series:
+    numbers = values.str.strip_chars().cast(pl.Float64, strict=False) if values.dtype == pl.String else values
+    if numbers.null_count() != values.null_count():
+        bad = (values.is_not_null() & numbers.is_null()).arg_max() or 0
+        raise InputError(
+            f"{where}.{values.name}: row {bad} (counted from 0) holds {str(values[bad])[:60]!r}, which is no number; mend it or "
+            "leave it empty"
+        )
+    if not (numbers.dtype.is_numeric() or numbers.dtype == pl.Null):
+        raise InputError(f"{where}.{values.name}: the type is {values.dtype}, not a number; store numbers")
+    if numbers.dtype.is_float():
+        infinite = numbers.is_infinite().fill_null(False)
+        if infinite.any():
+            raise InputError(f"{where}.{values.name}: row {infinite.arg_max()} (counted from 0) is infinite; mend it or leave it empty")
+        numbers = numbers.fill_nan(None)
+    try:
+        return numbers.cast(kind)
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"{where}.{values.name}: values don't fit {kind}; store smaller whole numbers") from error
+
+
+def _common(frame: pl.DataFrame, where: str, required: str) -> pl.DataFrame:
+    if frame.height == 0:
+        raise InputError(f"{where}: the table has no rows; give at least one row of {required}")
+    odd = [name for name, kind in frame.schema.items() if kind == pl.Object]
+    if odd:
+        raise InputError(f"{where}.{odd[0]}: the values are Python objects of several kinds; store text, numbers or lists of text")
+    return frame.with_columns([_decoded(frame[name], f"{where}.{name}") for name, kind in frame.schema.items() if kind == pl.Binary])
+
+
+def check_log(frame: pl.DataFrame, columns: Mapping[str, str] | None = None, where: str = "interactions") -> pl.DataFrame:
+    """A log with our column names and types: ids as text, ``timestamp`` int64, ``position`` int32, ``rating`` float32.
+
+    Args:
+        frame: any table of events.
+        columns: our name -> the table's name.
+        where: name of the table in messages.
+
+    Raises:
+        InputError: for anything that can't be used, naming the value, the place and the cure.
+    """
+    frame = _common(rename(frame, where, LOG_COLUMNS, (c.USER_ID, c.ITEM_ID), columns or {}), where, "user_id, item_id, timestamp")
+    made = [as_ids(frame[c.USER_ID], where), as_ids(frame[c.ITEM_ID], where)]
+    fine = None
+    if c.TIMESTAMP in frame.columns:
+        times, fine = as_timestamps(frame[c.TIMESTAMP], where)
+        made.append(times)
+    else:
+        made.append(pl.Series(c.TIMESTAMP, [None], dtype=pl.Int64).new_from_index(0, frame.height))
+    missing = made[2].null_count()
+    if c.POSITION in frame.columns:
+        made.append(_number(frame[c.POSITION], pl.Int32, where))
+        if made[-1].null_count():
+            raise InputError(
+                f"{where}.position: {count(made[-1].null_count(), frame.height)} places are missing; fill them, or drop the column "
+                "to sort by timestamp"
+            )
+    elif 0 < missing < frame.height:
+        raise InputError(
+            f"{where}.timestamp: {count(missing, frame.height)} timestamps are missing, the first in row "
+            f"{made[2].is_null().arg_max()} (counted from 0), and no "
+            "'position' column orders them; drop these rows, fill them, or add a 'position'"
+        )
+    if c.RATING in frame.columns:
+        made.append(_number(frame[c.RATING], pl.Float32, where))
+    made.extend(frame[name].cast(pl.String) for name in (c.REVIEW, c.SPLIT) if name in frame.columns)
+    done = [values.name for values in made]
+    log = pl.DataFrame(made).with_columns([frame[name] for name in sorted(frame.columns) if name not in done])
+    if fine is not None and c.POSITION not in done:
+        # Fractions of a second don't fit int64 seconds; ties are kept in file order, so the file order carries them.
+        log = log.with_columns(fine.alias("__fine")).sort("__fine", maintain_order=True, nulls_last=False).drop("__fine")
+    return log
+
+
+def check_items(frame: pl.DataFrame, columns: Mapping[str, str] | None = None, where: str = "items") -> pl.DataFrame:
+    """A catalogue with ``item_id`` and ``title`` as text, one row per item; blank titles become null (unknown).
+
+    Raises:
+        InputError: for missing columns, duplicate or missing ids, and titles longer than :data:`MAX_TITLE`.
+    """
+    frame = _common(rename(frame, where, ITEM_COLUMNS, ITEM_COLUMNS, columns or {}), where, "item_id, title")
+    ids = as_ids(frame[c.ITEM_ID], where)
+    title = frame[c.TITLE]
+    if title.dtype.is_nested() or title.dtype.is_temporal():
+        raise InputError(f"{where}.title: titles are of type {title.dtype}; store text")
+    if title.dtype.is_float() and bool((title == title.floor()).all()):
+        title = title.fill_nan(None).cast(pl.Int64)  # titles such as 1984 beside a gap
+    title = title.cast(pl.String)
+    title = pl.select(pl.when(title.str.strip_chars() != "").then(title)).to_series().rename(c.TITLE)
+    long = (title.str.len_chars() > MAX_TITLE).fill_null(False)
+    if long.any():
+        at = int(long.arg_max() or 0)
+        raise InputError(
+            f"{where}.title: {count(int(long.sum()), frame.height)} titles are longer than {MAX_TITLE:,} characters (item_id "
+            f"{ids[at]!r}: {len(title[at]):,}); "
+            "look for a quote that is never closed, or cut them and keep the rest as 'description'"
+        )
+    twice = ids.filter(ids.is_duplicated()).unique(maintain_order=True)
+    if len(twice):
+        raise InputError(f"{where}.item_id: {count(len(twice))} ids occur more than once ({shown(twice)}); keep one row per item")
+    return pl.DataFrame([ids, title]).with_columns([frame[name] for name in frame.columns if name not in ITEM_COLUMNS])
+
+
+def match_items(log: pl.DataFrame, items: pl.DataFrame, unknown: str = "error") -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Make every event's item be in the catalogue.
+
+    Args:
+        log: checked events.
+        items: checked catalogue.
+        unknown: what to do with events of items that the catalogue lacks: ``"error"``, ``"drop"`` the events, or ``"add"`` the items
+            without a title.
+
+    Raises:
+        InputError: with the count, examples and the cure.
+    """
+    if unknown not in ("error", "drop", "add"):
+        raise InputError(f"unknown_items is {unknown!r}; choose 'error', 'drop' or 'add'{nearest(unknown, ('error', 'drop', 'add'))}")
+    lacking = log.select(c.ITEM_ID).join(items.select(c.ITEM_ID), on=c.ITEM_ID, how="anti")[c.ITEM_ID].unique().sort()
+    if not len(lacking):
+        return log, items
+    hit = log[c.ITEM_ID].is_in(lacking.implode())
+    if unknown == "error":
+        hint = (
+            ""
+            if not bool(hit.all())
+            else f"; no id matches at all, the items table has ids like {shown(items[c.ITEM_ID])}, so the two tables may use different ids"
+        )
+        raise InputError(
+            f"interactions.item_id: {count(int(hit.sum()), log.height)} events name {count(len(lacking))} items that the items "
+            f"table lacks ({shown(lacking)}){hint}; "
+            "add them to the table, or pass unknown_items='drop' or 'add' (--unknown-items)"
+        )
+    said = f"{count(len(lacking))} items of {count(int(hit.sum()), log.height)} events are not in the items table ({shown(lacking)})"
+    if unknown == "drop":
+        warn(f"{said}; these events are dropped")
+        if bool(hit.all()):
+            raise InputError(f"interactions.item_id: {said}; dropping them leaves nothing, so the two tables use different ids")
+        return log.filter(~hit), items
+    warn(f"{said}; they are added without a title")
+    return log, pl.concat([items, pl.DataFrame({c.ITEM_ID: lacking})], how="diagonal_relaxed")

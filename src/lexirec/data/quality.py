@@ -1,0 +1,404 @@
+"""A look at data that can be read: numbers (:func:`describe`) and advice (:func:`problems`)."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from lexirec import columns as c
+from lexirec.data.checks import count, shown
+from lexirec.data.dataset import Dataset, Heldout, Split
+
+LONG_TITLE: Final = 1_000
+"""Characters; encoders of titles read a few hundred tokens at most."""
+_MILLISECONDS: Final = 10**11
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One finding: ``level`` is ``"warning"`` (results may be wrong) or ``"advice"``; ``place`` a table and column."""
+
+    level: str
+    place: str
+    finding: str
+    cure: str
+
+    def to_dict(self) -> dict[str, str]:
+        """As plain values."""
+        return asdict(self)
+
+
+def _moment(stamp: Any) -> str | None:
+    """ISO time (UTC) of a time stamp in seconds or milliseconds; ``None`` where it is no such time."""
+    if stamp is None:
+        return None
+    try:
+        return datetime.fromtimestamp(stamp / 1000 if abs(stamp) > _MILLISECONDS else stamp, timezone.utc).isoformat()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _repeats(dataset: Dataset) -> int:
+    key = pl.Series(dataset.user_index.astype(np.int64) * dataset.n_items + dataset.item_index)
+    return dataset.n_interactions - key.n_unique()
+
+
+def head_items(popularity: np.ndarray, share: float = 0.8) -> int:
+    """Number of most popular items that together hold ``share`` of the events.
+
+    >>> head_items(np.array([8, 1, 1]))
+    1
+    """
+    ranked = np.sort(popularity)[::-1]
+    return int(np.searchsorted(np.cumsum(ranked), share * ranked.sum() - 1e-9) + 1)
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """Counts, density, lengths, repeats, time range, text coverage, head and tail, hash; plain values for JSON."""
+    lengths = np.diff(dataset.offsets)
+    popularity = np.bincount(dataset.item_index, minlength=dataset.n_items)
+    present = popularity[popularity > 0]
+    times = dataset.interactions[c.TIMESTAMP]
+    head = head_items(popularity)
+    coverage = {}
+    for name in dataset.items.columns[1:]:
+        values = dataset.items[name]
+        filled = values.is_not_null()
+        if values.dtype == pl.String:
+            filled = filled & (values.str.strip_chars() != "").fill_null(False)
+        elif isinstance(values.dtype, pl.List):
+            filled = filled & (values.list.len() > 0).fill_null(False)
+        coverage[name] = {"filled": int(filled.sum()), "share": round(int(filled.sum()) / dataset.n_items, 6), "type": str(values.dtype)}
+    out: dict[str, Any] = {
+        "name": dataset.name,
+        "users": dataset.n_users,
+        "items": dataset.n_items,
+        "items_with_interactions": len(present),
+        "interactions": dataset.n_interactions,
+        "density": dataset.n_interactions / (dataset.n_users * len(present)),
+        "user_length": _spread(lengths),
+        "item_count": _spread(present),
+        "repeated_pairs": _repeats(dataset),
+        "timestamps": {
+            "known": len(times) - times.null_count(),
+            "first": times.min(),
+            "last": times.max(),
+            "first_utc": _moment(times.min()),
+            "last_utc": _moment(times.max()),
+            "order": "position"
+            if c.POSITION in dataset.interactions.columns
+            else "timestamp"
+            if times.null_count() < len(times)
+            else "file order",
+        },
+        "text": coverage,
+        "head_items": {"share_of_events": 0.8, "items": head, "share_of_items": head / len(present)},
+        "columns": dataset.interactions.columns,
+        "content_hash": dataset.content_hash,
+    }
+    if c.RATING in dataset.interactions.columns:
+        ratings = dataset.interactions[c.RATING]
+        out["rating"] = {"known": len(ratings) - ratings.null_count(), "mean": ratings.mean(), "min": ratings.min(), "max": ratings.max()}
+    if c.SPLIT in dataset.interactions.columns:
+        out["split"] = {str(part): n for part, n in dataset.interactions.group_by(c.SPLIT).len().sort(c.SPLIT).iter_rows()}
+    return out
+
+
+def _spread(values: np.ndarray) -> dict[str, float]:
+    return {"mean": float(values.mean()), "median": float(np.median(values)), "min": int(values.min()), "max": int(values.max())}
+
+
+def problems(dataset: Dataset, split: Split | None = None) -> list[Problem]:
+    """What deserves a look, worst first.
+
+    Args:
+        dataset: the data.
+        split: a cut of it whose leaks are looked for too; the log's own ``split`` column is looked at in any case.
+    """
+    found = [*_item_problems(dataset), *_time_problems(dataset), *_log_problems(dataset)]
+    if c.SPLIT in dataset.interactions.columns and split is None:
+        from lexirec.data.splits import given
+
+        cut = given(dataset)
+        found += _leaks(
+            dataset,
+            dataset.train_set(cut.train).user_index,
+            dataset.item_index[cut.train],
+            [dataset.heldout(cut.valid, "valid"), dataset.heldout(cut.test, "test")],
+            "split column",
+        )
+    if split is not None:
+        if split.sees_future:
+            found.append(
+                Problem(
+                    "warning",
+                    f"split {split.name}",
+                    "training may hold events later than other users' test events",
+                    "compare with --split temporal",
+                )
+            )
+        found += _leaks(dataset, split.train.user_index, split.train.item_index, [split.valid, split.test], f"split {split.name}", split)
+    return sorted(found, key=lambda p: p.level != "warning")
+
+
+def _item_problems(dataset: Dataset) -> list[Problem]:
+    found = []
+    items, ids = dataset.items, dataset.items[c.ITEM_ID]
+    title = items[c.TITLE]
+    empty = ids.filter(title.is_null())
+    if len(empty):
+        level = "warning" if len(empty) == dataset.n_items else "advice"
+        found.append(
+            Problem(
+                level,
+                "items.title",
+                f"{count(len(empty), dataset.n_items)} items have no title (item_id {shown(empty)})",
+                "fill them, drop these items, or use a template with other columns; a model of titles can't tell these items apart",
+            )
+        )
+    long = title.str.len_chars().fill_null(0) > LONG_TITLE
+    if long.any():
+        found.append(
+            Problem(
+                "advice",
+                "items.title",
+                f"{count(int(long.sum()), dataset.n_items)} titles are longer than {LONG_TITLE:,} characters "
+                f"(item_id {shown(ids.filter(long))}; the longest has {int(title.str.len_chars().fill_null(0).to_numpy().max()):,})",
+                "move the rest to 'description'; an encoder reads only the beginning",
+            )
+        )
+    twins = title.drop_nulls().is_duplicated()
+    if int(twins.sum()) > 0.01 * dataset.n_items:
+        found.append(
+            Problem(
+                "advice",
+                "items.title",
+                f"{count(int(twins.sum()), dataset.n_items)} items share their title with another "
+                f"({shown(title.drop_nulls().filter(twins).unique(maintain_order=True))})",
+                "use a template with brand or categories besides the title",
+            )
+        )
+    silent = int((np.bincount(dataset.item_index, minlength=dataset.n_items) == 0).sum())
+    if silent:
+        found.append(
+            Problem(
+                "advice",
+                "items",
+                f"{count(silent, dataset.n_items)} items have no interactions; they are ranked like the others",
+                "keep them if they are for sale; catalogue='interacted' (--catalogue interacted) drops them",
+            )
+        )
+    spaced = ids.filter(ids != ids.str.strip_chars())
+    if len(spaced):
+        found.append(
+            Problem(
+                "advice",
+                "items.item_id",
+                f"{count(len(spaced), dataset.n_items)} ids begin or end with white space ({shown(spaced)})",
+                "strip them in both tables",
+            )
+        )
+    return found
+
+
+def _time_problems(dataset: Dataset) -> list[Problem]:
+    found = []
+    log = dataset.interactions
+    times, ordered = log[c.TIMESTAMP], c.POSITION in log.columns
+    known = len(times) - times.null_count()
+    if known == 0:
+        how = "'position'" if ordered else "the order of the rows"
+        found.append(
+            Problem(
+                "advice",
+                "interactions.timestamp",
+                f"there are no timestamps; events are ordered by {how}",
+                "the split 'temporal' needs timestamps",
+            )
+        )
+        return found
+    if known < len(times):
+        found.append(
+            Problem(
+                "advice",
+                "interactions.timestamp",
+                f"{count(len(times) - known, len(times))} events have no timestamp",
+                "the split 'temporal' needs missing_time='drop'",
+            )
+        )
+    stamps = times.fill_null(np.iinfo(np.int64).min).to_numpy()
+    inner = (dataset.user_index[1:] == dataset.user_index[:-1]) & times.is_not_null().to_numpy()[1:] & times.is_not_null().to_numpy()[:-1]
+    ties = int((inner & (stamps[1:] == stamps[:-1])).sum())
+    if ties and not ordered:
+        found.append(
+            Problem(
+                "advice",
+                "interactions.timestamp",
+                f"{count(ties, len(times))} events share the timestamp of the user's previous event; file order decides",
+                "give finer timestamps or a 'position' column if the order is known",
+            )
+        )
+    back = int((inner & (stamps[1:] < stamps[:-1])).sum())
+    if back:
+        found.append(
+            Problem(
+                "warning",
+                "interactions.position",
+                f"{count(back, len(times))} events are earlier than the one at the user's previous position",
+                "check 'position', or drop it to sort by timestamp",
+            )
+        )
+    if ordered:
+        place = log[c.POSITION].to_numpy()
+        same = int(((dataset.user_index[1:] == dataset.user_index[:-1]) & (place[1:] == place[:-1])).sum())
+        if same:
+            found.append(
+                Problem(
+                    "warning",
+                    "interactions.position",
+                    f"{count(same, len(times))} events share a position with the user's previous event; file order decides",
+                    "number the events of each user without repeats",
+                )
+            )
+    low, high = int(times.min()), int(times.max())  # type: ignore[arg-type]
+    if low > 0 and low < _MILLISECONDS < high:
+        found.append(
+            Problem(
+                "warning",
+                "interactions.timestamp",
+                f"values run from {low} to {high}: seconds and milliseconds seem mixed",
+                "give all in one unit",
+            )
+        )
+    else:
+        seconds = high / 1000 if high > _MILLISECONDS else high
+        if seconds > datetime.now(timezone.utc).timestamp() + 86_400:
+            found.append(
+                Problem(
+                    "warning",
+                    "interactions.timestamp",
+                    f"the latest is {high} ({_moment(high) or 'no date'}), in the future",
+                    "check the unit and the clock",
+                )
+            )
+    return found
+
+
+def _log_problems(dataset: Dataset) -> list[Problem]:
+    found = []
+    lengths = np.diff(dataset.offsets)
+    if dataset.n_users == 1 or dataset.n_items == 1:
+        found.append(
+            Problem(
+                "warning",
+                "interactions",
+                f"there are {dataset.n_users:,} users and {dataset.n_items:,} items; nothing can be learned from one",
+                "give at least two of each",
+            )
+        )
+    short = int((lengths < 3).sum())
+    if short:
+        found.append(
+            Problem(
+                "advice",
+                "interactions",
+                f"{count(short, dataset.n_users)} users have fewer than 3 events; leave-one-out keeps them in training only",
+                "k_core(user=3) drops them (--k-core-user 3)",
+            )
+        )
+    repeats = _repeats(dataset)
+    if repeats:
+        again = int(((dataset.item_index[1:] == dataset.item_index[:-1]) & (dataset.user_index[1:] == dataset.user_index[:-1])).sum())
+        found.append(
+            Problem(
+                "advice",
+                "interactions",
+                f"{count(repeats, dataset.n_interactions)} events repeat a user-item pair, {again:,} of them directly after the same item",
+                "choose a rule: drop_duplicates(rule='first', 'last' or 'consecutive') (--duplicates)",
+            )
+        )
+    plain = dataset.interactions.drop(c.POSITION, strict=False)
+    if repeats and dataset.interactions[c.TIMESTAMP].null_count() < dataset.n_interactions:
+        exact = plain.height - int(plain.select(pl.struct(pl.all()).is_first_distinct().sum()).item())
+        if exact:
+            found.append(
+                Problem(
+                    "warning",
+                    "interactions",
+                    f"{count(exact, plain.height)} rows are exact copies of another",
+                    "drop them: drop_duplicates(rule='exact') (--duplicates exact)",
+                )
+            )
+    if c.RATING in dataset.interactions.columns:
+        ratings = dataset.interactions[c.RATING]
+        low = int((ratings < 3).sum())
+        if low and ratings.max() is not None and float(ratings.max()) <= 5:  # type: ignore[arg-type]
+            found.append(
+                Problem(
+                    "advice",
+                    "interactions.rating",
+                    f"{count(low, len(ratings))} ratings are below 3, and every event counts as liked",
+                    "filter_rating(data, 4) keeps the liked ones (--min-rating 4)",
+                )
+            )
+    ids = dataset.users.ids
+    spaced = ids.filter(ids != ids.str.strip_chars())
+    if len(spaced):
+        found.append(
+            Problem(
+                "advice",
+                "interactions.user_id",
+                f"{count(len(spaced), dataset.n_users)} ids begin or end with white space ({shown(spaced)})",
+                "strip them",
+            )
+        )
+    return found
+
+
+def _leaks(
+    dataset: Dataset, users: np.ndarray, items: np.ndarray, parts: list[Heldout], place: str, split: Split | None = None
+) -> list[Problem]:
+    """Pairs of training that are held out too; held-out events of users or items that training has never seen."""
+    found = []
+    size = split.train.n_items if split is not None else dataset.n_items
+    n_users = split.train.n_users if split is not None else dataset.n_users
+    earlier = np.unique(users.astype(np.int64) * size + items)
+    warm_users, warm_items = np.bincount(users, minlength=n_users) > 0, np.bincount(items, minlength=size) > 0
+    for part in parts:
+        if not len(part):
+            continue
+        keys = part.user_index.astype(np.int64) * size + part.item_index
+        both = int(np.isin(keys, earlier).sum())
+        if both:
+            found.append(
+                Problem(
+                    "warning",
+                    place,
+                    f"{count(both, len(part))} {part.name} events are user-item pairs that occur in an earlier part too; masking "
+                    "seen items hides them",
+                    "drop repeats before the split (--duplicates first), or evaluate without masking",
+                )
+            )
+        strangers, unseen = int((~warm_users[part.user_index]).sum()), int((~warm_items[part.item_index]).sum())
+        if strangers:
+            found.append(
+                Problem(
+                    "advice",
+                    place,
+                    f"{count(strangers, len(part))} {part.name} events belong to users without training events",
+                    "they are reported as cold users",
+                )
+            )
+        if unseen:
+            found.append(
+                Problem(
+                    "advice",
+                    place,
+                    f"{count(unseen, len(part))} {part.name} events are of items without training events",
+                    "they are reported as cold items",
+                )
+            )
+        earlier = np.union1d(earlier, keys)
+    return found

@@ -1,0 +1,19 @@
+"""One protocol for every model: full ranking, ties settled exactly, groups, intention, and paired tests."""
+
+from lexirec.evaluation.evaluate import Evaluation, evaluate
+from lexirec.evaluation.groups import GroupRules
+from lexirec.evaluation.intention import IntentionEvaluation, evaluate_intention, intention_queries
+from lexirec.evaluation.metrics import DEFAULT_METRICS
+from lexirec.evaluation.statistics import compare, summarise
+
+__all__ = [
+    "DEFAULT_METRICS",
+    "Evaluation",
+    "GroupRules",
+    "IntentionEvaluation",
+    "compare",
+    "evaluate",
+    "evaluate_intention",
+    "intention_queries",
+    "summarise",
+]

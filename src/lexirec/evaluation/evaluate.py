@@ -1,0 +1,211 @@
+"""Rank every user's held-out items with a fitted model and score the ranking: one protocol for every model."""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lexirec import columns as c
+from lexirec.data.dataset import Heldout, TrainSet
+from lexirec.errors import InputError
+from lexirec.evaluation import metrics as m
+from lexirec.evaluation.groups import GroupRules, item_groups, rules_of, user_groups
+from lexirec.evaluation.ranking import Questions, Scores, full_ranks, make_task
+from lexirec.evaluation.ranks import Ints
+from lexirec.evaluation.sampled import sampled_ranks
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Result of one evaluation.
+
+    Attributes:
+        metrics: mean over users, expected value over ties; beyond-accuracy metrics too.
+        optimistic, pessimistic: the accuracy metrics with every tie settled for, and against, the targets.
+        groups: the accuracy metrics (expected) of each group that has any target or user.
+        group_sizes: ``users`` and ``targets`` behind each group's numbers, 0 for an empty group.
+        per_user: ``user_id`` and each accuracy metric (expected), one row per ranked user.
+        n_users, n_targets: what was ranked.
+        repeat_targets: targets left out because the user has the item already and seen items are masked (they could never be found).
+        duplicate_targets: further events of a target that the same user has twice; each counts once.
+        seconds: wall time.
+        protocol: in words, for example ``"full ranking, seen masked"``.
+    """
+
+    metrics: dict[str, float]
+    optimistic: dict[str, float]
+    pessimistic: dict[str, float]
+    groups: dict[str, dict[str, float]]
+    group_sizes: dict[str, dict[str, int]]
+    per_user: pl.DataFrame
+    n_users: int
+    n_targets: int
+    repeat_targets: int
+    duplicate_targets: int
+    seconds: float
+    protocol: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but ``per_user``, ready for JSON."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "per_user"}
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{key}={value:.4f}" for key, value in self.metrics.items())
+        return f"Evaluation({self.protocol}; {self.n_users:,} users; {shown})"
+
+
+@torch.no_grad()
+def evaluate(
+    model: Any,
+    train: TrainSet,
+    targets: Heldout,
+    *,
+    seen: Sequence[Heldout] = (),
+    metrics: Iterable[str] = m.DEFAULT_METRICS,
+    mask_seen: bool = True,
+    groups: "bool | Iterable[str] | GroupRules | None" = None,
+    sampled: int | None = None,
+    beyond: bool = True,
+    seed: int = 0,
+    block_users: int | None = None,
+    block_items: int | None = None,
+    diversity_vectors: "NDArray[np.floating] | Tensor | None" = None,
+    progress: bool = False,
+) -> Evaluation:
+    """Rank all items for every user with a target, and score the ranking.
+
+    Each user is asked for by a :class:`~lexirec.query.Query` with ``user_id`` and ``history`` (item ids, oldest first). Users without
+    a target are left out. In a mixed training set a user is ranked over the items of the own domain.
+
+    Args:
+        model: a :class:`~lexirec.evaluation.ranking.Ranker`.
+        train: what the model was fitted on (or transferred to).
+        targets: the held-out part to find.
+        seen: further parts known at this time (at test: validation); masked like training items and appended to the history.
+        metrics: names such as ``"ndcg@10"``; see :data:`~lexirec.evaluation.metrics.DEFAULT_METRICS`.
+        mask_seen: leave out items that the user has already. Targets among them are then dropped and counted.
+        groups: ``True`` for all groups, names of some, or :class:`~lexirec.evaluation.groups.GroupRules`.
+        sampled: rank the targets among this many random items that the user never took, instead of all; metrics are named after it.
+        beyond: add coverage, Gini, novelty and intra-list diversity at the largest cut-off.
+        seed: of the shuffle that settles ties in the lists, and of the sampled items.
+        block_users: users of a block of scores; by default as many as make about 64 MB.
+        block_items: items of a block; by default all up to 4 million. With several blocks the product is computed twice.
+        diversity_vectors: ``(I, D)`` vectors for ``ild@K``; by default the model's own item vectors.
+        progress: show a bar on stderr.
+
+    Returns:
+        The :class:`Evaluation`.
+
+    Raises:
+        InputError: for an unknown metric or group, a part without targets, vectors or scores that are not finite or of a wrong shape.
+
+    Memory: about 64 MB for scores, the item vectors, and a few numbers per target and list place; never users x items.
+    """
+    start = time.perf_counter()
+    wanted = m.parse_metrics(metrics)
+    accuracy = [metric for metric in wanted if not metric.beyond]
+    lists = [metric for metric in wanted if metric.beyond]
+    if not accuracy:
+        raise InputError(f"only {', '.join(metric.key for metric in lists)} asked for; add an accuracy metric such as 'ndcg@10'")
+    if sampled is not None and lists:
+        raise InputError(f"{lists[0].key} judges lists over the whole catalogue; it has no sampled version")
+    rules = rules_of(groups)
+    task = make_task(train, targets, seen, mask_seen)
+    questions = Questions(train, seen, task.users, bool(getattr(model, "needs_history", True)))
+    scores = Scores(model, train, questions)
+    diversity = _diversity(scores, train, diversity_vectors)
+    if beyond and sampled is None:
+        names = [name for name in m.BEYOND if name != "ild" or diversity is not None]
+        added = [m.Metric(name, m.largest_cut(accuracy) or 20) for name in names]
+        lists += [metric for metric in added if metric not in lists]
+    if diversity is None and any(metric.name == "ild" for metric in lists):
+        raise InputError("ild@K needs item vectors and this model has none; give diversity_vectors=, for example the text vectors")
+
+    of_items = item_groups(train, rules, (*seen, targets))
+    memberships = {name: inside[task.items] for name, inside in of_items.items()}
+    masking = "seen masked" if mask_seen else "nothing masked"
+    if sampled is None:
+        # Only MRR without cut-off looks deeper than the list, and only at a user's best target (of all, and of each group).
+        unlimited = any(metric.k is None for metric in accuracy)
+        best_of = [np.ones(len(task.items), dtype=bool), *memberships.values()] if unlimited else []
+        depth = m.largest_cut([*accuracy, *lists])
+        ranks, top = full_ranks(
+            task, train, scores, depth=depth, best_of=best_of, lists=bool(lists), seed=seed,
+            block_users=block_users, block_items=block_items, progress=progress,
+        )  # fmt: skip
+        protocol = f"full ranking, {masking}"
+    else:
+        ranks, top = sampled_ranks(task, train, (*seen, targets), scores, sampled, seed, progress), np.empty((0, 0), dtype=np.int32)
+        protocol = f"{sampled} sampled negatives per user (seed {seed}), {masking}"
+    suffix = "" if sampled is None else f" ({sampled} sampled)"
+
+    values = {metric: m.per_user(metric, ranks) for metric in accuracy}
+    means = {metric.key + suffix: float(value.mean()) for metric, value in values.items()}
+    optimistic, pessimistic = dict(means), dict(means)
+    if ranks.tied:
+        for settled, found in ((ranks.optimistic(), optimistic), (ranks.pessimistic(), pessimistic)):
+            found.update({metric.key + suffix: float(m.per_user(metric, settled).mean()) for metric in accuracy})
+    found_groups: dict[str, dict[str, float]] = {}
+    sizes: dict[str, dict[str, int]] = {}
+    for name, inside in memberships.items():
+        part, kept = ranks.select(inside)
+        sizes[name] = {"users": len(kept), "targets": len(part.greater)}
+        if len(kept):
+            found_groups[name] = {metric.key + suffix: float(m.per_user(metric, part).mean()) for metric in accuracy}
+    for name, members in user_groups(train, rules, seen).items():
+        chosen = members[task.users]
+        sizes[name] = {"users": int(chosen.sum()), "targets": int(ranks.counts[chosen].sum())}
+        if chosen.any():
+            found_groups[name] = {metric.key + suffix: float(value[chosen].mean()) for metric, value in values.items()}
+    frame = {c.USER_ID: pl.Series(questions.ids, dtype=pl.String), **{metric.key + suffix: value for metric, value in values.items()}}
+    return Evaluation(
+        metrics={**means, **_beyond(lists, top, train, diversity)},
+        optimistic=optimistic,
+        pessimistic=pessimistic,
+        groups=found_groups,
+        group_sizes=sizes,
+        per_user=pl.DataFrame(frame),
+        n_users=ranks.n_users,
+        n_targets=len(ranks.greater),
+        repeat_targets=task.repeat_targets,
+        duplicate_targets=task.duplicate_targets,
+        seconds=time.perf_counter() - start,
+        protocol=protocol,
+    )
+
+
+def _diversity(scores: Scores, train: TrainSet, given: "NDArray[np.floating] | Tensor | None") -> NDArray[np.float32] | None:
+    """Unit item vectors for intra-list diversity, ``(I, D)``."""
+    if given is None and not scores.by_vectors:
+        return None
+    vectors = scores.items if given is None else torch.as_tensor(given)
+    if vectors.ndim != 2 or len(vectors) != train.n_items:
+        raise InputError(f"diversity_vectors has shape {tuple(vectors.shape)} for {train.n_items:,} items; expected (I, D) in index order")
+    unit: NDArray[np.float32] = torch.nn.functional.normalize(vectors.float().cpu(), dim=1).numpy()
+    return unit
+
+
+def _beyond(lists: Sequence[m.Metric], top: NDArray[np.int32], train: TrainSet, diversity: NDArray[np.float32] | None) -> dict[str, float]:
+    found: dict[str, float] = {}
+    counts: dict[int, Ints] = {}
+    for metric in lists:
+        k = metric.k or 0
+        if k not in counts:
+            counts[k] = m.list_counts(top[:, :k], train.n_items)
+        if metric.name == "coverage":
+            found[metric.key] = m.coverage(counts[k])
+        elif metric.name == "gini":
+            found[metric.key] = m.gini(counts[k])
+        elif metric.name == "novelty":
+            found[metric.key] = m.novelty(counts[k], train.popularity)
+        elif diversity is not None:
+            values = np.concatenate([m.ild(top[a : a + 4096, :k], diversity) for a in range(0, len(top), 4096)])
+            # A list of one item has no pair; if no list has one, there is no diversity to speak of.
+            found[metric.key] = float(np.nanmean(values)) if np.isfinite(values).any() else 0.0
+    return found

@@ -1,0 +1,101 @@
+"""Files and folders that are whole or absent: written under a temporary name, flushed, then renamed."""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lexirec.errors import InputError
+
+
+def _temporary(path: Path) -> Path:
+    # The same folder, so that the rename stays on one file system; pid and random part, so that two processes never share it.
+    return path.with_name(f"{path.name}.tmp-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+
+
+@contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path to write to; on success it becomes ``path``, on any error nothing is left.
+
+    Raises:
+        OSError: as the file system reports it (a full disk, no permission), after removing the partial file.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(target)
+    try:
+        yield temporary
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
+    """Give a temporary folder to fill; on success it becomes ``path``, on any error nothing is left.
+
+    Args:
+        path: the folder to make.
+        replace: allow an existing folder to be replaced.
+
+    Raises:
+        InputError: if ``path`` exists and ``replace`` is false.
+    """
+    target = Path(path)
+    if target.exists() and not replace:
+        raise InputError(f"{target} exists already; choose another folder or remove it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(target)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if target.exists():
+            old = _temporary(target)
+            os.replace(target, old)
+            os.replace(temporary, target)
+            shutil.rmtree(old)
+        else:
+            os.replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write ``value`` as indented JSON, whole or not at all."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: if the file is missing, truncated or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid JSON ({error}); the file is damaged or of another kind") from error
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, as 64 hexadecimal digits."""
+    with Path(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256_stream(handle)
+
+
+def _sha256_stream(handle: Any) -> str:
+    # Python 3.10 has no hashlib.file_digest.
+    digest = hashlib.sha256()
+    while block := handle.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()

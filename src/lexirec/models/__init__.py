@@ -1,0 +1,61 @@
+"""The models by name.
+
+A new one is a file here and a line in ``MODELS``; other packages register through the entry point ``lexirec.models``.
+"""
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lexirec.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from lexirec.models.contract import Recommender
+
+MODELS = {
+    "popularity": "lexirec.models.popularity:Popularity",
+    "mf-bpr": "lexirec.models.lightgcn:MFBPR",
+    "lightgcn": "lexirec.models.lightgcn:LightGCN",
+    "lightgcn-infonce": "lexirec.models.lightgcn:LightGCNInfoNCE",
+    "alpharec": "lexirec.models.alpharec:AlphaRec",
+}
+
+
+def available() -> dict[str, str]:
+    """Every model's name and where it lives (``module:Class``), those of other installed packages included."""
+    return {**{point.name: point.value for point in entry_points(group="lexirec.models")}, **MODELS}
+
+
+def model_class(name: str) -> "type[Recommender]":
+    """The class of a model.
+
+    Raises:
+        InputError: for an unknown name (nearest offered).
+    """
+    known = available()
+    if name not in known:
+        raise InputError(f"there is no model {name!r}{nearest(name, known)}; there are {', '.join(sorted(known))}")
+    module, _, attribute = known[name].partition(":")
+    found: type[Recommender] = getattr(import_module(module), attribute)
+    return found
+
+
+def create(name: str, **settings: Any) -> "Recommender":
+    """A model by name, with settings.
+
+    >>> create("alpharec", tau=0.2).config.tau
+    0.2
+    """
+    return model_class(name)(**settings)
+
+
+def load_model(folder: str | Path) -> "Recommender":
+    """The model saved in a folder; runs no code from it.
+
+    Raises:
+        RunFolderError: if the folder is none of lexirec's, or damaged.
+    """
+    from lexirec.models.contract import read_config
+
+    return model_class(read_config(Path(folder))["model"]).load(folder)

@@ -1,0 +1,572 @@
+"""The contract of every model: fit, encode, score, recommend, explain, add items, save and load."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import polars as pl
+import torch
+import yaml
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor, nn
+
+from lexirec import columns as c
+from lexirec.data.dataset import Heldout, TrainSet
+from lexirec.data.ids import IdMap
+from lexirec.errors import InputError, NotFittedError, RunFolderError, UnsupportedQueryError, nearest
+from lexirec.files import atomic_folder
+from lexirec.query import Query
+from lexirec.training.checkpoint import load_tensors, save_tensors
+from lexirec.training.loop import TrainingResult, pick_device, run_training
+from lexirec.training.options import TrainingOptions
+
+FORMAT = 1
+"""Version of the saved form; a loader for the previous one is kept when it changes."""
+BLOCK = 1024
+"""Queries scored at a time."""
+
+
+class ModelConfig(BaseModel):
+    """Settings of a model: typed, ranges in the type, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def parse(cls, settings: Mapping[str, Any]) -> "ModelConfig":
+        """Build from a mapping.
+
+        Raises:
+            InputError: for an unknown key (nearest name offered) or a value out of range.
+        """
+        for key in settings:
+            if key not in cls.model_fields:
+                raise InputError(
+                    f"{cls.__name__} has no setting {key!r}{nearest(key, cls.model_fields)}; it has {', '.join(cls.model_fields)}"
+                )
+        try:
+            return cls(**settings)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"]) or cls.__name__
+            raise InputError(f"{place} = {first.get('input')!r}: {first['msg']}") from error
+
+
+@dataclass(frozen=True)
+class Supports:
+    """What a model can be asked with; what it can't is a named error, never silent zeros.
+
+    Attributes:
+        user_id: a user of the training log (hot).
+        history: item ids of someone new (warm).
+        intent, profile: words.
+        new_items: items added by their text after training (cold).
+    """
+
+    user_id: bool = True
+    history: bool = False
+    intent: bool = False
+    profile: bool = False
+    new_items: bool = False
+
+
+class Recommender(ABC):
+    """Base of all models.
+
+    A subclass states ``name``, ``Config`` and ``supports``, builds its parts in :meth:`build`, and answers through :meth:`encode_items` and
+    :meth:`encode_queries` (scores are inner products) or overrides :meth:`score` and sets ``vector_scores = False``. A trained model also
+    gives ``network``, :meth:`batches`, :meth:`n_batches` and :meth:`loss`.
+
+    Args:
+        config: a ``Config`` object; ``None`` for the defaults.
+        **settings: single settings by name instead.
+
+    Raises:
+        InputError: for unknown or bad settings.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type[ModelConfig]] = ModelConfig
+    supports: ClassVar[Supports] = Supports()
+    vector_scores: ClassVar[bool] = True
+    """Whether scores are inner products of query and item vectors."""
+    needs_history: ClassVar[bool] = False
+    """Whether a known user's answer needs the history in the query (sequence and text models do, graph models don't)."""
+
+    network: nn.Module
+
+    def __init__(self, config: ModelConfig | None = None, **settings: Any) -> None:
+        self.config: Any = (
+            config if config is not None and not settings else self.Config.parse({**(config.model_dump() if config else {}), **settings})
+        )
+        self.network = nn.Module()
+        self.device = torch.device("cpu")
+        self.training_result: TrainingResult | None = None
+        self._fitted = False
+
+    # --- fitting -----------------------------------------------------------------------------------------------------------------
+
+    def fit(self, train: TrainSet, valid: Heldout | None = None, options: TrainingOptions | None = None) -> "Recommender":
+        """Learn from ``train``; ``valid`` selects the epoch and nothing else. A second call starts anew.
+
+        Args:
+            train: the training part.
+            valid: validation part in the same index space; without it the last epoch counts.
+            options: see :class:`~lexirec.training.options.TrainingOptions`.
+
+        Returns:
+            The model itself.
+        """
+        options = options or TrainingOptions()
+        if options.threads is not None:
+            torch.set_num_threads(options.threads)
+        self.device = pick_device(options.device)
+        torch.manual_seed(options.seed)
+        self.remember(train)
+        self.network = nn.Module()
+        self.training_result = None
+        self.build(train, np.random.default_rng([options.seed, 0]))
+        self.network.to(self.device)
+        self._fitted = True
+        if any(True for _ in self.network.parameters()):
+            validate = None
+            if valid is not None and len(valid):
+                from lexirec.evaluation.evaluate import evaluate
+
+                metrics = list(dict.fromkeys([options.monitor, "recall@20", "ndcg@20", "recall@10", "ndcg@10"]))
+
+                def validate() -> Mapping[str, float]:
+                    return evaluate(self, train, valid, metrics=metrics, beyond=False).metrics
+
+            self.training_result = run_training(cast(Any, self), train, validate, options)
+        self.network.eval()
+        self.refresh()
+        return self
+
+    def remember(self, train: TrainSet) -> None:
+        """Keep what answering needs: the catalogue, the users' histories and the popularity."""
+        self.items = train.items
+        self.item_map = IdMap(train.items[c.ITEM_ID])
+        self.users = train.users
+        self.history_offsets = train.offsets
+        self.history_items = train.item_index
+        self.popularity: NDArray[np.int64] = train.popularity
+
+    @abstractmethod
+    def build(self, train: TrainSet, rng: np.random.Generator) -> None:
+        """Make the parts that the configuration asks for, with fresh weights in ``self.network``."""
+
+    def batches(self, train: TrainSet, rng: np.random.Generator) -> Iterator[Any]:
+        """The batches of one epoch, whole arrays."""
+        raise NotImplementedError
+
+    def n_batches(self, train: TrainSet) -> int:
+        """Batches per epoch."""
+        raise NotImplementedError
+
+    def loss(self, batch: Any) -> Tensor:
+        """Scalar loss of one batch."""
+        raise NotImplementedError
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        """Adam with ``lr`` and ``weight_decay`` of the configuration."""
+        return torch.optim.Adam(
+            self.network.parameters(),
+            lr=self.config.lr,
+            weight_decay=getattr(self.config, "weight_decay", 0.0),
+            fused=self.device.type in ("cpu", "cuda"),
+        )
+
+    def refresh(self) -> None:
+        """Recompute what answering uses from the present weights."""
+
+    # --- answering ---------------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def encode_items(self, items: pl.DataFrame | None = None) -> Tensor:
+        """Vectors of the catalogue in index order (``items=None``) or of new items by their text, ``(I, D)`` float32."""
+
+    @abstractmethod
+    def encode_queries(self, queries: Sequence[Query]) -> Tensor:
+        """Vectors of the queries, ``(B, D)`` float32.
+
+        Raises:
+            UnsupportedQueryError: if the model can't answer one of them.
+        """
+
+    def score(self, queries: Sequence[Query], items: Sequence[str] | None = None) -> Tensor:
+        """Scores, ``(B, I)`` float32, over the catalogue or the ``items`` named.
+
+        A query that holds nothing known is scored by popularity.
+        """
+        self._check_fitted()
+        modes = [self.answered_by(query) for query in queries]
+        known = [i for i, mode in enumerate(modes) if not mode.startswith("popularity")]
+        scores = torch.from_numpy(self.popularity.astype(np.float32)).repeat(len(queries), 1)
+        if known:
+            scores[known] = (self.encode_queries([queries[i] for i in known]) @ self.encode_items().T).cpu()
+        return scores if items is None else scores[:, self._positions(items)]
+
+    def answered_by(self, query: Query) -> str:
+        """How this query is answered: ``"user"``, ``"history"``, ``"words"``, a sum of these, or ``"popularity (why)"``.
+
+        Raises:
+            UnsupportedQueryError: if the query holds something that this model can't read.
+        """
+        words, parts = query.words, []
+        if words is not None:
+            kind = "intent" if query.intent and query.intent.strip() else "profile"
+            if not getattr(self.supports, kind):
+                raise UnsupportedQueryError(
+                    f"{self.name} can't read words, and the query has {kind}={words[:60]!r}; ask a model with a text encoder, such as"
+                    " alpharec"
+                )
+            parts.append("words")
+        known_user = query.user_id is not None and query.user_id in self.users and self._seen_length(query.user_id) > 0
+        has_history = query.history is not None and len(query.history) > 0
+        if known_user and self.supports.user_id:
+            parts.insert(0, "user")
+        elif has_history:
+            if not self.supports.history:
+                raise UnsupportedQueryError(
+                    f"{self.name} can't answer for a history it was not trained on; ask with a user_id of the training log, or use a model"
+                    " that supports histories"
+                )
+            if (self.item_map.index(query.history) >= 0).any():  # type: ignore[arg-type]
+                parts.insert(0, "history")
+        if parts:
+            return "+".join(parts)
+        if has_history:
+            return "popularity (no item of the history is in the catalogue)"
+        if query.user_id is not None:
+            return f"popularity (user {query.user_id!r} has no training history)"
+        return "popularity (nothing is known)"
+
+    def recommend(
+        self, queries: Query | str | Sequence[Query | str], k: int = 10, filter_seen: bool = True, candidates: Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        """The best items for each query.
+
+        Args:
+            queries: one query or many; a bare string is a ``user_id``.
+            k: list length, at least 1.
+            filter_seen: leave out the items of the user's training history and of the query's history.
+            candidates: rank only these item ids.
+
+        Returns:
+            A frame, best first per query: ``query`` (position in ``queries``), ``user_id`` (null if none), ``item_id``, ``score``
+            (float32),
+            ``rank`` (from 1), ``answered_by``. Fewer than ``k`` rows where fewer items remain.
+
+        Raises:
+            InputError: for ``k < 1`` or unknown candidates.
+            UnsupportedQueryError: if the model can't answer one of the queries.
+        """
+        self._check_fitted()
+        if k < 1:
+            raise InputError(f"k = {k}; ask for at least one item")
+        asked = [queries] if isinstance(queries, (Query, str)) else list(queries)
+        asked = [Query(user_id=q) if isinstance(q, str) else q for q in asked]
+        allowed = None
+        if candidates is not None:
+            allowed = torch.zeros(len(self.item_map), dtype=torch.bool)
+            allowed[self._positions(candidates)] = True
+        frames = []
+        for start in range(0, len(asked), BLOCK):
+            block = cast(list[Query], asked[start : start + BLOCK])
+            scores = self.score(block)
+            if allowed is not None:
+                scores[:, ~allowed] = -torch.inf
+            if filter_seen:
+                rows, seen = self._seen(block)
+                scores[rows, seen] = -torch.inf
+            best, at = torch.topk(scores, min(k, scores.shape[1]), dim=1)
+            rows_kept, columns_kept = torch.nonzero(torch.isfinite(best), as_tuple=True)
+            who = rows_kept.numpy()
+            frames.append(
+                pl.DataFrame(
+                    {
+                        c.QUERY: who + start,
+                        c.USER_ID: pl.Series([block[i].user_id for i in who], dtype=pl.String),
+                        c.ITEM_ID: self.item_map.name(at[rows_kept, columns_kept].numpy()),
+                        c.SCORE: best[rows_kept, columns_kept].numpy(),
+                        c.RANK: columns_kept.numpy() + 1,
+                        "answered_by": pl.Series([self.answered_by(block[i]) for i in range(len(block))], dtype=pl.String).gather(who),
+                    }
+                )
+            )
+        return (
+            pl.concat(frames)
+            if frames
+            else pl.DataFrame(
+                schema={
+                    c.QUERY: pl.Int64,
+                    c.USER_ID: pl.String,
+                    c.ITEM_ID: pl.String,
+                    c.SCORE: pl.Float32,
+                    c.RANK: pl.Int64,
+                    "answered_by": pl.String,
+                }
+            )
+        )
+
+    def similar_items(self, item_ids: Sequence[str], k: int = 10) -> pl.DataFrame:
+        """Nearest items by the cosine of item vectors.
+
+        Returns:
+            A frame ``item_id`` (asked), ``similar_item_id``, ``score``, ``rank``; the item itself is left out.
+
+        Raises:
+            InputError: if an item is unknown.
+        """
+        self._check_fitted()
+        at = self._positions(item_ids)
+        vectors = torch.nn.functional.normalize(self.encode_items(), dim=1)
+        scores = (vectors[at] @ vectors.T).cpu()
+        scores[torch.arange(len(at)), torch.from_numpy(at)] = -torch.inf
+        best, near = torch.topk(scores, min(k, scores.shape[1] - 1), dim=1)
+        return pl.DataFrame(
+            {
+                c.ITEM_ID: np.repeat(np.asarray(list(item_ids), dtype=object), best.shape[1]).tolist(),
+                "similar_item_id": self.item_map.name(near.reshape(-1).numpy()),
+                c.SCORE: best.reshape(-1).numpy(),
+                c.RANK: np.tile(np.arange(1, best.shape[1] + 1), len(at)),
+            },
+            schema_overrides={c.ITEM_ID: pl.String},
+        )
+
+    def explain(self, query: Query | str, item_id: str, k: int = 5) -> pl.DataFrame:
+        """What pulled an item up: the history items closest to it in the model's own space, and the attributes that they share with it.
+
+        Returns:
+            A frame ``kind`` (``"history"`` or ``"attribute"``), ``name`` (item id, or ``column=value``), ``title`` (null for attributes),
+            ``weight``: cosine to the item, or the share of the history that has the attribute; largest first within a kind.
+
+        Raises:
+            InputError: if the item is unknown.
+        """
+        self._check_fitted()
+        query = Query(user_id=query) if isinstance(query, str) else query
+        target = int(self._positions([item_id])[0])
+        _, seen = self._seen([query])
+        seen = np.unique(seen)
+        seen = seen[seen != target]
+        vectors = torch.nn.functional.normalize(self.encode_items(), dim=1).cpu()
+        weights = (vectors[seen] @ vectors[target]).numpy() if len(seen) else np.zeros(0, dtype=np.float32)
+        order = np.argsort(-weights)[:k]
+        titles = self.items[c.TITLE] if c.TITLE in self.items.columns else pl.Series([None] * self.items.height, dtype=pl.String)
+        history = pl.DataFrame(
+            {
+                "kind": ["history"] * len(order),
+                "name": self.item_map.name(seen[order]).cast(pl.String),
+                "title": titles.gather(seen[order]).cast(pl.String),
+                "weight": weights[order].astype(np.float64),
+            },
+            schema_overrides={"kind": pl.String},
+        )
+        return pl.concat([history, _shared_attributes(self.items, target, seen, k)])
+
+    def add_items(self, items: pl.DataFrame) -> "Recommender":
+        """Add new items by their text, without training.
+
+        Raises:
+            UnsupportedQueryError: if this model knows items by id only.
+            InputError: if an id exists already or is given twice.
+        """
+        self._check_fitted()
+        if not self.supports.new_items:
+            raise UnsupportedQueryError(
+                f"{self.name} knows items by id only, so a new item has no vector; use a model that reads text, such as alpharec"
+            )
+        if c.ITEM_ID not in items.columns:
+            raise InputError(f"new items need the column {c.ITEM_ID!r}; there are {items.columns}")
+        ids = items[c.ITEM_ID].cast(pl.String)
+        if ids.is_duplicated().any() or (self.item_map.index(ids) >= 0).any():
+            bad = [i for i in ids.to_list() if i in self.item_map][:3] or ids.filter(ids.is_duplicated()).unique().head(3).to_list()
+            raise InputError(f"item ids {bad} exist already or are given twice; give each new item one id of its own")
+        items = items.with_columns(ids)
+        self.append_items(items)
+        self.items = pl.concat([self.items, items], how="diagonal_relaxed")
+        self.item_map = IdMap(self.items[c.ITEM_ID])
+        self.popularity = np.concatenate([self.popularity, np.zeros(items.height, dtype=np.int64)])
+        return self
+
+    def append_items(self, items: pl.DataFrame) -> None:
+        """Extend the model's own arrays by new items; called by :meth:`add_items` after its checks."""
+        raise NotImplementedError
+
+    def transfer(self, train: TrainSet) -> "Recommender":
+        """The same weights on another data set, without training (zero-shot).
+
+        Raises:
+            UnsupportedQueryError: if the weights belong to the ids of one data set.
+        """
+        raise UnsupportedQueryError(
+            f"{self.name} learns vectors of ids, which mean nothing in another data set; zero-shot needs a text model such as alpharec"
+        )
+
+    # --- saving ------------------------------------------------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Arrays and JSON-able values that :meth:`restore` needs, besides weights, catalogue and histories."""
+        return {}, {}
+
+    def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Undo :meth:`state`: make ``self.network`` ready for its weights and set the arrays."""
+
+    def user_vectors(self) -> Tensor | None:
+        """Vectors of the training users, ``(U, D)``, where the model has them."""
+        return None
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model into a new folder, whole or not at all.
+
+        Files: ``config.yaml``, ``model.safetensors``, ``vectors.safetensors``, ``items.parquet``, ``history.parquet``.
+
+        Raises:
+            InputError: if the folder exists.
+        """
+        with atomic_folder(folder) as temporary:
+            self.save_files(temporary)
+        return Path(folder)
+
+    def save_files(self, folder: Path, extra: Mapping[str, Any] | None = None) -> None:
+        """Write the model's files into an existing folder; ``extra`` is added to ``config.yaml``."""
+        self._check_fitted()
+        tensors, values = self.state()
+        weights = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        arrays = {"popularity": torch.from_numpy(self.popularity)}
+        metadata = {"format": FORMAT, "model": self.name, "values": values}
+        save_tensors(folder / "model.safetensors", {**weights, **arrays, **{f"state.{k}": v for k, v in tensors.items()}}, metadata)
+        if self.vector_scores:
+            vectors = {"items": self.encode_items()}
+            users = self.user_vectors()
+            if users is not None:
+                vectors["users"] = users
+            save_tensors(folder / "vectors.safetensors", vectors, {})
+        self.items.write_parquet(folder / "items.parquet")
+        history = (
+            pl.Series("item_ids", self.item_map.name(self.history_items))
+            if len(self.history_items)
+            else pl.Series("item_ids", [], dtype=pl.String)
+        )
+        lengths = np.diff(self.history_offsets)
+        pl.DataFrame({c.USER_ID: self.users.ids.gather(np.repeat(np.arange(len(lengths)), lengths)), c.ITEM_IDS: history}).group_by(
+            c.USER_ID, maintain_order=True
+        ).agg(c.ITEM_IDS).pipe(
+            lambda frame: pl.DataFrame({c.USER_ID: self.users.ids}).join(frame, on=c.USER_ID, how="left", maintain_order="left")
+        ).with_columns(pl.col(c.ITEM_IDS).fill_null([])).write_parquet(folder / "history.parquet")
+        document = {"model": self.name, "config": self.config.model_dump(mode="json"), **(extra or {})}
+        (folder / "config.yaml").write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Recommender":
+        """Read what :meth:`save` wrote; runs no code from the folder.
+
+        Raises:
+            RunFolderError: if the folder is not one, or a file in it is damaged.
+        """
+        folder = Path(folder)
+        document = read_config(folder)
+        model = cls(cls.Config.parse(document["config"]))
+        tensors, metadata = load_tensors(folder / "model.safetensors")
+        if metadata.get("model") != cls.name or metadata.get("format") != FORMAT:
+            raise RunFolderError(
+                f"{folder}: model.safetensors holds {metadata.get('model')!r} in format {metadata.get('format')}, not {cls.name!r} in"
+                f" format {FORMAT}"
+            )
+        try:
+            model.items = pl.read_parquet(folder / "items.parquet")
+            history = pl.read_parquet(folder / "history.parquet")
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise RunFolderError(f"{folder}: items.parquet or history.parquet is missing or damaged ({error})") from error
+        model.item_map, model.users = IdMap(model.items[c.ITEM_ID]), IdMap(history[c.USER_ID])
+        lengths = history[c.ITEM_IDS].list.len().to_numpy()
+        model.history_offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        model.history_items = model.item_map.index(history[c.ITEM_IDS].explode().drop_nulls()).astype(np.int32)
+        model.popularity = tensors["popularity"].numpy()
+        model._fitted = True
+        model.restore({k.removeprefix("state."): v for k, v in tensors.items() if k.startswith("state.")}, metadata["values"])
+        model.network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+        model.network.eval()
+        model.refresh()
+        return model
+
+    # --- helpers -----------------------------------------------------------------------------------------------------------------
+
+    def _check_fitted(self) -> None:
+        if not self._fitted:
+            raise NotFittedError(f"{self.name} is not fitted; call fit(train) or load a run folder first")
+
+    def _positions(self, item_ids: Sequence[str]) -> NDArray[np.int64]:
+        at = self.item_map.index(item_ids)
+        if (at < 0).any():
+            missing = [name for name, position in zip(item_ids, at, strict=True) if position < 0]
+            raise InputError(
+                f"{len(missing)} unknown item ids, such as {missing[0]!r}{nearest(missing[0], self.item_map.ids.head(10_000))}; add"
+                " them with add_items"
+            )
+        return at
+
+    def _seen_length(self, user_id: str) -> int:
+        at = int(self.users.index([user_id])[0])
+        return int(self.history_offsets[at + 1] - self.history_offsets[at])
+
+    def _seen(self, queries: Sequence[Query]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows and item positions of what each query's person already has."""
+        rows: list[NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)]
+        seen: list[NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)]
+        for row, query in enumerate(queries):
+            if query.user_id is not None and (at := int(self.users.index([query.user_id])[0])) >= 0:
+                own = self.history_items[self.history_offsets[at] : self.history_offsets[at + 1]].astype(np.int64)
+                seen.append(own)
+                rows.append(np.full(len(own), row))
+            if query.history is not None and len(query.history):
+                given = self.item_map.index(query.history)
+                given = given[given >= 0]
+                seen.append(given)
+                rows.append(np.full(len(given), row))
+        return np.concatenate(rows), np.concatenate(seen)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """``config.yaml`` of a saved model.
+
+    Raises:
+        RunFolderError: if it is missing or not what :meth:`Recommender.save` writes.
+    """
+    try:
+        document = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunFolderError(f"{folder} has no config.yaml; it is not a run folder of lexirec") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RunFolderError(f"{folder / 'config.yaml'} is damaged ({error})") from error
+    if not isinstance(document, dict) or "model" not in document or "config" not in document:
+        raise RunFolderError(f"{folder / 'config.yaml'} names no model; it is not a run folder of lexirec")
+    return document
+
+
+def _shared_attributes(items: pl.DataFrame, target: int, seen: NDArray[np.int64], k: int) -> pl.DataFrame:
+    """Attribute values of one item with the share of the history that has them."""
+    rows = []
+    for column in items.columns:
+        if column in (c.ITEM_ID, c.TITLE) or not len(seen):
+            continue
+        value = items[column][target]
+        if value is None or (isinstance(value, str) and len(value) > 80):
+            continue  # a description is no shared attribute
+        kind = items.schema[column]
+        others = items[column].gather(seen)
+        for single in value.to_list() if isinstance(value, pl.Series) else [value]:
+            has = others.list.contains(single) if isinstance(kind, pl.List) else others == single
+            share = float(has.fill_null(False).mean() or 0.0)  # type: ignore[arg-type]
+            if share > 0:
+                rows.append(("attribute", f"{column}={single}", None, share))
+    rows.sort(key=lambda row: -row[3])
+    return pl.DataFrame(rows[:k], schema={"kind": pl.String, "name": pl.String, "title": pl.String, "weight": pl.Float64}, orient="row")
+
+
+__all__ = ["ModelConfig", "Recommender", "Supports", "read_config"]

@@ -1,0 +1,222 @@
+"""What the graph models share: propagation, contrast with sampled items, answers for hot, warm and worded queries.
+
+layer 0 -> mean over neighbours x L -> (unit norm) -> dot / temperature -> loss over sampled items
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+import torch
+import torch.nn.functional as F  # noqa: N812 (the field's name)
+from numpy.typing import NDArray
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from lexirec.data.dataset import TrainSet
+from lexirec.errors import UnsupportedQueryError
+from lexirec.losses import infonce, softmax_over_items
+from lexirec.models.contract import ModelConfig, Recommender
+from lexirec.models.layers.graph import Graph, sampled_scores
+from lexirec.query import Query
+from lexirec.training.samplers import NegativeSampler, PositiveSampler, Sampling
+
+Batch = tuple[Tensor, Tensor, Tensor | None]
+"""Users ``(B,)``, positives ``(B,)``, negatives ``(B, n)`` or shared ``(n,)`` or none; int64."""
+
+
+class GraphConfig(ModelConfig):
+    """Settings that all graph models have."""
+
+    embedding_dim: PositiveInt = 64
+    """Dimension of the vectors that are ranked by."""
+    num_layers: NonNegativeInt = 3
+    """Graph layers; 0 switches the graph off."""
+    tau: PositiveFloat = 0.15
+    """Temperature of InfoNCE."""
+    num_negs: PositiveInt = 256
+    """Negatives per positive (``per-sample``) or per batch (``shared``)."""
+    negatives: Literal["per-sample", "shared", "in-batch", "all"] = "per-sample"
+    """``per-sample``: own unseen items for each sample, as published.
+
+    ``shared``: one set for the batch. ``in-batch``: the other samples' positives. ``all``: every item.
+    """
+    sampling: Sampling = "user-uniform"
+    """How (user, positive) are drawn; see :class:`~lexirec.training.samplers.PositiveSampler`."""
+    lr: PositiveFloat = 5e-4
+    """Learning rate of Adam."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Weight decay inside Adam."""
+    batch_size: PositiveInt = 2048
+    """Samples per step."""
+
+
+class GraphRecommender(Recommender):
+    """Base of the graph models.
+
+    A subclass gives :meth:`layer0` and says in ``ranks_by_cosine`` whether the ranked vectors are unit length.
+    """
+
+    Config = GraphConfig
+    graph: Graph | None
+
+    def build(self, train: TrainSet, rng: np.random.Generator) -> None:
+        self.n_users, self.n_items = train.n_users, train.n_items
+        self.graph = Graph(train).to(self.device)
+        self.item_degree = torch.from_numpy(self.graph.item_degree)
+        self.item_domains = (
+            torch.from_numpy(np.repeat(np.arange(train.n_domains), np.diff(train.item_domains))) if train.n_domains > 1 else None
+        )
+        self.user_domains = np.repeat(np.arange(train.n_domains), np.diff(train.user_domains))
+        self.positive_sampler = PositiveSampler(train, self.config.batch_size, self.config.sampling)
+        needs_draws = self.config.negatives in ("per-sample", "shared")
+        self.negative_sampler = NegativeSampler(train) if needs_draws else None
+
+    def layer0(self) -> Tensor:
+        """Rows before the graph, users first, ``(U + I, D)``."""
+        raise NotImplementedError
+
+    # --- training ----------------------------------------------------------------------------------------------------------------
+
+    def n_batches(self, train: TrainSet) -> int:
+        return self.positive_sampler.n_batches
+
+    def batches(self, train: TrainSet, rng: np.random.Generator) -> Iterator[Batch]:
+        for users, positives in self.positive_sampler.batches(rng):
+            yield self._tensor(users), self._tensor(positives), self._negatives(users, rng)
+
+    def _negatives(self, users: NDArray[np.int64], rng: np.random.Generator) -> Tensor | None:
+        if self.negative_sampler is None:
+            return None
+        if self.config.negatives == "shared":
+            return self._tensor(self.negative_sampler.shared(self.config.num_negs, rng))
+        return self._tensor(self.negative_sampler.draw(users, self.config.num_negs, rng))
+
+    def _tensor(self, array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+    def contrast(self, users: Tensor, items: Tensor, batch: Batch) -> Tensor:
+        """InfoNCE of the batch with the negatives that the configuration asks for.
+
+        Args:
+            users: ``(B, D)`` vectors of the batch's users, float32.
+            items: ``(I, D)`` vectors of all items, float32.
+            batch: see :data:`Batch`.
+        """
+        user_index, positives, negatives = batch
+        tau = self.config.tau
+        if self.ranks_by_cosine:
+            users, items = F.normalize(users, dim=1), F.normalize(items, dim=1)
+        if self.config.negatives == "all":
+            scores = users @ items.T  # (B, I)
+            if self.item_domains is not None:
+                own = self._tensor(self.user_domains[user_index.cpu().numpy()])
+                scores = scores.masked_fill(own[:, None] != self.item_domains.to(scores.device)[None, :], -torch.inf)
+            return softmax_over_items(scores, positives, tau)
+        positive_rows = items[positives]
+        if self.config.negatives == "in-batch":
+            return softmax_over_items(users @ positive_rows.T, torch.arange(len(users), device=users.device), tau)
+        positive = (users * positive_rows).sum(1)
+        assert negatives is not None  # noqa: S101 (drawn for the two modes left)
+        scores = users @ items[negatives].T if negatives.ndim == 1 else sampled_scores(users, items, negatives)
+        return infonce(positive, scores, tau)
+
+    # --- answering ---------------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        if self.graph is None:  # loaded: the vectors were stored
+            return
+        self.network.eval()
+        layers = self.graph.layers(self.layer0(), self.config.num_layers)
+        self.item_layers = torch.stack([layer[self.n_users :] for layer in layers]).float().cpu()  # (L + 1, I, D)
+        mean = (torch.stack(layers).sum(0) / len(layers)).float().cpu()
+        self.hot_users = self.unit(mean[: self.n_users])
+        self.item_rows = self.unit(mean[self.n_users :])
+
+    def unit(self, rows: Tensor) -> Tensor:
+        """Rows of unit length where the model ranks by cosine, else as they are."""
+        return F.normalize(rows, dim=-1) if self.ranks_by_cosine else rows
+
+    @property
+    def ranks_by_cosine(self) -> bool:
+        """Whether training and ranking compare by cosine."""
+        raise NotImplementedError
+
+    def user_vectors(self) -> Tensor:
+        return self.hot_users
+
+    def encode_items(self, items: pl.DataFrame | None = None) -> Tensor:
+        if items is None:
+            return self.item_rows
+        raise UnsupportedQueryError(f"{self.name} knows items by id only; use a model that reads text, such as alpharec")
+
+    def encode_queries(self, queries: Sequence[Query]) -> Tensor:
+        self._check_fitted()
+        out = torch.zeros(len(queries), self.item_rows.shape[1])
+        modes = [self.answered_by(query) for query in queries]
+        for row, mode in enumerate(modes):
+            if mode.startswith("popularity"):
+                raise UnsupportedQueryError(
+                    f"query {row} holds nothing that {self.name} can turn into a vector ({mode}); recommend() answers it by popularity"
+                )
+        hot = [row for row, mode in enumerate(modes) if mode.startswith("user")]
+        if hot:
+            out[hot] = self.hot_users[torch.from_numpy(self.users.index([queries[row].user_id or "" for row in hot]))]
+        warm = [row for row, mode in enumerate(modes) if mode.startswith("history")]
+        if warm:
+            out[warm] = self.encode_histories([queries[row].history or [] for row in warm])
+        worded = [row for row, mode in enumerate(modes) if mode.endswith("words")]
+        if worded:
+            wishes = self.encode_words([queries[row].words or "" for row in worded])
+            alpha = torch.tensor([self._alpha(queries[row]) if modes[row] != "words" else 1.0 for row in worded])[:, None]
+            out[worded] = (1 - alpha) * self.unit(out[worded]) + alpha * wishes
+        return out
+
+    def _alpha(self, query: Query) -> float:
+        return float(self.config.alpha if query.alpha is None else query.alpha)
+
+    def encode_words(self, texts: Sequence[str]) -> Tensor:
+        """Vectors of wishes or profiles, ``(B, D)``, unit length."""
+        raise UnsupportedQueryError(f"{self.name} can't read words")
+
+    def _flat_histories(self, histories: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor, Tensor]:
+        """Distinct known items of each history: rows ``(n,)``, items ``(n,)`` and lengths ``(B,)``, int64."""
+        rows, items = [], []
+        for row, history in enumerate(histories):
+            known = np.unique(self.item_map.index(history))
+            known = known[known >= 0]
+            rows.append(np.full(len(known), row))
+            items.append(known)
+        flat_rows = torch.from_numpy(np.concatenate(rows))
+        return flat_rows, torch.from_numpy(np.concatenate(items)), torch.bincount(flat_rows, minlength=len(histories))
+
+    def history_layer0(self, rows: Tensor, items: Tensor, lengths: Tensor) -> Tensor:
+        """Layer 0 of a new person, ``(B, D)``; ID models have none: zeros."""
+        return torch.zeros(len(lengths), self.item_layers.shape[2])
+
+    def encode_histories(self, histories: Sequence[Sequence[str]]) -> Tensor:
+        """Vectors of people who were not in training, ``(B, D)``: each joins the frozen graph with the history's items.
+
+        Layer ``l + 1`` is the sum over the history of ``E_l[i] / sqrt(|history| degree_i)`` over the stored item layers; an item without
+        training interactions has no edge weight and adds to layer 0 only.
+        """
+        rows, items, lengths = self._flat_histories(histories)
+        degree = self.item_degree[items]
+        weight = torch.where(degree > 0, (lengths[rows] * degree.clamp(min=1)) ** -0.5, 0.0)[:, None]
+        total = self.history_layer0(rows, items, lengths)
+        for layer in self.item_layers[:-1]:
+            total = total.index_add(0, rows, layer[items] * weight)
+        return self.unit(total / len(self.item_layers))
+
+    # --- saving ------------------------------------------------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return {"item_layers": self.item_layers, "item_degree": self.item_degree, "users": self.hot_users}, {}
+
+    def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        self.graph = None
+        self.item_layers, self.item_degree, self.hot_users = tensors["item_layers"], tensors["item_degree"], tensors["users"]
+        self.item_rows = self.unit(self.item_layers.sum(0) / len(self.item_layers))
+        self.n_users, self.n_items = len(self.hot_users), len(self.item_rows)

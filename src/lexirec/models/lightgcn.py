@@ -1,0 +1,161 @@
+"""LightGCN (He et al., SIGIR 2020) with BPR or InfoNCE, and matrix factorisation as its case without layers.
+
+Paper: arXiv 2002.02126. How this differs: the layer-0 regulariser is weighted by ``reg`` and kept outside Adam, as in the official code
+and in the
+reproduction that the table in ``docs/alpharec.md`` compares with; the paper's own settings are ``configs/official/lightgcn.yaml``.
+Numbers: ``lexirec fit lightgcn --data DIR --split ratio --config configs/amazon2014_beauty/lightgcn.yaml --out RUN``.
+
+ID embeddings -> mean over neighbours x L -> dot -> BPR (or cosine / temperature -> cross entropy over sampled items)
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor, nn
+
+from lexirec.data.dataset import TrainSet
+from lexirec.losses import bpr, layer0_regulariser
+from lexirec.models.contract import Supports
+from lexirec.models.graph import Batch, GraphConfig, GraphRecommender
+
+
+class LightGCNConfig(GraphConfig):
+    """Settings of LightGCN; the defaults are the reproduction's on Amazon Beauty."""
+
+    loss: Literal["bpr", "infonce"] = "bpr"
+    """Training loss."""
+    cosine: bool = False
+    """Rank and train by cosine instead of the inner product."""
+    num_negs: PositiveInt = 1
+    """Negatives per positive; BPR averages over them."""
+    lr: PositiveFloat = 1e-3
+    """Learning rate of Adam."""
+    reg: NonNegativeFloat = 1e-3
+    """Weight of the layer-0 regulariser (outside Adam)."""
+    init: Literal["normal", "xavier", "text"] = "normal"
+    """Initial embeddings: N(0, init_std), Xavier normal, or the principal components of the items' language vectors (users: mean of
+    their items)."""
+    init_std: PositiveFloat = 1e-4
+    """Standard deviation for ``normal`` and ``text``."""
+    encoder: str = "minilm"
+    """Encoder of the item texts, for ``init="text"``."""
+    text: str = "title"
+    """Text template, for ``init="text"``."""
+
+    @model_validator(mode="after")
+    def _bpr_draws(self) -> "LightGCNConfig":
+        if self.loss == "bpr" and self.negatives in ("in-batch", "all"):
+            raise ValueError(
+                f"loss 'bpr' compares pairs, so negatives={self.negatives!r} has no meaning; use per-sample or shared, or loss='infonce'"
+            )
+        return self
+
+
+class LightGCN(GraphRecommender):
+    """LightGCN; ``lightgcn-infonce`` and ``mf-bpr`` are this class with other defaults."""
+
+    name = "lightgcn"
+    Config = LightGCNConfig
+    supports = Supports(user_id=True, history=True)
+
+    def build(self, train: TrainSet, rng: np.random.Generator) -> None:
+        super().build(train, rng)
+        size = (train.n_users + train.n_items, self.config.embedding_dim)
+        table = nn.Embedding(*size)
+        with torch.no_grad():
+            if self.config.init == "xavier":
+                # Users and items are two tables in the official code, and Xavier's scale depends on each one's size.
+                nn.init.xavier_normal_(table.weight[: train.n_users])
+                nn.init.xavier_normal_(table.weight[train.n_users :])
+            elif self.config.init == "normal":
+                nn.init.normal_(table.weight, std=self.config.init_std)
+            else:
+                table.weight.copy_(self._text_rows(train))
+        self.network = nn.ModuleDict({"embedding": table})
+
+    def _text_rows(self, train: TrainSet) -> Tensor:
+        from lexirec.text.embed import item_vectors
+
+        vectors = torch.from_numpy(item_vectors(train.items, self.config.encoder, self.config.text))
+        vectors = vectors - vectors.mean(0)
+        _, _, directions = torch.linalg.svd(vectors, full_matrices=False)
+        items = vectors @ directions[: self.config.embedding_dim].T
+        items = torch.nn.functional.pad(items, (0, self.config.embedding_dim - items.shape[1]))
+        items = items * (self.config.init_std / items.std())
+        assert self.graph is not None  # noqa: S101 (set by build)
+        return torch.cat([self.graph.mean_of_items(items.to(self.device)).cpu(), items])
+
+    @property
+    def ranks_by_cosine(self) -> bool:
+        return bool(self.config.cosine)
+
+    def layer0(self) -> Tensor:
+        table: Tensor = self.network["embedding"].weight
+        return table
+
+    def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        super().restore(tensors, values)
+        self.network = nn.ModuleDict({"embedding": nn.Embedding(self.n_users + self.n_items, self.config.embedding_dim)})
+
+    def loss(self, batch: Batch) -> Tensor:
+        assert self.graph is not None  # noqa: S101 (set by build)
+        users, positives, negatives = batch
+        layer0 = self.layer0()
+        final = self.graph.mean_over_layers(layer0, self.config.num_layers)
+        user_rows = final[users]  # (B, D)
+        if self.config.loss == "infonce":
+            value = self.contrast(user_rows, final[self.n_users :], batch)
+        else:
+            assert negatives is not None  # noqa: S101 (the configuration allows BPR with drawn negatives only)
+            shape = negatives if negatives.ndim == 2 else negatives.expand(len(users), -1)
+            positive = (user_rows * final[positives + self.n_users]).sum(1)
+            negative = torch.einsum("bd,bnd->bn", user_rows, final[shape + self.n_users])
+            value = bpr(positive[:, None], negative)
+        if self.config.reg:
+            rows = [layer0[users], layer0[positives + self.n_users]]
+            # A negative set of hundreds would drown the positives' term, and the published InfoNCE code leaves negatives out in effect.
+            if negatives is not None and self.config.loss == "bpr":
+                rows.append(layer0[(negatives + self.n_users).reshape(-1)])
+            value = value + self.config.reg * layer0_regulariser(*rows)
+        return value
+
+
+class LightGCNInfoNCEConfig(LightGCNConfig):
+    """LightGCN with InfoNCE over sampled items."""
+
+    loss: Literal["bpr", "infonce"] = "infonce"
+    cosine: bool = True
+    num_negs: PositiveInt = 256
+    lr: PositiveFloat = 5e-4
+    reg: NonNegativeFloat = 1e-2
+
+
+class LightGCNInfoNCE(LightGCN):
+    """LightGCN trained with AlphaRec's loss: what the loss alone brings."""
+
+    name = "lightgcn-infonce"
+    Config = LightGCNInfoNCEConfig
+
+
+class MFBPRConfig(LightGCNConfig):
+    """Matrix factorisation with BPR."""
+
+    num_layers: NonNegativeInt = 0
+    reg: NonNegativeFloat = 0.0
+    weight_decay: NonNegativeFloat = 1e-6
+
+    @model_validator(mode="after")
+    def _no_graph(self) -> "MFBPRConfig":
+        if self.num_layers:
+            raise ValueError(f"mf-bpr has no graph, so num_layers = {self.num_layers} makes it another model; use lightgcn")
+        return self
+
+
+class MFBPR(LightGCN):
+    """Matrix factorisation with BPR (Rendle et al., UAI 2009): no graph, so no answer for a history."""
+
+    name = "mf-bpr"
+    Config = MFBPRConfig
+    supports = Supports(user_id=True)

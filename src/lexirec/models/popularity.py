@@ -1,0 +1,51 @@
+"""Popularity: every item's number of training events. The floor that every model must clear.
+
+counts -> the same ranking for everybody
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from lexirec.data.dataset import TrainSet
+from lexirec.errors import UnsupportedQueryError
+from lexirec.models.contract import Recommender, Supports
+from lexirec.query import Query
+
+
+class Popularity(Recommender):
+    """Ranks items by their training events, the same for everybody; a new item has count 0."""
+
+    name = "popularity"
+    supports = Supports(user_id=True, history=True, new_items=True)
+
+    def build(self, train: TrainSet, rng: np.random.Generator) -> None:
+        """Nothing to build: the counts are kept by the base class."""
+
+    def encode_items(self, items: pl.DataFrame | None = None) -> Tensor:
+        """Counts as vectors of one dimension, ``(I, 1)``."""
+        if items is not None:
+            return torch.zeros(items.height, 1)
+        return torch.from_numpy(self.popularity.astype(np.float32))[:, None]
+
+    def encode_queries(self, queries: Sequence[Query]) -> Tensor:
+        for query in queries:
+            self.answered_by(query)  # words are a named error
+        return torch.ones(len(queries), 1)
+
+    def answered_by(self, query: Query) -> str:
+        if query.words is not None:
+            raise UnsupportedQueryError("popularity can't read words; ask a model with a text encoder, such as alpharec")
+        return "popularity (the model)"
+
+    def append_items(self, items: pl.DataFrame) -> None:
+        """Counts of new items are added by the base class."""
+
+    def transfer(self, train: TrainSet) -> "Popularity":
+        """Counts of the other data set's training part."""
+        other = Popularity(self.config)
+        other.fit(train)
+        return other

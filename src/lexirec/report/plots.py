@@ -1,0 +1,321 @@
+"""Plots of a report as PNG bytes, each drawn for light and for dark surroundings.
+
+Drawn on matplotlib's own canvas without ``pyplot``: no global state, no window, safe in threads. Everything comes in as arrays and
+dictionaries.
+"""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lexirec.errors import InputError, require
+
+Pictures = tuple[bytes, bytes]
+"""The same plot for light and dark surroundings."""
+MAX_POINTS = 6000
+"""Points of a map; more are thinned by a seeded draw."""
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of a plot. ``series`` is told apart by people with any colour vision in its first six entries."""
+
+    ink: str
+    soft: str
+    line: str
+    ground: str
+    series: tuple[str, ...]
+
+
+LIGHT = Theme(
+    "#1c2430",
+    "#5a6675",
+    "#dfe3e8",
+    "#ffffff",
+    ("#1f5fbf", "#d55e00", "#008f6b", "#b0388f", "#8f6a00", "#3b8fc4", "#7a4fd0", "#c2334d", "#4d7a1f", "#6b5b53", "#00808f", "#a05a2c"),
+)
+DARK = Theme(
+    "#dfe5ec",
+    "#98a4b3",
+    "#2c343f",
+    "#171c23",
+    ("#7fb2ff", "#ff9d57", "#3ecfa5", "#ef83cd", "#e3c04f", "#8ad0f5", "#b79cff", "#ff8095", "#a4cf6b", "#bdaea6", "#4fd0df", "#dba27c"),
+)
+
+
+def _draw(paint: Callable[[Any, Theme], None], width: float, height: float) -> Pictures:
+    require("matplotlib", "plot")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    made = []
+    for theme in (LIGHT, DARK):
+        picture = Figure(figsize=(width, height), dpi=150, layout="constrained")
+        FigureCanvasAgg(picture)
+        axes = picture.add_subplot()
+        axes.set_facecolor("none")
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        for side in ("left", "bottom"):
+            axes.spines[side].set_color(theme.line)
+        axes.tick_params(colors=theme.soft, labelcolor=theme.soft, labelsize=9, length=0)
+        axes.grid(color=theme.line, linewidth=0.7)
+        axes.set_axisbelow(True)
+        paint(axes, theme)
+        axes.xaxis.label.set_color(theme.soft)
+        axes.yaxis.label.set_color(theme.soft)
+        if legend := axes.get_legend():
+            legend.get_frame().set_alpha(0)
+            for text in legend.get_texts():
+                text.set_color(theme.ink)
+        buffer = io.BytesIO()
+        # No date inside: the same data give the same file.
+        picture.savefig(buffer, format="png", transparent=True, metadata={"Software": None})
+        made.append(buffer.getvalue())
+    return made[0], made[1]
+
+
+def leaderboard_bars(
+    rows: Sequence[Mapping[str, Any]], metric: str, groups: Sequence[str] = (), labels: Mapping[str, str] | None = None
+) -> Pictures:
+    """Bars of one metric per model, overall and per group, with intervals where they are known.
+
+    Args:
+        rows: leaderboard rows as in :func:`lexirec.report.sections.leaderboard_section`.
+        metric: which metric.
+        groups: groups shown beside the overall value.
+        labels: names of the groups to show.
+
+    Raises:
+        InputError: if no row holds the metric.
+    """
+    if not any(metric in row.get("test", {}) for row in rows):
+        raise InputError(
+            f"no row of the leaderboard holds {metric!r}; the first holds {sorted(rows[0].get('test', {})) if rows else 'nothing'}"
+        )
+    names = ["overall", *groups]
+    shown = [(labels or {}).get(name, name.replace("_", " ")) for name in names]
+
+    def paint(axes: Any, theme: Theme) -> None:
+        step = 0.8 / max(len(rows), 1)
+        for position, row in enumerate(rows):
+            at = np.arange(len(names)) + (position - (len(rows) - 1) / 2) * step
+            parts = [(row.get("test", {}), row.get("interval95", {}))] + [
+                (row.get("groups", {}).get(group, {}), row.get("group_interval95", {}).get(group, {})) for group in groups
+            ]
+            values = np.array([part.get(metric, np.nan) for part, _ in parts], dtype=float)
+            spans = [interval.get(metric) for _, interval in parts]
+            error = np.array([[v - s[0], s[1] - v] if s else [0.0, 0.0] for v, s in zip(values, spans, strict=True)]).T.clip(min=0)
+            axes.bar(at, values, step * 0.92, color=theme.series[position % len(theme.series)], label=str(row["model"]))
+            known = np.array([s is not None for s in spans]) & np.isfinite(values)
+            axes.errorbar(at[known], values[known], yerr=error[:, known], fmt="none", ecolor=theme.ink, elinewidth=1.1, capsize=2.5)
+            for x, value, top in zip(at, values, error[1], strict=True):
+                if np.isfinite(value):
+                    axes.annotate(
+                        f"{value:.3f}",
+                        (x, value + top),
+                        xytext=(0, 3),
+                        textcoords="offset points",
+                        ha="center",
+                        fontsize=7.5,
+                        color=theme.ink,
+                    )
+        axes.set_xticks(np.arange(len(names)), shown)
+        axes.tick_params(axis="x", labelcolor=theme.ink)
+        axes.grid(axis="x", visible=False)
+        axes.set_ylabel(metric)
+        axes.margins(y=0.12)
+        axes.set_ylim(bottom=0)
+        axes.legend(fontsize=9, loc="upper right", ncols=min(len(rows), 3))
+
+    return _draw(paint, 8.4, 3.6)
+
+
+def learning_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], metric: str, over: str = "seconds") -> Pictures:
+    """Validation metric of each model over ``seconds`` or ``epoch``, the best one marked.
+
+    Args:
+        curves: for each model the lines of its ``metrics.jsonl``; lines without the metric are skipped. A model without lines keeps its
+            colour free, so that a model has one colour in all plots of a report.
+        metric: which metric.
+        over: the line's key for the horizontal axis.
+
+    Raises:
+        InputError: if no line holds the metric.
+    """
+    points = {
+        name: [(float(line[over]), float(line[metric])) for line in lines if metric in line and over in line]
+        for name, lines in curves.items()
+    }
+    if not any(points.values()):
+        raise InputError(f"no line of the training curves holds {metric!r} and {over!r}")
+
+    def paint(axes: Any, theme: Theme) -> None:
+        for position, (name, values) in enumerate(points.items()):
+            if not values:
+                continue
+            x, y = np.array(values).T
+            colour = theme.series[position % len(theme.series)]
+            axes.plot(x, y, color=colour, linewidth=1.8, marker="o", markersize=3, label=name)
+            axes.plot(x[y.argmax()], y.max(), marker="o", markersize=9, markerfacecolor="none", markeredgecolor=colour, linestyle="none")
+        axes.set_xlabel({"seconds": "seconds of training", "epoch": "epoch"}.get(over, over))
+        axes.set_ylabel(f"validation {metric}")
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        axes.legend(fontsize=9, loc="lower right")
+
+    return _draw(paint, 4.9, 3.4)
+
+
+def long_tail(popularity: NDArray[np.integer]) -> Pictures:
+    """Events per item, most popular first, and the share of all events that the first items hold.
+
+    Args:
+        popularity: ``(I,)`` events per item.
+
+    Raises:
+        InputError: if there is no event.
+    """
+    counts = np.sort(np.asarray(popularity))[::-1]
+    if not len(counts) or counts[0] <= 0:
+        raise InputError("no item has an event; the popularity curve needs at least one")
+    share = np.cumsum(counts) / counts.sum()
+    head = int(np.searchsorted(share, 0.8)) + 1
+
+    def paint(axes: Any, theme: Theme) -> None:
+        place = np.arange(1, len(counts) + 1)
+        axes.fill_between(
+            place[:head], counts[:head], color=theme.series[0], alpha=0.85, linewidth=0, label=f"80 % of the events: {head:,} items"
+        )
+        axes.fill_between(
+            place[head - 1 :],
+            counts[head - 1 :],
+            color=theme.series[1],
+            alpha=0.85,
+            linewidth=0,
+            label=f"20 % of the events: {len(counts) - head:,} items",
+        )
+        axes.set_xlabel("items, most popular first")
+        axes.set_ylabel("events")
+        axes.set_xlim(0, len(counts))
+        axes.set_ylim(bottom=0)
+        axes.legend(fontsize=9)
+
+    return _draw(paint, 8.4, 3.0)
+
+
+def deciles(values: Mapping[str, Sequence[float]], metric: str, labels: Sequence[str] | None = None) -> Pictures:
+    """A metric per popularity class of the wanted item, one line per model.
+
+    Args:
+        values: for each model one value per class, rarest first; NaN leaves a gap.
+        metric: what the values are.
+        labels: names of the classes; by default 1, 2, ...
+
+    Raises:
+        InputError: if the models' lists differ in length.
+    """
+    lengths = {len(row) for row in values.values()}
+    if len(lengths) != 1 or 0 in lengths:
+        raise InputError(f"the models have {sorted(lengths)} values; give each one value per class")
+    n = lengths.pop()
+    names = list(labels) if labels is not None else [str(i + 1) for i in range(n)]
+
+    def paint(axes: Any, theme: Theme) -> None:
+        for position, (name, row) in enumerate(values.items()):
+            axes.plot(
+                np.arange(n),
+                np.asarray(row, dtype=float),
+                color=theme.series[position % len(theme.series)],
+                linewidth=1.8,
+                marker="o",
+                markersize=4,
+                label=name,
+            )
+        axes.set_xticks(np.arange(n), names)
+        axes.set_xlabel("popularity class of the wanted item, rarest first")
+        axes.set_ylabel(metric)
+        axes.set_ylim(bottom=0)
+        axes.legend(fontsize=9, loc="upper left")
+
+    return _draw(paint, 4.9, 3.4)
+
+
+def pca(vectors: NDArray[np.floating], dims: int = 2) -> NDArray[np.float64]:
+    """First principal components, ``(n, D) -> (n, dims)``; the sign is fixed by the largest loading.
+
+    >>> pca(np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]), dims=1).round(3).ravel().tolist()
+    [-1.414, 0.0, 1.414]
+    """
+    centred = np.asarray(vectors, dtype=np.float64)
+    centred = centred - centred.mean(0)
+    # By the covariance: D x D stays small where n is large.
+    _, directions = np.linalg.eigh(centred.T @ centred)
+    directions = directions[:, ::-1][:, :dims]
+    directions = directions * np.sign(directions[np.abs(directions).argmax(0), np.arange(directions.shape[1])])
+    return centred @ directions
+
+
+def item_map(vectors: NDArray[np.floating], labels: Sequence[str], seed: int = 0) -> Pictures:
+    """Items in the plane of their vectors' first two principal components, coloured and named by label.
+
+    Args:
+        vectors: ``(I, D)``, or ``(I, 2)`` positions that are taken as they are.
+        labels: one per item, for example its department; the twelve most frequent get a colour.
+        seed: of the draw of points where there are more than :data:`MAX_POINTS`.
+
+    Raises:
+        InputError: if labels and vectors differ in number, or there are fewer than three items.
+    """
+    if len(vectors) != len(labels) or len(vectors) < 3:
+        raise InputError(f"{len(vectors)} vectors and {len(labels)} labels; the map needs one label per item and at least three items")
+    place = np.asarray(vectors, dtype=np.float64) if vectors.shape[1] == 2 else pca(vectors)
+    kinds = np.asarray(labels, dtype=str)
+    names, counts = np.unique(kinds, return_counts=True)
+    names = names[np.argsort(-counts, kind="stable")][: len(LIGHT.series)]
+    rng = np.random.default_rng(seed)
+    # Shuffled, so that no label lies on top of all others.
+    chosen = rng.permutation(len(place))[:MAX_POINTS]
+
+    def paint(axes: Any, theme: Theme) -> None:
+        from matplotlib import patheffects
+
+        colour_of = dict(zip(names, theme.series, strict=False))
+        axes.scatter(*place[chosen].T, s=9, linewidths=0, alpha=0.75, c=[colour_of.get(kind, theme.soft) for kind in kinds[chosen]])
+        at = np.array([np.median(place[kinds == name], axis=0) for name in names])
+        low, high = place[:, 1].min(), place[:, 1].max()
+        # Names that would overlap are pushed apart vertically, lowest first.
+        order, gap = np.argsort(at[:, 1]), (high - low) * 0.055
+        for i, j in pairwise(order):
+            at[j, 1] = max(at[j, 1], at[i, 1] + gap)
+        for name, (x, y) in zip(names, at, strict=True):
+            outline = [patheffects.withStroke(linewidth=3, foreground=theme.ground)]
+            axes.annotate(
+                name, (x, y), ha="center", va="center", fontsize=9.5, fontweight="bold", color=colour_of[name], path_effects=outline
+            )
+        axes.set_xticks([])
+        axes.set_yticks([])
+        for side in ("left", "bottom"):
+            axes.spines[side].set_visible(False)
+
+    return _draw(paint, 8.4, 5.4)
+
+
+def popularity_classes(popularity: NDArray[np.integer], n: int = 10, include: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+    """Class of each item by popularity: ``n`` classes of equally many items, 0 the rarest; -1 where ``include`` is false.
+
+    Items of equal popularity are parted in index order where a border falls among them.
+
+    >>> popularity_classes(np.array([5, 1, 9, 0]), n=2).tolist()
+    [1, 0, 1, 0]
+    """
+    classes = np.full(len(popularity), -1, dtype=np.int64)
+    chosen = np.arange(len(popularity)) if include is None else np.flatnonzero(include)
+    order = chosen[np.argsort(np.asarray(popularity)[chosen], kind="stable")]
+    classes[order] = np.arange(len(order)) * n // max(len(order), 1)
+    return classes

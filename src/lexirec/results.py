@@ -1,0 +1,221 @@
+"""From run folders to published results: several seeds, intervals, paired tests, leaderboards."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from lexirec import runs
+from lexirec.errors import InputError, nearest
+from lexirec.evaluation.intention import evaluate_intention
+from lexirec.evaluation.statistics import compare, summarise
+from lexirec.files import read_json, write_json
+from lexirec.models import available
+from lexirec.models.contract import read_config
+
+TESTED = ("recall@20", "ndcg@20", "hr@10", "ndcg@10")
+"""Metrics that published results carry paired tests for."""
+LEADERBOARD = ("recall@20", "ndcg@20", "ndcg@10")
+
+
+def bench(
+    data: str | Path,
+    names: Sequence[str],
+    out: str | Path,
+    seeds: Sequence[int],
+    *,
+    configs: str | Path | None = None,
+    sets: Sequence[str] = (),
+    split: str | None = None,
+    against: str | None = None,
+) -> dict[str, Any]:
+    """Train each named model with each seed, test it, and write one published result per model.
+
+    Runs go to ``out/runs/<name>/seed-N``: a finished one is kept, an unfinished one goes on. Results go to ``out/results/<name>.json``.
+
+    Args:
+        data: data folder.
+        names: models, or stems of files in ``configs``.
+        out: see above.
+        seeds: at least one.
+        configs: folder of ``<name>.yaml`` files; a name without a file is a model with its defaults.
+        sets: ``key=value`` settings for all of them.
+        split: split for all of them, over the files'.
+        against: name that the others are tested against; the first by default.
+
+    Returns:
+        ``leaderboard`` (a row per name) and ``results`` (name -> published object).
+    """
+    out = Path(out)
+    folders: dict[str, list[Path]] = {}
+    if not names or not seeds:
+        raise InputError("give at least one model and one seed")
+    if against is not None and against not in names:
+        raise InputError(f"--against {against!r} is not among the models {', '.join(names)}{nearest(against, names)}")
+    plans = {name: _plan(name, configs) for name in names}  # every name is checked before the first training
+    for name, (model, file) in plans.items():
+        for seed in seeds:
+            folder = out / "runs" / name / f"seed-{seed}"
+            if not folder.exists():
+                experiment = runs.resolve(model, [data], config_file=file, sets=sets, split=split, seed=seed)
+                runs.fit_run(experiment, folder, resume=True)
+            folders.setdefault(name, []).append(folder)
+    published = publish(folders, out / "results", against or names[0])
+    return {"leaderboard": leaderboard(published), "results": published}
+
+
+def _plan(name: str, configs: str | Path | None) -> tuple[str, Path | None]:
+    """Model and configuration file of a name."""
+    file = Path(configs) / f"{name}.yaml" if configs is not None else None
+    if file is not None and file.exists():
+        return str(runs.read_experiment(file).get("model", name)), file
+    if name not in available():
+        stems = sorted(p.stem for p in Path(configs).glob("*.yaml")) if configs is not None else []
+        raise InputError(
+            f"{name!r} is neither a model ({', '.join(available())}) nor a file in --configs"
+            f" ({', '.join(stems) or 'none'}){nearest(name, [*available(), *stems])}"
+        )
+    return name, None
+
+
+def publish(folders: Mapping[str, Sequence[Path]], out: Path, against: str | None) -> dict[str, dict[str, Any]]:
+    """Write ``out/<name>.json`` for each group of runs (the seeds of one model), in the published schema.
+
+    Args:
+        folders: name -> run folders, one per seed.
+        out: folder for the results.
+        against: baseline of the paired tests; ``None``: no tests.
+
+    Raises:
+        InputError: if the runs of one name differ in more than the seed, or runs of different data are compared.
+    """
+    entries = {name: [read_json(runs.verify_run(f) / "result.json") for f in group] for name, group in folders.items()}
+    hashes = {entry["data_hash"] for group in entries.values() for entry in group}
+    if len(hashes) > 1:
+        raise InputError(f"the runs were made on {len(hashes)} different data sets or splits; results can only be compared on the same one")
+    frames = {name: [pl.read_parquet(f / "per_user.parquet") for f in group] for name, group in folders.items()}
+    tests: list[dict[str, Any]] = []
+    if against is not None and len(frames) > 1:
+        tests = compare(frames, TESTED, against)
+    out.mkdir(parents=True, exist_ok=True)
+    published = {}
+    for name, group in entries.items():
+        document = read_config(folders[name][0])
+        for folder in folders[name][1:]:
+            other = read_config(folder)
+            if other["config"] != document["config"] or other["model"] != document["model"]:
+                raise InputError(f"{folder} and {folders[name][0]} differ in more than the seed; publish them under two names")
+        published[name] = _published(document, group, [t for t in tests if t["model"] == name])
+        write_json(out / f"{name}.json", published[name])
+    return published
+
+
+def _published(document: Mapping[str, Any], group: Sequence[dict[str, Any]], tests: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    first = group[0]
+    common = ("command", "versions", "data_hash", "protocol_split", "dataset", "protocol")
+    return {
+        "dataset": first["dataset"],
+        "split": first.get("protocol_split", document["data"]["split"]),
+        "protocol": first["protocol"],
+        "model": document["model"],
+        "variant": document.get("variant", ""),
+        "config": {"model": document["config"], "training": {k: v for k, v in document["training"].items() if k != "seed"}},
+        "command": first.get("command", ""),
+        "versions": first["versions"],
+        "data_hash": first["data_hash"],
+        "runs": [{k: v for k, v in entry.items() if k not in common} for entry in group],
+        **summarise([entry["test"] for entry in group]),
+        "tests": [{k: v for k, v in test.items() if k != "model"} for test in tests],
+    }
+
+
+def leaderboard(published: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A row per model: overall metrics, then tail and cold items where the split has them."""
+    rows = []
+    for name, result in published.items():
+        row: dict[str, Any] = {"model": name, **{metric: result["mean"][metric] for metric in LEADERBOARD}}
+        for group in ("tail_items", "cold_items"):
+            values = [run["groups"][group]["recall@20"] for run in result["runs"] if group in run["groups"]]
+            if values:
+                row[f"{group} recall@20"] = sum(values) / len(values)
+        row["seeds"] = len(result["runs"])
+        row["seconds"] = round(sum(run["seconds"] for run in result["runs"]) / len(result["runs"]), 1)
+        rows.append(row)
+    return rows
+
+
+def compare_runs(folders: Sequence[str | Path], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """Paired tests between run folders; runs of the same model and settings are seeds of one. The first is the baseline.
+
+    Raises:
+        InputError: for fewer than two models or runs of different data.
+    """
+    groups: dict[str, list[pl.DataFrame]] = {}
+    names: dict[str, str] = {}
+    hashes = {}
+    for folder in map(Path, folders):
+        runs.verify_run(folder)
+        result, document = read_json(folder / "result.json"), read_config(folder)
+        if not (folder / "per_user.parquet").exists():
+            raise InputError(f"{folder} has no per_user.parquet, since its data had no test part; it can't be compared")
+        hashes[str(folder)] = result["data_hash"]
+        key = json.dumps([document["model"], document["config"], document.get("variant", "")], sort_keys=True)
+        if key not in names:
+            label = "-".join(part for part in (document["model"], document.get("variant", "")) if part)
+            names[key] = label if label not in names.values() else f"{label} ({folder.name})"
+        groups.setdefault(names[key], []).append(pl.read_parquet(folder / "per_user.parquet"))
+    if len(set(hashes.values())) > 1:
+        raise InputError(f"the runs were tested on different data or splits: {', '.join(f'{f} ({h[:8]})' for f, h in hashes.items())}")
+    return compare(groups, metrics, next(iter(groups)))
+
+
+def evaluate_intents(
+    run: str | Path, paths: Sequence[str], split: str | None, alphas: Sequence[float], max_users: int | None
+) -> dict[str, Any]:
+    """Wishes, one per target item, on the run's own data or on another (zero-shot).
+
+    See :func:`~lexirec.evaluation.intention.evaluate_intention`.
+    """
+    model, document, result = runs.load_run(run)
+    data = dict(document["data"])
+    own = [str(path) for path in data.pop("paths")]
+    if split is not None:
+        data["split"] = split
+    parts = runs.load_parts(list(paths) or own, data)
+    if parts.test is None:
+        raise InputError(f"{parts.name}: the split leaves no test part; choose another with --split")
+    zero_shot = parts.train.content_hash != result["data_hash"]
+    if zero_shot:
+        model = model.transfer(parts.train)
+    seen = () if parts.valid is None else (parts.valid,)
+    found = evaluate_intention(model, parts.train, parts.test, seen=seen, alphas=tuple(alphas), max_users=max_users, progress=True)
+    return {"dataset": parts.name, "split": data["split"], "zero_shot": zero_shot, "seed": result["seed"], **found.to_dict()}
+
+
+def save_single(run: str | Path, entry: Mapping[str, Any], path: str | Path) -> None:
+    """Write one evaluation of a run as a published result of one seed."""
+    document = read_config(Path(run))
+    known = ("dataset", "split", "protocol", "data_hash", "versions")
+    single = {k: v for k, v in entry.items() if k not in known}
+    write_json(
+        path,
+        {
+            "dataset": entry["dataset"],
+            "split": entry["split"],
+            "protocol": entry.get("protocol", "one wish per target item"),
+            "model": document["model"],
+            "variant": "-".join(part for part in (document.get("variant", ""), "zero-shot" if entry["zero_shot"] else "") if part),
+            "trained_on": [Path(p).name for p in document["data"]["paths"]],
+            "config": {"model": document["config"], "training": document["training"]},
+            "command": runs.own_command(),
+            "versions": runs.versions(),
+            "runs": [single],
+            **(summarise([entry["test"]]) if "test" in entry else {}),
+            "tests": [],
+        },
+    )
+
+
+__all__ = ["bench", "compare_runs", "evaluate_intents", "leaderboard", "publish", "save_single"]

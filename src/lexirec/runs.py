@@ -1,0 +1,419 @@
+"""Run folders: one experiment from a resolved configuration to a folder that is whole or absent.
+
+While a run trains, everything is in ``RUN.partial`` (resumable); when all files are written, it is renamed to ``RUN``.
+"""
+
+import os
+import platform
+import re
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from lexirec.data.dataset import Dataset, Heldout, Split, TrainSet, mix
+from lexirec.data.readers import read_dataset
+from lexirec.data.splits import split_dataset
+from lexirec.errors import InputError, RunFolderError, nearest
+from lexirec.evaluation.evaluate import Evaluation, evaluate
+from lexirec.files import read_json, sha256_file, write_json
+from lexirec.models import load_model, model_class
+from lexirec.models.contract import Recommender, read_config
+from lexirec.training.options import TrainingOptions
+
+PACKAGES = ("lexirec", "torch", "numpy", "polars", "transformers", "sentence-transformers", "scipy")
+DATA_KEYS = ("split", "split_options", "catalogue", "min_rating", "k_core", "duplicates")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A resolved experiment: what ``config.yaml`` of a run holds.
+
+    Attributes:
+        model: name of the model.
+        config: the model's settings.
+        training: training options (without folder and resume).
+        data: ``split`` with ``split_options`` and how the log is read and filtered (``catalogue``, ``min_rating``, ``k_core``,
+        ``duplicates``).
+        paths: data folders; several are mixed as blocks.
+        variant: free label, part of the name of published results.
+    """
+
+    model: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    paths: tuple[str, ...] = ()
+    variant: str = ""
+
+    def document(self) -> dict[str, Any]:
+        """As written to ``config.yaml``, without the model and its configuration."""
+        out: dict[str, Any] = {"training": dict(self.training), "data": {**self.data, "paths": list(self.paths)}}
+        return out | ({"variant": self.variant} if self.variant else {})
+
+
+def read_experiment(path: str | Path) -> dict[str, Any]:
+    """A configuration file: YAML with any of ``model``, ``variant``, ``config``, ``training``, ``data``.
+
+    Raises:
+        InputError: if the file is missing, no YAML mapping, or has another key.
+    """
+    try:
+        document = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except FileNotFoundError as error:
+        raise InputError(f"there is no configuration file {path}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid YAML: {error}") from error
+    known = ("model", "variant", "config", "training", "data")
+    if not isinstance(document, dict):
+        raise InputError(f"{path} holds a {type(document).__name__}, not a mapping with {', '.join(known)}")
+    for key in document:
+        if key not in known:
+            raise InputError(f"{path}: unknown key {key!r}{nearest(str(key), known)}; a configuration has {', '.join(known)}")
+    return document
+
+
+def resolve(
+    model: str,
+    paths: Sequence[str | Path],
+    *,
+    config_file: str | Path | None = None,
+    sets: Sequence[str] = (),
+    split: str | None = None,
+    seed: int | None = None,
+) -> Experiment:
+    """Put defaults, a configuration file and ``key=value`` settings together and check every key and value.
+
+    Args:
+        model: name of the model.
+        paths: data folders.
+        config_file: see :func:`read_experiment`.
+        sets: ``key=value`` strings; the key is a model setting, a training option or ``data.<key>``; the value is read as YAML.
+        split: name of the split; over the file's.
+        seed: over the file's.
+
+    Raises:
+        InputError: for unknown keys (nearest offered) and bad values.
+    """
+    document = read_experiment(config_file) if config_file else {}
+    if document.get("model", model) != model:
+        raise InputError(f"{config_file} is for {document['model']!r}, and {model!r} was asked for")
+    config_class = model_class(model).Config
+    config, training, data = (dict(document.get(part) or {}) for part in ("config", "training", "data"))
+    for setting in sets:
+        key, sign, text = setting.partition("=")
+        if not sign:
+            raise InputError(f"--set {setting!r} has no '='; write key=value")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InputError(f"--set {setting!r}: the value is not valid YAML ({error})") from error
+        if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+            value = float(value)  # YAML reads 1e-3 as text
+        if key.startswith("data."):
+            data[key.removeprefix("data.")] = value
+        elif key in config_class.model_fields:
+            config[key] = value
+        elif key in TrainingOptions.model_fields:
+            training[key] = value
+        else:
+            known = [*config_class.model_fields, *TrainingOptions.model_fields, *(f"data.{k}" for k in DATA_KEYS)]
+            raise InputError(
+                f"--set {key}: neither {model} nor the training has this setting{nearest(key, known)}; there are {', '.join(known)}"
+            )
+    if split is not None:
+        data["split"] = split
+    data.setdefault("split", "leave-one-out")
+    for key in data:
+        if key not in DATA_KEYS:
+            raise InputError(f"data.{key}: unknown{nearest(key, DATA_KEYS)}; there are {', '.join(DATA_KEYS)}")
+    if seed is not None:
+        training["seed"] = seed
+    parsed = config_class.parse(config)
+    options = parse_options(training)
+    chosen = options.model_dump(mode="json", exclude={"folder", "resume", "progress"})
+    return Experiment(model, parsed.model_dump(mode="json"), chosen, data, tuple(str(p) for p in paths), str(document.get("variant", "")))
+
+
+def parse_options(settings: Mapping[str, Any]) -> TrainingOptions:
+    """Training options from a mapping.
+
+    Raises:
+        InputError: for an unknown option (nearest offered) or a bad value.
+    """
+    from pydantic import ValidationError
+
+    for key in settings:
+        if key not in TrainingOptions.model_fields:
+            raise InputError(
+                f"there is no training option {key!r}{nearest(key, TrainingOptions.model_fields)}; there are"
+                f" {', '.join(TrainingOptions.model_fields)}"
+            )
+    try:
+        return TrainingOptions(**settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"training.{'.'.join(map(str, first['loc']))} = {first.get('input')!r}: {first['msg']}") from error
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an experiment trains and tests on."""
+
+    train: TrainSet
+    valid: Heldout | None
+    test: Heldout | None
+    name: str
+    protocol: str
+
+
+def load_parts(paths: Sequence[str], data: Mapping[str, Any]) -> Parts:
+    """Read, filter and split one data set, or several as blocks (no common test part then: evaluate on each or on another one).
+
+    Raises:
+        InputError: as the readers and splits do.
+    """
+    if not paths:
+        raise InputError("no data was given; use --data DIR")
+    splits = [_split_of(path, data) for path in paths]
+    if len(splits) == 1:
+        only = splits[0]
+        return Parts(only.train, only.valid if len(only.valid) else None, only.test if len(only.test) else None, only.train.name, only.name)
+    train, valid = mix([(s.train, s.valid if len(s.valid) else None) for s in splits], "+".join(s.train.name for s in splits))
+    return Parts(train, valid, None, train.name, splits[0].name)
+
+
+def _split_of(path: str, data: Mapping[str, Any]) -> Split:
+    name, _, split_file = str(data["split"]).partition(":")
+    dataset = read_dataset(path, split_file=split_file or None, catalogue=data.get("catalogue"))
+    dataset = _filtered(dataset, data)
+    return split_dataset(dataset, name, **(data.get("split_options") or {}))
+
+
+def _filtered(dataset: Dataset, data: Mapping[str, Any]) -> Dataset:
+    from lexirec.data import filters
+
+    if data.get("min_rating") is not None:
+        dataset = filters.filter_rating(dataset, data["min_rating"])
+    if data.get("duplicates") is not None:
+        dataset = filters.drop_duplicates(dataset, data["duplicates"])
+    if data.get("k_core") is not None:
+        core = data["k_core"]
+        dataset = filters.k_core(dataset, **core) if isinstance(core, Mapping) else filters.k_core(dataset, core, core)
+    return dataset
+
+
+def fit_run(experiment: Experiment, out: str | Path, *, resume: bool = False, progress: bool = True, command: str | None = None) -> Path:
+    """Train, test and write a run folder.
+
+    Args:
+        experiment: from :func:`resolve`.
+        out: the run folder; must not exist.
+        resume: go on from ``OUT.partial``.
+        progress: progress on stderr.
+        command: for the record; the present command line if not given.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        InputError: if ``out`` exists, or ``OUT.partial`` belongs to another experiment or exists without ``resume``.
+    """
+    out = Path(out)
+    partial = out.with_name(out.name + ".partial")
+    if out.exists():
+        raise InputError(f"{out} exists already; choose another folder or remove it")
+    document = {"model": experiment.model, "config": dict(experiment.config), **experiment.document()}
+    if partial.exists():
+        if not resume:
+            raise InputError(f"{partial} holds an unfinished run; go on with --resume, or remove it")
+        before = read_config(partial)
+        if before != document:
+            differing = [k for k in document if before.get(k) != document[k]]
+            raise InputError(
+                f"{partial} was made with other settings ({', '.join(differing)}); repeat the first command, or remove the folder"
+            )
+    parts = load_parts(experiment.paths, experiment.data)
+    options = parse_options(experiment.training).model_copy(update={"folder": partial, "resume": resume, "progress": progress})
+    model = model_class(experiment.model)(model_class(experiment.model).Config.parse(experiment.config))
+    partial.mkdir(parents=True, exist_ok=True)
+    (partial / "config.yaml").write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    started = time.perf_counter()
+    model.fit(parts.train, parts.valid, options)
+    result = result_entry(model, parts, options, time.perf_counter() - started)
+    result |= {"command": command or own_command(), "protocol_split": experiment.data["split"], "dataset": parts.name}
+    evaluation = measure(model, parts) if parts.test is not None else None
+    write_run(partial, model, result, evaluation, experiment.document())
+    os.replace(partial, out)
+    return out
+
+
+def measure(model: Recommender, parts: Parts, *, on_valid: bool = False, progress: bool = False) -> Evaluation:
+    """Evaluate on the test part (validation items masked too) or on the validation part."""
+    if on_valid:
+        assert parts.valid is not None  # noqa: S101 (the caller looked)
+        return evaluate(model, parts.train, parts.valid, progress=progress)
+    if parts.test is None:
+        raise InputError(f"{parts.name}: the split leaves no test part; choose another with --split")
+    return evaluate(model, parts.train, parts.test, seen=() if parts.valid is None else (parts.valid,), groups=True, progress=progress)
+
+
+def result_entry(model: Recommender, parts: Parts, options: TrainingOptions, seconds: float) -> dict[str, Any]:
+    """One element of ``runs`` in a published result, without the test values."""
+    training = model.training_result
+    entry: dict[str, Any] = {"seed": options.seed, "best_epoch": training.best_epoch if training else 0}
+    if parts.valid is not None and parts.train.n_domains == 1:
+        entry["valid"] = measure(model, parts, on_valid=True).metrics
+    elif training and training.history:
+        best = [line for line in training.history if line["epoch"] == training.best_epoch]
+        entry["valid"] = {k: v for k, v in best[0].items() if "@" in k} if best else {}
+    entry |= {
+        "seconds": round(training.seconds if training else seconds, 2),
+        "epoch_seconds": round(training.epoch_seconds, 3) if training else 0.0,
+        "stopped": training.stopped if training else "",
+        "peak_memory_mb": peak_memory_mb(),
+        "device": device_name(model.device),
+        "versions": versions(),
+        "data_hash": parts.train.content_hash,
+    }
+    return entry
+
+
+def with_test(entry: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any]:
+    """Add an evaluation's values under the names of the published schema."""
+    return {
+        **entry,
+        "test": evaluation.metrics,
+        "test_optimistic": evaluation.optimistic,
+        "test_pessimistic": evaluation.pessimistic,
+        "groups": evaluation.groups,
+        "group_sizes": evaluation.group_sizes,
+        "users": evaluation.n_users,
+        "repeat_targets": evaluation.repeat_targets,
+        "protocol": evaluation.protocol,
+        "evaluation_seconds": round(evaluation.seconds, 3),
+    }
+
+
+def write_run(folder: Path, model: Recommender, result: Mapping[str, Any], evaluation: Evaluation | None, extra: Mapping[str, Any]) -> None:
+    """Write a run's files into ``folder`` and the manifest last."""
+    model.save_files(folder, extra)
+    if evaluation is not None:
+        evaluation.per_user.write_parquet(folder / "per_user.parquet")
+        result = with_test(result, evaluation)
+    write_json(folder / "result.json", result)
+    (folder / "metrics.jsonl").touch()
+    write_manifest(folder)
+
+
+def write_manifest(folder: Path) -> None:
+    """``manifest.json``: SHA-256 of every other file of the folder."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
+    write_json(folder / "manifest.json", {p.relative_to(folder).as_posix(): sha256_file(p) for p in files})
+
+
+def verify_run(folder: str | Path) -> Path:
+    """Check that a folder is a whole run and that no file changed since it was written.
+
+    Raises:
+        RunFolderError: if it is no run folder, or a file is missing or differs from its hash.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        partial = folder.with_name(folder.name + ".partial")
+        hint = f"; {partial} holds an unfinished run: go on with lexirec fit ... --resume" if partial.exists() else ""
+        raise RunFolderError(f"there is no run folder {folder}{hint}")
+    if not (folder / "manifest.json").exists():
+        raise RunFolderError(f"{folder} has no manifest.json; it is not a run folder of lexirec, or it is incomplete")
+    manifest = read_json(folder / "manifest.json")
+    if not isinstance(manifest, dict):
+        raise RunFolderError(f"{folder}/manifest.json is no table of files; the folder is damaged")
+    for name, expected in manifest.items():
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise RunFolderError(f"{folder}/manifest.json names {name!r}, which lies outside the folder; the folder was tampered with")
+        if not path.is_file():
+            raise RunFolderError(f"{folder}: {name} is missing; the folder is incomplete, copy it again or train again")
+        if sha256_file(path) != expected:
+            raise RunFolderError(f"{folder}: {name} is not the file that was written (its SHA-256 differs); copy it again or train again")
+    return folder
+
+
+def load_run(folder: str | Path) -> tuple[Recommender, dict[str, Any], dict[str, Any]]:
+    """A verified run: the model, ``config.yaml`` and ``result.json``."""
+    folder = verify_run(folder)
+    return load_model(folder), read_config(folder), read_json(folder / "result.json")
+
+
+def evaluate_run(
+    folder: str | Path, paths: Sequence[str] = (), split: str | None = None, *, progress: bool = True
+) -> tuple[dict[str, Any], Evaluation]:
+    """Evaluate a run on its own data, or on another data set without training (zero-shot, for models that can).
+
+    Returns:
+        A ``runs`` entry of the published schema with ``zero_shot`` (bool), and the evaluation.
+    """
+    model, document, result = load_run(folder)
+    data = dict(document["data"])
+    own = [str(path) for path in data.pop("paths")]
+    if split is not None:
+        data["split"] = split
+    parts = load_parts([str(path) for path in paths] or own, data)
+    zero_shot = parts.train.content_hash != result["data_hash"]
+    if zero_shot:
+        model = model.transfer(parts.train)
+    evaluation = measure(model, parts, progress=progress)
+    keep: dict[str, Any] = {k: result[k] for k in ("seed", "best_epoch", "valid", "seconds", "peak_memory_mb", "device", "versions") if k in result}
+    entry = with_test(keep, evaluation) | {
+        "zero_shot": zero_shot,
+        "dataset": parts.name,
+        "data_hash": parts.train.content_hash,
+        "split": data["split"],
+    }
+    return entry, evaluation
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def device_name(device: torch.device) -> str:
+    """``"2 CPU threads"`` or the name of the GPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+
+
+def peak_memory_mb() -> int:
+    """Peak resident memory of this process so far, in MB; 0 where the system does not tell (Windows)."""
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak / (1 << 20) if sys.platform == "darwin" else peak / 1024)
+
+
+def own_command() -> str:
+    """The present command line with paths shortened to their last part, so that results can be published."""
+    words = [Path(sys.argv[0]).name if sys.argv else "lexirec", *sys.argv[1:]]
+    return shlex.join([Path(w).name if Path(w).is_absolute() or w.startswith("..") else w for w in words])
+
+
+def remove_checkpoints(folder: str | Path) -> None:
+    """Delete a finished run's checkpoints and renew its manifest."""
+    shutil.rmtree(Path(folder) / "checkpoints", ignore_errors=True)
+    write_manifest(Path(folder))

@@ -1,0 +1,166 @@
+"""``api:<model>``: embeddings over HTTP from any server that speaks the OpenAI protocol (hosted, vLLM, Ollama, llama.cpp, ...)."""
+
+import os
+import re
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import numpy as np
+
+from lexirec.errors import InputError, LexirecError, require
+from lexirec.progress import track
+from lexirec.text.encoders import hub
+from lexirec.text.encoders.base import Encoder, FloatArray, as_bool, as_int
+from lexirec.text.encoders.transformer import cut
+
+DEFAULT_URL = "https://api.openai.com/v1"
+
+
+class ApiError(LexirecError, RuntimeError):
+    """The embedding service did not answer, or not with embeddings. The message never holds the key."""
+
+
+class ApiEncoder(Encoder):
+    """A hosted embedding model.
+
+    Args:
+        model: the model's name at the server.
+        dimensions: shortened vectors, for models that offer them.
+        prompt: put in front of every text.
+        batch_size: texts per request.
+        retries: tries after the first, with growing pauses, on time-outs, broken connections and the answers 408, 409, 429 and 5xx.
+        timeout: seconds to wait for one answer.
+        base_url: address of the server; the environment's ``OPENAI_BASE_URL``, else the public service.
+        max_characters: longer texts are cut at a space (the services refuse texts over 8,192 tokens).
+        normalize: scale each vector to unit length.
+
+    The key comes from the environment's ``OPENAI_API_KEY`` and from nowhere else; it stands in no name, fingerprint, log or error. A local
+    server that wants no key needs none.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        dimensions: int | str | None = None,
+        prompt: str = "",
+        batch_size: int | str = 128,
+        retries: int | str = 5,
+        timeout: float | str = 60.0,
+        base_url: str | None = None,
+        max_characters: int | str = 20_000,
+        normalize: bool | str = False,
+    ) -> None:
+        self.openai = require("openai", "llm")
+        self.model_name = model
+        self.dimensions = None if dimensions is None else as_int(dimensions, "dimensions")
+        self.prompt = prompt
+        self.batch_size = as_int(batch_size, "batch_size")
+        self.retries = as_int(retries, "retries", least=0)
+        try:
+            self.timeout = float(timeout)
+        except ValueError as error:
+            raise InputError(f"timeout is {timeout!r}; give seconds") from error
+        self.base_url = base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
+        if urlsplit(self.base_url).scheme not in ("http", "https"):
+            raise InputError(f"base_url is {public_url(self.base_url)!r}; give an address like http://localhost:8000/v1")
+        self.max_characters = as_int(max_characters, "max_characters")
+        self.normalize = as_bool(normalize, "normalize")
+        options: dict[str, Any] = {}
+        if self.dimensions is not None:
+            options["dimensions"] = self.dimensions
+        if prompt:
+            options["prompt"] = prompt
+        if base_url:
+            options["base_url"] = public_url(base_url)
+        if self.normalize:
+            options["normalize"] = "true"
+        if self.max_characters != 20_000:
+            options["max_characters"] = self.max_characters
+        self.name = hub.join_name("api", model, options)
+        self._client: Any = None
+        self._dim: int | None = self.dimensions
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors; asks the server once where it isn't known."""
+        if self._dim is None:
+            self._dim = int(self._request(["dimension"]).shape[1])
+        return self._dim
+
+    def description(self) -> dict[str, Any]:
+        return {
+            "kind": "api",
+            "model": self.model_name,
+            "server": public_url(self.base_url),
+            "dimensions": self.dimensions,
+            "prompt": self.prompt,
+            "max_characters": self.max_characters,
+            "normalize": self.normalize,
+        }
+
+    def _key(self) -> str | None:
+        key = os.environ.get("OPENAI_API_KEY")
+        if not key and self.base_url == DEFAULT_URL:
+            raise InputError("OPENAI_API_KEY is not set; set it, or set OPENAI_BASE_URL to a server of your own")
+        return key or None
+
+    def client(self) -> Any:
+        """The HTTP client, made at first use."""
+        if self._client is None:
+            # A server of one's own may want no key, but the client insists on one.
+            self._client = self.openai.OpenAI(
+                base_url=self.base_url, api_key=self._key() or "none", max_retries=self.retries, timeout=self.timeout
+            )
+        return self._client
+
+    def _request(self, texts: list[str]) -> FloatArray:
+        options: dict[str, Any] = {} if self.dimensions is None else {"dimensions": self.dimensions}
+        try:
+            # Plain numbers: several servers don't know the base64 form that the client asks for by default.
+            answer = self.client().embeddings.create(model=self.model_name, input=texts, encoding_format="float", **options)
+        except self.openai.OpenAIError as error:
+            status = getattr(error, "status_code", None)
+            cure = {401: "check OPENAI_API_KEY", 403: "check OPENAI_API_KEY", 404: "check the model's name and OPENAI_BASE_URL"}.get(
+                status or 0, "check OPENAI_BASE_URL and the server, then run again: finished batches are in the cache"
+            )
+            reason = self._redact(f"{type(error).__name__}: {error}")
+            # `from None`: the library's error holds the request and with it the key.
+            place = f"api:{self.model_name} at {public_url(self.base_url)}"
+            raise ApiError(f"{place} failed after up to {self.retries} retries ({reason}); {cure}") from None
+        rows = sorted(answer.data or [], key=lambda entry: entry.index)
+        if [entry.index for entry in rows] != list(range(len(texts))):
+            raise ApiError(
+                f"api:{self.model_name} answered {len(texts)} texts with {len(rows)} vectors; the server speaks another protocol"
+            )
+        sizes = {len(entry.embedding) for entry in rows}
+        if len(sizes) > 1 or (self._dim is not None and sizes != {self._dim}):
+            raise ApiError(f"api:{self.model_name} gave vectors of {sorted(sizes)} numbers, expected {self._dim or 'one length'}")
+        self._dim = sizes.pop()
+        return np.array([entry.embedding for entry in rows], dtype=np.float32)
+
+    def _redact(self, message: str) -> str:
+        key = os.environ.get("OPENAI_API_KEY")
+        if key:
+            message = message.replace(key, "***")
+        # Servers echo parts of a key ("sk-abc***xyz").
+        return re.sub(r"\b(sk|key|Bearer)[-_ ][\w*\-]{4,}", "***", message)[:500]
+
+    def _encode(self, texts: list[str], progress: bool) -> FloatArray:
+        prepared = [cut(self.prompt + text, self.max_characters) for text in texts]
+        starts = range(0, len(prepared), self.batch_size)
+        steps = track(starts, f"encoding with {self.name} (requests)", enabled=progress)
+        vectors = np.concatenate([self._request(prepared[start : start + self.batch_size]) for start in steps])
+        if self.normalize:
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return vectors
+
+
+def public_url(url: str) -> str:
+    """An address without user, password, query and fragment, any of which may hold a key.
+
+    >>> public_url("https://me:secret@host:8000/v1?key=abc")
+    'https://host:8000/v1'
+    """
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))

@@ -1,0 +1,240 @@
+"""The one training loop that drives every model.
+
+A model gives ``batches(train, rng)``, ``loss(batch)``, ``optimiser()`` and ``network``; it knows nothing of the loop. Batches are
+drawn from a generator seeded by (seed, epoch), and weights, optimiser state and the best epoch are kept at each validation, so a
+resumed run repeats the interrupted one bit for bit on the CPU.
+"""
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lexirec.data.dataset import TrainSet
+from lexirec.errors import LexirecError
+from lexirec.files import atomic_file
+from lexirec.progress import track
+from lexirec.training.checkpoint import load_checkpoint, save_checkpoint
+from lexirec.training.options import TrainingOptions
+from lexirec.training.tracking import append_line, open_trackers, read_lines
+
+MIN_DELTA = 0.0
+"""A validation must be strictly better to count."""
+SAVE_SECONDS = 60.0
+"""A checkpoint is also written after an epoch if the last one is older than this."""
+
+
+class Trainable(Protocol):
+    """What the loop asks of a model."""
+
+    network: nn.Module
+
+    def batches(self, train: TrainSet, rng: np.random.Generator) -> Iterator[Any]: ...
+    def n_batches(self, train: TrainSet) -> int: ...
+    def loss(self, batch: Any) -> Tensor: ...
+    def optimiser(self) -> torch.optim.Optimizer: ...
+    def refresh(self) -> None: ...
+
+
+@dataclass
+class TrainingResult:
+    """How a training went.
+
+    Attributes:
+        best_epoch: epoch whose weights the model has (0: before training).
+        best_value: monitored value there; ``None`` if nothing was validated.
+        history: a dictionary per validation: ``epoch``, ``loss``, ``seconds``, the validation metrics.
+        seconds: wall seconds, those before a resume included.
+        epoch_seconds: median wall seconds of an epoch, validation left out.
+        stopped: why it ended: ``"epochs"``, ``"patience"`` or ``"max_minutes"``.
+    """
+
+    best_epoch: int = 0
+    best_value: float | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    epoch_seconds: float = 0.0
+    stopped: str = "epochs"
+
+
+def pick_device(name: str) -> torch.device:
+    """The device named, or the best one present for ``"auto"``."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return torch.device(name)
+
+
+def run_training(
+    model: Trainable, train: TrainSet, validate: Callable[[], Mapping[str, float]] | None, options: TrainingOptions
+) -> TrainingResult:
+    """Train ``model.network`` and leave it with the weights of the best epoch.
+
+    Args:
+        model: see :class:`Trainable`; its network is on the right device already.
+        train: the training part.
+        validate: gives the validation metrics of the model as it stands; ``None``: no validation, the last epoch counts.
+        options: see :class:`TrainingOptions`.
+
+    Raises:
+        LexirecError: if the loss is not finite; the last checkpoint stays.
+        KeyboardInterrupt: passed on; with ``options.folder`` the run can be resumed.
+    """
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=next(model.network.parameters()).device.type == "cpu")
+    optimiser = model.optimiser()
+    result = TrainingResult()
+    folder = options.folder
+    last = folder / "checkpoints" / "last.safetensors" if folder else None
+    best_file = folder / "checkpoints" / "best.safetensors" if folder else None
+    best: dict[str, Tensor] = {}
+    waited, start_epoch, seconds_before, epoch_times = 0, 0, 0.0, []
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+    if options.resume and last and last.exists():
+        state = load_checkpoint(last, model.network, optimiser)
+        start_epoch, waited, seconds_before = state["epoch"], state["waited"], state["seconds"]
+        result.best_epoch, result.best_value = state["best_epoch"], state["best_value"]
+        # Lines written after the checkpoint will be written again.
+        result.history = [line for line in read_lines(folder / "metrics.jsonl") if line["epoch"] <= start_epoch] if folder else []
+        _rewrite_lines(options, result.history)
+        if best_file and best_file.exists():
+            best = _copy_of(model.network, best_file)
+    elif folder:
+        (folder / "metrics.jsonl").write_text("")
+    started = last_saved = time.perf_counter()
+    trackers = open_trackers(options.track, folder)
+
+    def elapsed() -> float:
+        return seconds_before + time.perf_counter() - started
+
+    def save(epoch: int) -> None:
+        if last is not None and accelerator.is_main_process:
+            position = {
+                "epoch": epoch,
+                "waited": waited,
+                "seconds": elapsed(),
+                "best_epoch": result.best_epoch,
+                "best_value": result.best_value,
+            }
+            save_checkpoint(last, model.network, optimiser, position)
+
+    if start_epoch and waited >= options.patience:
+        options = options.model_copy(update={"epochs": start_epoch})
+        result.stopped = "patience"
+    try:
+        epochs = range(start_epoch + 1, options.epochs + 1)
+        for epoch in track(epochs, "training (epochs)", total=len(epochs), enabled=options.progress):
+            began = time.perf_counter()
+            mean_loss = _one_epoch(model, train, optimiser, accelerator, epoch, options)
+            epoch_times.append(time.perf_counter() - began)
+            out_of_time = options.max_minutes is not None and elapsed() > 60 * options.max_minutes
+            final = epoch == options.epochs or out_of_time
+            if validate is not None and (epoch % options.eval_every == 0 or final):
+                model.refresh()
+                values = dict(validate())
+                if options.monitor not in values:
+                    raise LexirecError(f"monitor {options.monitor!r} is not among the validation metrics {sorted(values)}")
+                entry = {"epoch": epoch, "loss": mean_loss, "seconds": round(elapsed(), 3), **values}
+                result.history.append(entry)
+                append_line(folder, entry)
+                for tracker in trackers:
+                    tracker.log({k: float(v) for k, v in entry.items() if k != "epoch"}, epoch)
+                if result.best_value is None or values[options.monitor] > result.best_value + MIN_DELTA:
+                    result.best_epoch, result.best_value, waited = epoch, values[options.monitor], 0
+                    best = {name: value.detach().clone() for name, value in model.network.state_dict().items()}
+                    if best_file is not None and accelerator.is_main_process:
+                        save_checkpoint(best_file, model.network, optimiser, {"epoch": epoch})
+                else:
+                    waited += 1
+                save(epoch)
+                last_saved = time.perf_counter()
+            elif time.perf_counter() - last_saved > SAVE_SECONDS:
+                save(epoch)
+                last_saved = time.perf_counter()
+            if validate is None:
+                result.best_epoch = epoch
+                if final:
+                    append_line(folder, {"epoch": epoch, "loss": mean_loss, "seconds": round(elapsed(), 3)})
+                    save(epoch)
+            if validate is not None and waited >= options.patience:
+                result.stopped = "patience"
+                break
+            if out_of_time:
+                result.stopped = "max_minutes"
+                break
+    finally:
+        for tracker in trackers:
+            tracker.close()
+    if best:
+        model.network.load_state_dict(best)
+    result.seconds = elapsed()
+    result.epoch_seconds = float(np.median(epoch_times)) if epoch_times else 0.0
+    return result
+
+
+def _one_epoch(
+    model: Trainable, train: TrainSet, optimiser: torch.optim.Optimizer, accelerator: Any, epoch: int, options: TrainingOptions
+) -> float:
+    """One pass; returns the mean loss over its batches."""
+    rng = np.random.default_rng([options.seed, epoch])
+    torch.manual_seed(options.seed * 1_000_003 + epoch)
+    model.network.train()
+    total, steps = 0.0, 0
+    batches = model.batches(train, rng)
+    if accelerator.num_processes > 1:
+        # Each process takes every n-th batch and gradients are averaged: the effective batch is n times as large.
+        batches = itertools.islice(batches, accelerator.process_index, None, accelerator.num_processes)
+    device_type = accelerator.device.type
+    for batch in batches:
+        with torch.autocast(device_type, dtype=torch.bfloat16, enabled=options.precision == "bf16"):
+            loss = model.loss(batch)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise LexirecError(
+                f"the loss is {value} in epoch {epoch}, step {steps + 1}; lower lr, raise tau or use precision='fp32' (the last"
+                " checkpoint is kept)"
+            )
+        optimiser.zero_grad(set_to_none=True)
+        accelerator.backward(loss)
+        if accelerator.num_processes > 1:
+            for parameter in model.network.parameters():
+                if parameter.grad is not None:
+                    parameter.grad = accelerator.reduce(parameter.grad, "mean")
+        if options.clip_norm is not None:
+            nn.utils.clip_grad_norm_(model.network.parameters(), options.clip_norm)
+        optimiser.step()
+        total += value
+        steps += 1
+    return total / max(steps, 1)
+
+
+def _copy_of(network: nn.Module, path: Any) -> dict[str, Tensor]:
+    """The weights in a checkpoint, without disturbing those in ``network``."""
+    current = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    load_checkpoint(path, network, None)
+    stored = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    network.load_state_dict(current)
+    return stored
+
+
+def _rewrite_lines(options: TrainingOptions, lines: list[dict[str, Any]]) -> None:
+    if options.folder is not None:
+        with atomic_file(options.folder / "metrics.jsonl") as temporary:
+            temporary.write_text("")
+            for line in lines:
+                append_line_to(temporary, line)
+
+
+def append_line_to(path: Any, entry: Mapping[str, Any]) -> None:
+    """Add one JSON line to ``path``."""
+    import json
+
+    with open(path, "a", encoding="utf-8") as handle:
+        handle.write(json.dumps(entry) + "\n")

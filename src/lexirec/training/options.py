@@ -1,0 +1,44 @@
+"""How to train, as opposed to what (which is the model's configuration)."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
+
+
+class TrainingOptions(BaseModel):
+    """Options of one training; never part of a saved model's behaviour.
+
+    ``seed`` fixes initial weights, batches and dropout; on the CPU the same seed, threads and versions give the same bits.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: NonNegativeInt = 500
+    """Upper bound on epochs."""
+    eval_every: PositiveInt = 5
+    """Epochs between validations."""
+    patience: PositiveInt = 10
+    """Validations without a better value before training stops."""
+    monitor: str = "ndcg@20"
+    """Validation metric that selects the best epoch (expected value over ties)."""
+    seed: NonNegativeInt = 1
+    """Seed of everything random."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to train."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """``bf16``: matrix products in bfloat16, weights and scores in float32."""
+    threads: PositiveInt | None = None
+    """CPU threads; all cores if not given."""
+    clip_norm: PositiveFloat | None = None
+    """Largest gradient norm; no clipping if not given."""
+    max_minutes: PositiveFloat | None = None
+    """Stop after the epoch in which this time is over (the result says so)."""
+    folder: Path | None = None
+    """Where ``metrics.jsonl`` and ``checkpoints/`` go; nothing is written if not given."""
+    resume: bool = False
+    """Go on from ``folder``'s last checkpoint, with the same bits as without the interruption (on the CPU)."""
+    track: tuple[Literal["tensorboard", "mlflow"], ...] = ()
+    """Further logs (extra ``track``)."""
+    progress: bool = True
+    """Progress on stderr."""

@@ -1,0 +1,141 @@
+"""``lexirec data``: one JSON document on stdout, errors as InputError, conversion whole or absent."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+import lexirec
+from lexirec.cli.data import app
+from lexirec.data import read_dataset
+from lexirec.errors import InputError
+
+LOG = pl.DataFrame({"user_id": list("uuuvvvw"), "item_id": list("abbabca"), "timestamp": list(range(7)), "rating": [5.0, 4, 4, 5, 1, 5, 5]})
+ITEMS = pl.DataFrame({"item_id": list("abcd"), "title": ["Soap", "Brush", None, "Cup"], "tags": [["x"], None, ["y", "z"], []]})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    place = tmp_path / "shop"
+    place.mkdir()
+    LOG.write_csv(place / "interactions.csv")
+    ITEMS.write_parquet(place / "items.parquet")
+    return place
+
+
+def call(*arguments) -> str:
+    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_describe(folder):
+    facts = json.loads(call("describe", folder, "--json"))
+    assert facts["content_hash"] == read_dataset(folder).content_hash
+    text = call("describe", folder)
+    assert "interactions                7" in text
+    assert "items.title                 75.0% filled, String" in text
+    assert "rating                      mean 4.14, 1 to 5, 7 known" in text
+
+
+def test_check(folder):
+    report = json.loads(call("check", folder, "--json", "--split", "leave-one-out"))
+    places = {p["place"] for p in report["problems"]}
+    assert {"items", "items.title", "split leave-one-out"} <= places
+    assert "advice: items.title: 1 of 4 items have no title" in call("check", folder)
+
+
+def test_strict_check_fails_on_a_warning(folder):
+    result = CliRunner().invoke(app, ["check", str(folder), "--split", "leave-one-out", "--strict"])
+    assert result.exit_code == 1
+    assert call("check", folder, "--strict")
+
+
+def test_convert_round_trip(folder, tmp_path):
+    facts = json.loads(call("convert", folder, "--out", tmp_path / "new", "--json"))
+    again = read_dataset(tmp_path / "new")
+    assert again.content_hash == facts["content_hash"] == read_dataset(folder).content_hash
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["dataset.json", "interactions.parquet", "items.parquet"]
+    with pytest.raises(InputError, match=r"new exists already; choose another folder or remove it"):
+        call("convert", folder, "--out", tmp_path / "new")
+
+
+def test_convert_filters_in_order(folder, tmp_path):
+    options = ("--min-rating", "4", "--duplicates", "consecutive", "--k-core-user", "2", "--k-core-item", "2", "--core-mode", "single-pass")
+    call("convert", folder, "--out", tmp_path / "new", *options)
+    data = read_dataset(tmp_path / "new")
+    # v's b goes for its rating, u's second b as a repeat, w for one event, then b and c with one event each.
+    assert data.interactions.select("user_id", "item_id").rows() == [("u", "a"), ("v", "a")]
+    made = json.loads((tmp_path / "new" / "dataset.json").read_text())["made"]
+    assert made["k_core"] == {"user": 2, "item": 2, "mode": "single-pass"}
+    assert made["duplicates"] == "consecutive"
+
+
+def test_failed_convert_leaves_nothing(folder, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="leaves nothing"):
+        call("convert", folder, "--out", tmp_path / "new", "--k-core-user", "50")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lexirec.data.convert.write_json", full)
+    with pytest.raises(OSError, match="No space left"):
+        call("convert", folder, "--out", tmp_path / "new")
+    assert [p.name for p in tmp_path.iterdir()] == ["shop"]
+
+
+def test_convert_dump_with_users_and_options(tmp_path):
+    dump = tmp_path / "ml"
+    dump.mkdir()
+    (dump / "ratings.dat").write_text("1::10::5::100\n2::10::4::90\n2::20::1::95\n")
+    (dump / "movies.dat").write_text("10::Heat (1995)::Action\n20::Jaws (1975)::Horror\n")
+    (dump / "users.dat").write_text("1::F::1::10::48067\n2::M::56::16::70072\n9::M::56::16::70072\n")
+    call("convert", dump, "--format", "movielens-1m", "--out", tmp_path / "new", "--min-rating", "4", "--catalogue", "interacted")
+    data = read_dataset(tmp_path / "new")
+    assert data.items["title"].to_list() == ["Heat"]
+    assert pl.read_parquet(tmp_path / "new" / "users.parquet")["user_id"].to_list() == ["1", "2"]
+
+
+def test_columns_encoding_and_errors(tmp_path):
+    (tmp_path / "log.csv").write_bytes("kunde;ware\nMüller;a\nMaier;b\n".encode("latin-1"))
+    arguments = (
+        "describe",
+        tmp_path / "log.csv",
+        "--encoding",
+        "latin-1",
+        "--option",
+        "separator=;",
+        "--column",
+        "user_id=kunde",
+        "--column",
+        "item_id=ware",
+    )
+    assert json.loads(call(*arguments, "--json"))["users"] == 2
+    with pytest.raises(InputError, match="--column is 'kunde'; write key=value"):
+        call("describe", tmp_path / "log.csv", "--column", "kunde")
+    with pytest.raises(InputError, match="not UTF-8"):
+        call("describe", tmp_path / "log.csv", "--option", "separator=;")
+    with pytest.raises(InputError, match="does not exist"):
+        call("check", tmp_path / "nothing")
+    with pytest.raises(InputError, match=r"--catalogue is 'al'; choose all or interacted \(did you mean 'all'\?\)"):
+        call("convert", tmp_path / "log.csv", "--out", tmp_path / "x", "--catalogue", "al")
+
+
+def test_stdout_holds_json_alone(folder):
+    # Warnings and progress must not reach stdout: the items table lacks c, which is said on stderr.
+    ITEMS.filter(pl.col("item_id") != "c").write_parquet(folder / "items.parquet")
+    code = "from lexirec.cli.data import app; app()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "describe", str(folder), "--unknown-items", "add", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(lexirec.__file__).parents[1])},
+    )
+    assert json.loads(done.stdout)["items"] == 4
+    assert "added without a title" in done.stderr

@@ -1,0 +1,56 @@
+"""Small data whose right answers are known."""
+
+import numpy as np
+import polars as pl
+import torch
+
+from lexirec.data.dataset import Dataset, TrainSet
+from lexirec.models.alpharec import AlphaRec, Projector
+
+
+def toy() -> TrainSet:
+    """The toy of the conformance list: u0 has items 0 and 1, u1 has item 1, item 2 has nobody."""
+    log = pl.DataFrame({"user_id": ["u0", "u0", "u1"], "item_id": ["i0", "i1", "i1"], "timestamp": [1, 2, 3]})
+    return Dataset(log, pl.DataFrame({"item_id": ["i0", "i1", "i2"], "title": ["a", "b", "c"]}), name="toy").train_set()
+
+
+Z = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+"""Text vectors of the toy's items."""
+
+
+def alpharec(train: TrainSet, text: torch.Tensor, **settings: object) -> AlphaRec:
+    """An untrained AlphaRec with given text vectors."""
+    model = AlphaRec(embedding_dim=settings.pop("embedding_dim", 2), **settings)
+    model.remember(train)
+    super(AlphaRec, model).build(train, np.random.default_rng(0))
+    model.use_text(text)
+    model.network = Projector(text.shape[1], model.config)
+    model._fitted = True
+    return model
+
+
+def identity(train: TrainSet, num_layers: int, text: torch.Tensor = Z, **settings: object) -> AlphaRec:
+    """AlphaRec whose projector is the identity without bias."""
+    model = alpharec(train, text, projector="linear", num_layers=num_layers, **settings)
+    with torch.no_grad():
+        model.network.first.weight.copy_(torch.eye(2))
+    model.refresh()
+    return model
+
+
+def checkerboard(n: int = 20) -> tuple[Dataset, pl.DataFrame]:
+    """Users like the items of their own parity; each misses one of them, which is the right answer.
+
+    Titles say the parity, so that text models can read it.
+    """
+    rows = [(f"u{u:02d}", f"i{i:02d}", t) for u in range(n) for t, i in enumerate(range(u % 2, n, 2)) if i != u]
+    log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    words = ["red apple fruit", "blue car wheel"]
+    items = pl.DataFrame(
+        {
+            "item_id": [f"i{i:02d}" for i in range(n)],
+            "title": [f"{words[i % 2]} {i}" for i in range(n)],
+            "categories": [["Food"] if i % 2 == 0 else ["Vehicles"] for i in range(n)],
+        }
+    )
+    return Dataset(log, items, name="checkerboard"), items

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+
+from lexirec.errors import InputError, MissingExtraError
+from lexirec.report import plots
+
+pytest.importorskip("matplotlib", reason="plots need the extra 'plot'")
+
+ROWS = [
+    {"model": "a", "test": {"recall@20": 0.1}, "interval95": {"recall@20": [0.08, 0.12]}, "groups": {"tail_items": {"recall@20": 0.0}}},
+    {"model": "b", "test": {"recall@20": 0.2}},
+]
+CURVES = {"none": [], "a": [{"epoch": e, "seconds": float(e), "recall@20": 0.1 * e} for e in range(1, 4)]}
+
+
+def drawn(pair):
+    assert len(pair) == 2
+    assert pair[0] != pair[1]
+    for picture in pair:
+        assert picture.startswith(b"\x89PNG")
+        assert 2_000 < len(picture) < 1_500_000
+    return pair
+
+
+def test_each_plot_is_drawn_for_light_and_dark():
+    drawn(plots.leaderboard_bars(ROWS, "recall@20", ["tail_items"]))
+    drawn(plots.learning_curves(CURVES, "recall@20"))
+    drawn(plots.learning_curves(CURVES, "recall@20", over="epoch"))
+    drawn(plots.long_tail(np.array([9, 5, 1, 0, 0])))
+    drawn(plots.deciles({"a": [0.1, float("nan"), 0.3]}, "recall@20"))
+    rng = np.random.default_rng(0)
+    drawn(plots.item_map(rng.normal(size=(50, 8)), [f"kind {i % 15}" for i in range(50)]))
+
+
+def test_same_data_same_file():
+    first, again = (plots.leaderboard_bars(ROWS, "recall@20") for _ in range(2))
+    assert first == again
+
+
+def test_no_global_state():
+    import sys
+
+    before = set(sys.modules)
+    plots.long_tail(np.array([3, 1]))
+    assert "matplotlib.pyplot" not in set(sys.modules) - before
+
+
+def test_map_of_many_items_is_thinned():
+    rng = np.random.default_rng(0)
+    drawn(plots.item_map(rng.normal(size=(plots.MAX_POINTS + 500, 2)), ["x"] * (plots.MAX_POINTS + 500)))
+
+
+def test_pca_finds_the_wide_direction():
+    rng = np.random.default_rng(1)
+    basis = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+    points = rng.normal(size=(400, 6)) * np.array([9, 4, 1, 0.1, 0.1, 0.1]) @ basis.T
+    place = plots.pca(points)
+    assert place.shape == (400, 2)
+    centred = points - points.mean(0)
+    assert np.allclose(np.abs(place), np.abs(np.linalg.svd(centred, full_matrices=False)[0][:, :2] * np.linalg.svd(centred)[1][:2]))
+    assert abs(np.corrcoef(place.T)[0, 1]) < 1e-6
+    assert np.array_equal(place, plots.pca(points))
+
+
+def test_popularity_classes_are_equal_and_ordered():
+    counts = np.random.default_rng(2).integers(0, 50, 1000)
+    classes = plots.popularity_classes(counts)
+    assert np.bincount(classes).tolist() == [100] * 10
+    assert all(counts[classes == k].max() <= counts[classes == k + 1].min() for k in range(9))
+    include = np.arange(1000) % 4 > 0
+    part = plots.popularity_classes(counts, include=include)
+    assert (part[~include] == -1).all()
+    assert np.bincount(part[include]).tolist() == [75] * 10
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: plots.leaderboard_bars(ROWS, "ndcg@5"), "holds 'ndcg@5'; the first holds"),
+        (lambda: plots.learning_curves(CURVES, "hr@1"), "no line of the training curves holds 'hr@1'"),
+        (lambda: plots.long_tail(np.zeros(3, dtype=int)), "no item has an event"),
+        (lambda: plots.deciles({"a": [1.0], "b": [1.0, 2.0]}, "m"), r"the models have \[1, 2\] values"),
+        (lambda: plots.deciles({}, "m"), r"the models have \[\] values"),
+        (lambda: plots.item_map(np.zeros((5, 3)), ["a"]), "5 vectors and 1 labels"),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+def test_missing_extra_is_named(monkeypatch):
+    def missing(module, extra):
+        raise MissingExtraError(f"{module} is not installed; it comes with an extra: pip install 'lexirec[{extra}]'")
+
+    monkeypatch.setattr(plots, "require", missing)
+    with pytest.raises(MissingExtraError, match=r"lexirec\[plot\]"):
+        plots.long_tail(np.array([1]))

@@ -1,0 +1,223 @@
+"""The loop: gradients reset, overfitting, exact resume, selection on validation only, clear failures."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from lexirec.data.dataset import Dataset, Heldout
+from lexirec.errors import InputError, LexirecError
+from lexirec.models import create
+from lexirec.models.contract import Recommender
+from lexirec.models.lightgcn import LightGCN
+from lexirec.training.loop import run_training
+from lexirec.training.options import TrainingOptions
+from lexirec.training.tracking import read_lines
+from tests.models.toys import checkerboard
+
+SMALL = {"lr": 0.02, "embedding_dim": 8, "batch_size": 32, "init_std": 0.1, "reg": 0.0}
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
+
+
+def options(**settings: object) -> TrainingOptions:
+    return TrainingOptions(**{"epochs": 6, "eval_every": 2, "progress": False, "threads": 1, "monitor": "ndcg@5", **settings})
+
+
+def parts() -> tuple:
+    split = checkerboard()[0].split("leave-one-out")
+    return split.train, split.valid
+
+
+def weights(model: Recommender) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in model.network.parameters()]
+
+
+class Quadratic:
+    """One weight pulled to 1 by the loss 0.5 (w - 1)^2 under plain gradient descent: w is known after every step."""
+
+    def __init__(self) -> None:
+        self.network = torch.nn.ParameterDict({"w": torch.nn.Parameter(torch.zeros(1))})
+
+    def batches(self, train: object, rng: np.random.Generator) -> Iterator[int]:
+        yield from range(3)
+
+    def n_batches(self, train: object) -> int:
+        return 3
+
+    def loss(self, batch: int) -> torch.Tensor:
+        return 0.5 * (self.network["w"] - 1).square().sum()
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.network.parameters(), lr=0.1)
+
+    def refresh(self) -> None: ...
+
+
+def test_gradients_reset_between_steps() -> None:
+    model = Quadratic()
+    run_training(model, None, None, options(epochs=1))
+    assert model.network["w"].item() == pytest.approx(1 - 0.9**3, abs=1e-6)  # with gradients carried over it would be 0.47
+
+
+def test_gradient_clipping_bounds_the_step() -> None:
+    model = Quadratic()
+    run_training(model, None, None, options(epochs=1, clip_norm=0.5))
+    assert model.network["w"].item() == pytest.approx(3 * 0.05, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["mf-bpr", "lightgcn", "lightgcn-infonce", "alpharec"])
+def test_twenty_interactions_are_overfitted(name: str) -> None:
+    rng = np.random.default_rng(0)
+    pairs = sorted({(f"u{u}", f"i{i:02d}") for u, i in zip(rng.integers(0, 5, 40), rng.integers(0, 30, 40), strict=True)})[:20]
+    log = pl.DataFrame(pairs, schema=["user_id", "item_id"], orient="row").with_columns(timestamp=pl.int_range(pl.len()))
+    words = [f"w{k} x{k * 7 % 30} y{k * 11 % 30}" for k in range(30)]
+    train = Dataset(log, pl.DataFrame({"item_id": [f"i{k:02d}" for k in range(30)], "title": words})).train_set()
+    settings = {"lr": 0.05, "embedding_dim": 16, "batch_size": 20} | (
+        {"encoder": "lsa", "num_negs": 8} if name == "alpharec" else {"init_std": 0.1, "reg": 0.0}
+    )
+    model = create(name, **settings).fit(train, options=options(epochs=150))
+    own = Heldout(train.user_index, train.item_index, "train")
+    from lexirec.evaluation.evaluate import evaluate
+
+    assert evaluate(model, train, own, metrics=["ndcg@20"], mask_seen=False, beyond=False).metrics["ndcg@20"] > 0.99
+
+
+@pytest.mark.parametrize("name", ["lightgcn", "alpharec"])
+def test_resume_gives_the_same_bits(name: str, tmp_path: Path) -> None:
+    train, valid = parts()
+    settings = SMALL if name == "lightgcn" else {"encoder": "lsa", "embedding_dim": 8, "num_negs": 4, "batch_size": 32}
+    whole = create(name, **settings).fit(train, valid, options(epochs=9, patience=9, folder=tmp_path / "whole"))
+
+    class Stop(BaseException):
+        """Stands for a kill: not an error that anybody catches."""
+
+    interrupted = create(name, **settings)
+    original, calls = interrupted.loss, 0
+
+    def dies(batch: object) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls > 5 * interrupted.n_batches(train) + 2:  # inside the sixth epoch, after the checkpoint of the fourth
+            raise Stop
+        return original(batch)
+
+    interrupted.loss = dies
+    with pytest.raises(Stop):
+        interrupted.fit(train, valid, options(epochs=9, patience=9, folder=tmp_path / "cut"))
+    assert (tmp_path / "cut" / "checkpoints" / "last.safetensors").exists()
+    resumed = create(name, **settings).fit(train, valid, options(epochs=9, patience=9, folder=tmp_path / "cut", resume=True))
+    for ours, theirs in zip(weights(resumed), weights(whole), strict=True):
+        assert torch.equal(ours, theirs)
+    lines = [
+        [{k: v for k, v in line.items() if k != "seconds"} for line in read_lines(tmp_path / f / "metrics.jsonl")] for f in ("whole", "cut")
+    ]
+    assert lines[0] == lines[1]
+    assert [line["epoch"] for line in lines[0]] == [2, 4, 6, 8, 9]
+    assert resumed.training_result.best_epoch == whole.training_result.best_epoch
+
+
+def test_resume_after_the_end_changes_nothing(tmp_path: Path) -> None:
+    train, valid = parts()
+    first = LightGCN(**SMALL).fit(train, valid, options(folder=tmp_path))
+    again = LightGCN(**SMALL).fit(train, valid, options(folder=tmp_path, resume=True))
+    assert all(torch.equal(a, b) for a, b in zip(weights(first), weights(again), strict=True))
+
+
+def test_validation_selects_and_patience_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, valid = parts()
+    model = LightGCN(**SMALL)
+    values = iter([0.1, 0.5, 0.5, 0.4, 0.9])
+    seen = []
+
+    class Fake:
+        def __init__(self, value: float) -> None:
+            self.metrics = {"ndcg@5": value}
+
+    def fake(asked: LightGCN, *_: object, **__: object) -> Fake:
+        seen.append(weights(asked)[0])
+        return Fake(next(values))
+
+    monkeypatch.setattr(sys.modules["lexirec.evaluation.evaluate"], "evaluate", fake)
+    model.fit(train, valid, options(epochs=100, patience=2))
+    assert (model.training_result.best_epoch, model.training_result.stopped) == (4, "patience")
+    assert model.training_result.history[-1]["epoch"] == 8  # 0.5 again is not better
+    assert torch.equal(weights(model)[0], seen[1])
+
+
+def test_the_last_epoch_is_always_validated() -> None:
+    train, valid = parts()
+    model = LightGCN(**SMALL).fit(train, valid, options(epochs=5, eval_every=4))
+    assert [line["epoch"] for line in model.training_result.history] == [4, 5]
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path: Path) -> None:
+    train, valid = parts()
+    model = LightGCN(**SMALL)
+    original, calls = model.loss, 0
+
+    def breaks(batch: object) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return original(batch) * (float("nan") if calls > 3 * model.n_batches(train) else 1.0)
+
+    model.loss = breaks
+    with pytest.raises(LexirecError, match=r"the loss is nan in epoch 4, step 1; lower lr"):
+        model.fit(train, valid, options(folder=tmp_path))
+    assert (tmp_path / "checkpoints" / "last.safetensors").exists()
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
+    train, valid = parts()
+    LightGCN(**SMALL).fit(train, valid, options(folder=tmp_path))
+    with pytest.raises(InputError, match="other settings"):
+        LightGCN(**{**SMALL, "embedding_dim": 4}).fit(train, valid, options(folder=tmp_path, resume=True))
+
+
+def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:
+    train, valid = parts()
+    LightGCN(**SMALL).fit(train, valid, options(folder=tmp_path))
+    path = tmp_path / "checkpoints" / "last.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match="damaged"):
+        LightGCN(**SMALL).fit(train, valid, options(folder=tmp_path, resume=True))
+
+
+def test_time_limit_ends_after_an_epoch() -> None:
+    train, valid = parts()
+    model = LightGCN(**SMALL).fit(train, valid, options(epochs=10_000, max_minutes=0.01))
+    assert model.training_result.stopped == "max_minutes"
+    assert model.training_result.best_value is not None
+
+
+def test_trackers_write_their_logs(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    train, valid = parts()
+    LightGCN(**SMALL).fit(train, valid, options(folder=tmp_path, track=["tensorboard"]))
+    assert list((tmp_path / "tensorboard").iterdir())
+    with pytest.raises(InputError, match="needs a folder"):
+        LightGCN(**SMALL).fit(train, valid, options(track=["tensorboard"]))
+
+
+def test_mlflow_writes_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    train, valid = parts()
+    LightGCN(**SMALL).fit(train, valid, options(folder=tmp_path / "run", track=["mlflow"]))
+    assert list((tmp_path / "run").glob("mlruns*"))
+
+
+def test_metrics_file_is_one_object_per_validation(tmp_path: Path) -> None:
+    train, valid = parts()
+    LightGCN(**SMALL).fit(train, valid, options(folder=tmp_path))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [2, 4, 6]
+    assert all({"loss", "seconds", "ndcg@5", "recall@20"} <= line.keys() for line in lines)
