@@ -266,3 +266,61 @@ def test_distinct_texts_are_encoded_once(folders, monkeypatch):
     assert (vectors[0] == vectors[2]).all()
     assert (vectors[0] == vectors[3]).all()
     assert (vectors[0] != vectors[1]).any()
+
+
+def test_an_encoder_without_its_decoder_is_enough(folders, tmp_path):
+    """GTR and the like are saved as the encoder alone."""
+    from transformers import T5EncoderModel
+
+    T5EncoderModel.from_pretrained(folders["t5"]).save_pretrained(tmp_path)
+    save_tokenizer(tmp_path, "bert")
+    found = load_encoder(f"hf:{tmp_path}", precision="float32").encode(["red soap"])
+    close(found, load_encoder(f"hf:{folders['t5']}", precision="float32").encode(["red soap"]))
+
+
+def test_several_threads_may_ask_at_once(folders):
+    from concurrent.futures import ThreadPoolExecutor
+
+    encoder = load_encoder(f"hf:{folders['bert']}", precision="float32")
+    texts = sentences(40, seed=8)
+    expected = encoder.encode(texts)
+    with ThreadPoolExecutor(4) as pool:
+        rows = list(pool.map(lambda text: encoder.encode([text])[0], texts))
+    close(np.stack(rows), expected, 1e-4)
+
+
+def test_names_on_the_hub(folders, monkeypatch, tmp_path):
+    """A local copy is found by its commit; without one and without network there is a named error."""
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    commit = "0123456789" * 4
+    snapshot = tmp_path / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    for file in folders["bert"].iterdir():
+        (snapshot / file.name).write_bytes(file.read_bytes())
+    asked = []
+
+    def download(name, revision=None, local_files_only=False, **_):
+        asked.append((name, revision, local_files_only))
+        if name == "org/here":
+            return str(snapshot)
+        raise LocalEntryNotFoundError("no copy") if local_files_only else ConnectionError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    encoder = load_encoder("hf:org/here?revision=main")
+    assert asked == [("org/here", "main", True)]  # the network is not asked
+    fields = json.loads(encoder.fingerprint)
+    assert (fields["model"], fields["revision"]) == ("org/here", commit)
+    assert encoder.encode(["red"]).shape == (1, 16)
+    with pytest.raises(InputError, match=r"org/gone is not on this machine and can't be fetched .ConnectionError.; check the name"):
+        load_encoder("hf:org/gone")
+    assert asked[-1] == ("org/gone", None, False)
+
+
+def test_importing_text_loads_no_model_library():
+    import subprocess
+    import sys
+
+    script = "import sys, lexirec.text; print([m for m in ('torch', 'transformers', 'sentence_transformers', 'scipy', 'openai') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "[]"

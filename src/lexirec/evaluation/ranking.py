@@ -344,7 +344,7 @@ def full_ranks(
             score = partial(_columns, scores.whole(lo, hi)[:, first:last])
         block = rank_block(
             score, last - first, rows, items - first, masked_rows, masked_items - first,
-            depth=min(depth, last - first), shuffle=shuffle[first:last], block_items=step, check=None if bounded else check,
+            depth=min(depth, last - first), shuffle=shuffle[first:last], block_items=step, settle=lists, check=None if bounded else check,
             best_of=None if best_of is None else [inside[where] for inside in best_of],
         )  # fmt: skip
         greater.append(block.greater)

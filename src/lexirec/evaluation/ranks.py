@@ -142,6 +142,7 @@ def rank_block(
     shuffle: Ints,
     best_of: "list[Bools] | None" = None,
     block_items: int | None = None,
+    settle: bool = True,
     check: "Callable[[int, int], str] | None" = None,
 ) -> BlockRanks:
     """Count, for each target of a block of users, the items above it and beside it.
@@ -161,6 +162,7 @@ def rank_block(
         shuffle: ``(I,)`` place of each item in a fixed shuffle; equal scores are listed in this order.
         best_of: sets of targets, ``(N,)`` bool each, whose best one per user gets an exact count; ``None`` counts every target.
         block_items: items per pass; all at once by default. With more than one pass the product is computed twice.
+        settle: order tied items of the list by ``shuffle``; without it the counts are the same, but the list is left open among ties.
         check: names a row and an item for the error message; ``None`` if the scores are known to be finite.
 
     Returns:
@@ -190,7 +192,7 @@ def rank_block(
         inside = slice(None) if len(ranges) == 1 else np.flatnonzero((target_items >= lo) & (target_items < hi))
         values[inside] = _take(block, target_rows[inside], target_items[inside] - lo)
         if depth:
-            block_values, block_top = _top(block, min(depth, hi - lo), shuffle[lo:hi])
+            block_values, block_top = _top(block, min(depth, hi - lo), shuffle[lo:hi], settle)
             block_top = block_top + lo
             if top_values is None or top is None:
                 top_values, top = block_values, block_top
@@ -260,19 +262,24 @@ def _best(values: NDArray[np.float32], rows: Ints, sets: list[Bools]) -> Bools:
     return found
 
 
-def _top(block: Tensor, depth: int, shuffle: Ints) -> tuple[NDArray[np.float32], Ints]:
-    """The first ``depth`` columns of each row by (score down, shuffle up), exactly."""
+def _top(block: Tensor, depth: int, shuffle: Ints, settle: bool) -> tuple[NDArray[np.float32], Ints]:
+    """The first ``depth`` columns of each row by (score down, shuffle up), exactly; without ``settle``, tied columns are any of them."""
     width = block.shape[1]
     # One more than asked shows whether the tie at the end of the list goes on outside of it; torch leaves open which of them it lists.
-    found = torch.topk(block, min(depth + 1, width), dim=1)
+    found = torch.topk(block, min(depth + settle, width), dim=1)
     values, index = found.values.cpu().numpy(), found.indices.cpu().numpy()
+    if not settle:
+        return values, index
     neighbours = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -np.inf)
     if width > depth:
-        for row in np.flatnonzero(neighbours[:, depth - 1]):
-            edge = values[row, depth]
-            tied = torch.nonzero(block[row] == float(edge)).squeeze(1).cpu().numpy()
-            free = np.flatnonzero(values[row, :depth] == edge)
-            index[row, free] = tied[np.argpartition(shuffle[tied], len(free) - 1)[: len(free)]]
+        crossed = np.flatnonzero(neighbours[:, depth - 1])
+        edges = values[crossed, depth]
+        above = np.count_nonzero(values[crossed, :depth] > edges[:, None], axis=1)
+        scores = block.numpy() if block.device.type == "cpu" else None
+        for row, edge, first in zip(crossed.tolist(), edges, above.tolist(), strict=True):
+            equal = scores[row] == edge if scores is not None else (block[row] == float(edge)).cpu().numpy()
+            tied = equal.nonzero()[0]
+            index[row, first:depth] = tied[shuffle[tied].argpartition(depth - first - 1)[: depth - first]]
     values, index = values[:, :depth], index[:, :depth]
     rows = np.flatnonzero(neighbours.any(axis=1))
     if len(rows):

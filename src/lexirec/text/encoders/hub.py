@@ -147,13 +147,14 @@ def load_transformer(folder: Path, dtype: Any, device: str) -> tuple[Any, Any]:
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{folder} can't be loaded as a transformers model: {error}") from error
     missing = sorted(report.get("missing_keys") or ())
-    # A pooler is allowed to be absent (many checkpoints have none): pooling=pooler refuses it, the others don't read it.
-    vital = [key for key in missing if not key.startswith("pooler.")]
+    # A pooler may be absent (many checkpoints have none): pooling=pooler refuses it, the others don't read it. Nor is a decoder read.
+    unread = ("pooler.", "decoder.") if getattr(model.config, "is_encoder_decoder", False) else ("pooler.",)
+    vital = [key for key in missing if not key.startswith(unread)]
     if vital:
         raise InputError(f"{folder}: {len(vital)} weights are missing from the file (first: {vital[0]}); they would be random numbers")
-    model.lexirec_pooler_is_random = bool(missing)
     if getattr(model.config, "is_encoder_decoder", False):
         model = model.get_encoder()
+    model.lexirec_pooler_is_random = bool(missing)
     if hasattr(model.config, "use_cache"):
         model.config.use_cache = False  # nothing is generated; keys and values need not be kept
     return tokenizer, model.eval().to(device)

@@ -7,6 +7,7 @@ How this differs from both: batches hold texts of one token count, so almost no 
 positions are given explicitly, since learned absolute positions (GPT-2, GPT-Neo, OPT, BERT) would otherwise shift with the padding.
 """
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,7 @@ class TransformerEncoder(Encoder):
         self.name = name or self._name()
         self._identity: str | None = sha256
         self._loaded: tuple[Any, Any] | None = None
+        self._lock = threading.RLock()
         self._positions: str | None = None
         self._offset = 0
 
@@ -164,6 +166,11 @@ class TransformerEncoder(Encoder):
         return ids
 
     def _encode(self, texts: list[str], progress: bool) -> FloatArray:
+        # Fast tokenizers refuse to be used by two threads at once ("Already borrowed"); a service encodes wishes from several.
+        with self._lock:
+            return self._encode_alone(texts, progress)
+
+    def _encode_alone(self, texts: list[str], progress: bool) -> FloatArray:
         import torch
 
         ids = self.tokenize(texts)

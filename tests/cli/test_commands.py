@@ -1,0 +1,121 @@
+"""The commands as typed: exit codes, JSON alone on stdout, errors with value, place and cure on stderr."""
+
+import json
+from pathlib import Path
+
+import pytest
+from lexirec.cli.main import run
+
+from tests.models.toys import checkerboard
+
+FAST = ["--set", "epochs=4", "--set", "eval_every=2", "--set", "embedding_dim=8", "--set", "batch_size=64", "--set", "threads=1", "--set", "progress=false"]
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "shop"
+    folder.mkdir()
+    dataset, items = checkerboard()
+    dataset.interactions.write_csv(folder / "interactions.csv")
+    items.select("item_id", "title").write_csv(folder / "items.csv")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alpharec(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LEXIREC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        out = tmp_path_factory.mktemp("runs") / "alpharec"
+        settings = ["--set", "encoder=lsa", "--set", "num_negs=4", "--set", "epochs=20", "--set", "lr=0.01"]
+        assert run(["fit", "alpharec", "--data", str(data), "--out", str(out), *FAST, *settings]) == 0
+    return out
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> object:
+    assert run([*arguments, "--json"]) == 0
+    out = capsys.readouterr().out
+    return json.loads(out)  # nothing but one document
+
+
+def test_recommend_for_a_user_a_history_and_a_wish(alpharec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    user = answer(capsys, "recommend", str(alpharec), "--user", "u03", "-k", "3", "--explain")
+    assert user["answered_by"] == "user"
+    assert len(user["items"]) == 3
+    assert user["items"][0]["because"][0]["kind"] == "history"
+    assert all("blue car" in item["title"] for item in answer(capsys, "recommend", str(alpharec), "--history", "i01, i03", "-k", "4")["items"])
+    wish = answer(capsys, "recommend", str(alpharec), "--user", "u03", "--intent", "red apple", "--alpha", "1.0", "-k", "4")
+    assert wish["answered_by"] == "user+words"
+    assert all("red apple" in item["title"] for item in wish["items"])
+    assert answer(capsys, "recommend", str(alpharec), "--user", "stranger")["answered_by"].startswith("popularity")
+
+
+def test_people_read_tables(alpharec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["recommend", str(alpharec), "--history", "i01,zzz"]) == 0
+    captured = capsys.readouterr()
+    assert "answered by: history" in captured.out
+    assert "1 of 2 history items are not in the catalogue (zzz)" in captured.err
+
+
+def test_evaluate_and_compare(alpharec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entry = answer(capsys, "evaluate", str(alpharec))
+    assert {"seed", "test", "test_optimistic", "test_pessimistic", "groups", "users"} <= entry.keys()
+    other = tmp_path / "pop"
+    fitted = answer(capsys, "fit", "popularity", "--data", str(data), "--out", str(other))
+    assert fitted["test"]["ndcg@10"] < entry["test"]["ndcg@10"]
+    rows = answer(capsys, "compare", str(other), str(alpharec))
+    assert {row["metric"] for row in rows} == {"recall@20", "ndcg@20", "ndcg@10"}
+    assert run(["compare", str(other), str(alpharec)]) == 0
+
+
+def test_bench_prints_a_leaderboard(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "mf.yaml").write_text("model: mf-bpr\ntraining: {epochs: 2, eval_every: 1, progress: false}\nconfig: {embedding_dim: 8}\n")
+    common = ["bench", "--data", str(data), "--models", "popularity,mf", "--configs", str(tmp_path / "configs"), "--out", str(tmp_path / "bench")]
+    assert [row["model"] for row in answer(capsys, *common)["leaderboard"]] == ["popularity", "mf"]
+    assert run(common) == 0
+    assert "mf" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fit", "alphrec", "--data", "DATA", "--out", "OUT"], "did you mean 'alpharec'"),
+        (["fit", "lightgcn", "--data", "missing", "--out", "OUT"], "missing"),
+        (["fit", "lightgcn", "--data", "DATA", "--out", "OUT", "--split", "leave-on-out"], "did you mean 'leave-one-out'"),
+        (["fit", "lightgcn", "--data", "DATA", "--out", "OUT", "--set", "tua=1"], "did you mean 'tau'"),
+        (["recommend", "RUN"], "nothing to ask with"),
+        (["recommend", "RUN", "--user", "u03", "--alpha", "2", "--intent", "x"], "alpha is 2"),
+        (["recommend", "nowhere", "--user", "u"], "there is no run folder nowhere"),
+        (["evaluate", "RUN", "--data", "missing"], "missing"),
+        (["compare", "RUN"], "at least two"),
+        (["fit"], "Missing argument"),
+        (["nonsense"], "No such command"),
+    ],
+)
+def test_bad_usage_exits_with_2_and_writes_nothing(
+    arguments: list[str], message: str, alpharec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"DATA": str(data), "OUT": str(tmp_path / "out"), "RUN": str(alpharec)}
+    assert run([names.get(word, word) for word in arguments]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_an_id_model_names_what_it_cannot_do(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["fit", "lightgcn", "--data", str(data), "--out", str(tmp_path / "ids"), *FAST]) == 0
+    assert run(["recommend", str(tmp_path / "ids"), "--intent", "blue car"]) == 2
+    assert "can't read words" in capsys.readouterr().err
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    out = capsys.readouterr().out
+    for command in ("demo", "data", "embed", "fit", "evaluate", "bench", "compare", "recommend", "tune", "doctor"):
+        assert command in out
