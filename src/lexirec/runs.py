@@ -371,7 +371,9 @@ def evaluate_run(
     if zero_shot:
         model = model.transfer(parts.train)
     evaluation = measure(model, parts, progress=progress)
-    keep: dict[str, Any] = {k: result[k] for k in ("seed", "best_epoch", "valid", "seconds", "peak_memory_mb", "device", "versions") if k in result}
+    keep: dict[str, Any] = {
+        k: result[k] for k in ("seed", "best_epoch", "valid", "seconds", "peak_memory_mb", "device", "versions") if k in result
+    }
     entry = with_test(keep, evaluation) | {
         "zero_shot": zero_shot,
         "dataset": parts.name,

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from lexirec.cli.main import run
 
+from lexirec.cli.main import run
 from tests.models.toys import checkerboard
 
-FAST = ["--set", "epochs=4", "--set", "eval_every=2", "--set", "embedding_dim=8", "--set", "batch_size=64", "--set", "threads=1", "--set", "progress=false"]
+SETTINGS = ("epochs=4", "eval_every=2", "embedding_dim=8", "batch_size=64", "threads=1", "progress=false")
+FAST = [word for setting in SETTINGS for word in ("--set", setting)]
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +48,9 @@ def test_recommend_for_a_user_a_history_and_a_wish(alpharec: Path, capsys: pytes
     assert user["answered_by"] == "user"
     assert len(user["items"]) == 3
     assert user["items"][0]["because"][0]["kind"] == "history"
-    assert all("blue car" in item["title"] for item in answer(capsys, "recommend", str(alpharec), "--history", "i01, i03", "-k", "4")["items"])
+    assert all(
+        "blue car" in item["title"] for item in answer(capsys, "recommend", str(alpharec), "--history", "i01, i03", "-k", "4")["items"]
+    )
     wish = answer(capsys, "recommend", str(alpharec), "--user", "u03", "--intent", "red apple", "--alpha", "1.0", "-k", "4")
     assert wish["answered_by"] == "user+words"
     assert all("red apple" in item["title"] for item in wish["items"])
@@ -74,8 +77,10 @@ def test_evaluate_and_compare(alpharec: Path, data: Path, tmp_path: Path, capsys
 
 def test_bench_prints_a_leaderboard(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "mf.yaml").write_text("model: mf-bpr\ntraining: {epochs: 2, eval_every: 1, progress: false}\nconfig: {embedding_dim: 8}\n")
-    common = ["bench", "--data", str(data), "--models", "popularity,mf", "--configs", str(tmp_path / "configs"), "--out", str(tmp_path / "bench")]
+    settings = "model: mf-bpr\ntraining: {epochs: 2, eval_every: 1, progress: false}\nconfig: {embedding_dim: 8}\n"
+    (tmp_path / "configs" / "mf.yaml").write_text(settings)
+    names = ["--models", "popularity,mf", "--configs", str(tmp_path / "configs")]
+    common = ["bench", "--data", str(data), *names, "--out", str(tmp_path / "bench")]
     assert [row["model"] for row in answer(capsys, *common)["leaderboard"]] == ["popularity", "mf"]
     assert run(common) == 0
     assert "mf" in capsys.readouterr().out

@@ -322,5 +322,6 @@ def test_importing_text_loads_no_model_library():
     import subprocess
     import sys
 
-    script = "import sys, lexirec.text; print([m for m in ('torch', 'transformers', 'sentence_transformers', 'scipy', 'openai') if m in sys.modules])"
+    libraries = ("torch", "transformers", "sentence_transformers", "scipy", "openai")
+    script = f"import sys, lexirec.text; print([m for m in {libraries} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "[]"

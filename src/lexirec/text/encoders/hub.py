@@ -148,11 +148,13 @@ def load_transformer(folder: Path, dtype: Any, device: str) -> tuple[Any, Any]:
         raise InputError(f"{folder} can't be loaded as a transformers model: {error}") from error
     missing = sorted(report.get("missing_keys") or ())
     # A pooler may be absent (many checkpoints have none): pooling=pooler refuses it, the others don't read it. Nor is a decoder read.
-    unread = ("pooler.", "decoder.") if getattr(model.config, "is_encoder_decoder", False) else ("pooler.",)
+    # By its parts, not by the config: an encoder saved alone (GTR) says is_encoder_decoder=false and still loads as both.
+    two_parts = hasattr(model, "encoder") and hasattr(model, "decoder")
+    unread = ("pooler.", "decoder.") if two_parts else ("pooler.",)
     vital = [key for key in missing if not key.startswith(unread)]
     if vital:
         raise InputError(f"{folder}: {len(vital)} weights are missing from the file (first: {vital[0]}); they would be random numbers")
-    if getattr(model.config, "is_encoder_decoder", False):
+    if two_parts:
         model = model.get_encoder()
     model.lexirec_pooler_is_random = bool(missing)
     if hasattr(model.config, "use_cache"):
