@@ -7,6 +7,7 @@ and the cache are outside the clock. Both precisions of lexirec are shown: `auto
 """
 
 import argparse
+import os
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +51,16 @@ def main() -> None:
     for encoder in (auto, full):
         encoder.encode(sample[:64], progress=False)  # loads the weights
     by_them(sample[:64])
-    jobs = {THEIRS: by_them, AUTO: auto.encode, FULL: full.encode}
+    jobs = {
+        THEIRS: by_them,
+        AUTO: lambda texts: auto.encode(texts, progress=False),
+        FULL: lambda texts: full.encode(texts, progress=False),
+    }
     table = rows(interleaved({name: job(name, encode, sample) for name, encode in jobs.items()}, args.repeats, warmup=0), THEIRS)
     facts = {"titles": len(sample), "threads": args.threads, "precision": auto.precision}
+    # Two threads beside other work lose most of their time in waiting for each other: both sides, but a reader should know.
+    facts["load_average"] = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
+    facts["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "default")
     faster = f"times faster than {THEIRS}"
     facts["ratio"] = next(row for row in table if row["what"] == AUTO)[faster]
     facts["min_cosine"] = _least_cosine(vectors[AUTO], vectors[THEIRS])

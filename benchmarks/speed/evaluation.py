@@ -168,9 +168,11 @@ def main() -> None:
         for name in jobs
     ]  # fmt: skip
     memory = in_fresh_process([*(["--data", options.data] if options.data else []), "--threads", str(options.threads)])
+    asked = [*(["--data DIR"] if options.data else []), *(["--large"] if options.large else [])]
+    asked += [f"--threads {options.threads}", f"--rounds {options.rounds}"]
     result = {
         "what": "evaluation beside blockwise matrix product + topk(20)",
-        "command": f"python benchmarks/speed/evaluation.py{' --data DIR' if options.data else ''}{' --large' if options.large else ''}",
+        "command": f"python benchmarks/speed/evaluation.py {' '.join(asked)}",
         "data": Path(options.data).name if options.data else "random",
         "users": ranked, "items": train.n_items, "targets": len(test), "dim": 64,
         "machine": f"{platform.machine()}, {_processor()}, {os.cpu_count()} cores", "threads": options.threads, "rounds": options.rounds,

@@ -13,7 +13,7 @@ from lexirec.evaluation.intention import evaluate_intention
 from lexirec.evaluation.statistics import compare, summarise
 from lexirec.files import read_json, write_json
 from lexirec.models import available
-from lexirec.models.contract import read_config
+from lexirec.models.saving import read_config
 
 TESTED = ("recall@20", "ndcg@20", "hr@10", "ndcg@10")
 """Metrics that published results carry paired tests for."""

@@ -26,7 +26,8 @@ from lexirec.errors import InputError, RunFolderError, nearest
 from lexirec.evaluation.evaluate import Evaluation, evaluate
 from lexirec.files import read_json, sha256_file, write_json
 from lexirec.models import load_model, model_class
-from lexirec.models.contract import Recommender, read_config
+from lexirec.models.contract import Recommender
+from lexirec.models.saving import read_config
 from lexirec.training.options import TrainingOptions
 
 PACKAGES = ("lexirec", "torch", "numpy", "polars", "transformers", "sentence-transformers", "scipy")

@@ -97,12 +97,12 @@ def _facts(shop: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "items": shop["items"],
         "brand-new items": shop["brand_new_items"],
-        "other items without a sale in train": shop["never_bought_items"],
+        "other items never sold in train": shop["never_bought_items"],
         "shoppers": shop["shoppers"],
         "events in train": shop["train_events"],
         "events in validation": shop["valid_events"],
         "events in test": shop["test_events"],
         "density of train": f"{shop['train_events'] / shop['items'] / shop['shoppers']:.3%}",
-        "order dial": f"{shop['order']:g} (0: exchangeable, 1: each follows from the last)",
+        "order dial": f"{shop['order']:g} of 1",
         "seed": shop["seed"],
     }

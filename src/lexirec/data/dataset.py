@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lexirec import columns as c
 from lexirec.data.ids import IdMap
+from lexirec.errors import InputError
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -353,8 +354,14 @@ def mix(parts: Sequence[tuple[TrainSet, Heldout | None]], name: str = "mix") -> 
     Returns:
         The mixed training set and the validation part in its index space (``None`` if no part has one).
 
+    Raises:
+        InputError: if two data sets have the same name.
+
     Source: AlphaRec (arXiv 2407.05441), zero-shot setting: joint training on several domains.
     """
+    names = [train.name for train, _ in parts]
+    if len(set(names)) < len(names):
+        raise InputError(f"data sets of a mix need different names, since their ids are prefixed by them; there are {names}")
     frames, items, users, indices, user_parts, item_parts = [], [], [], [], [], []
     user_borders, item_borders = [0], [0]
     valid_users, valid_items = [], []

@@ -33,7 +33,7 @@ FOLLOWING_SHARE = (0.7, 0.3)
 """Chance of the first and the second type that is usually bought next."""
 
 # Strength of each part of a shopper's taste, as factors on the log-odds of an item within its product type.
-POPULARITY, STYLE, BRAND, COLOUR, PRICE, HIDDEN = 1.0, 5.0, 1.5, 0.7, 0.3, 0.5
+POPULARITY, STYLE, BRAND, COLOUR, PRICE, HIDDEN = 1.0, 6.0, 2.0, 0.8, 0.3, 0.5
 DEPARTMENT_SHAPE, SHELF_SHAPE, STYLE_SHAPE = 0.2, 0.15, 0.15
 """Gamma shapes of the tastes; the smaller, the fewer departments, shelves and styles a shopper goes for."""
 

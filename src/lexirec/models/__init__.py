@@ -56,6 +56,6 @@ def load_model(folder: str | Path) -> "Recommender":
     Raises:
         RunFolderError: if the folder is none of lexirec's, or damaged.
     """
-    from lexirec.models.contract import read_config
+    from lexirec.models.saving import read_config
 
     return model_class(read_config(Path(folder))["model"]).load(folder)

@@ -108,9 +108,7 @@ class _ProjectNodes(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, text: Tensor, graph: Graph, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, dtype: torch.dtype
-    ) -> Tensor:
+    def forward(ctx: Any, text: Tensor, graph: Graph, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, dtype: torch.dtype) -> Tensor:
         n_users = graph.n_users
         hidden = torch.empty(n_users + len(text), len(w1), device=text.device)
         hidden[n_users:] = text @ w1.to(dtype).T

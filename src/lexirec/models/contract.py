@@ -9,7 +9,6 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import polars as pl
 import torch
-import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
@@ -17,15 +16,14 @@ from torch import Tensor, nn
 from lexirec import columns as c
 from lexirec.data.dataset import Heldout, TrainSet
 from lexirec.data.ids import IdMap
-from lexirec.errors import InputError, NotFittedError, RunFolderError, UnsupportedQueryError, nearest
+from lexirec.errors import InputError, NotFittedError, UnsupportedQueryError, nearest
 from lexirec.files import atomic_folder
+from lexirec.models.explaining import near_history, shared_attributes
+from lexirec.models.saving import read_model, write_model
 from lexirec.query import Query
-from lexirec.training.checkpoint import load_tensors, save_tensors
 from lexirec.training.loop import TrainingResult, pick_device, run_training
 from lexirec.training.options import TrainingOptions
 
-FORMAT = 1
-"""Version of the saved form; a loader for the previous one is kept when it changes."""
 BLOCK = 1024
 """Queries scored at a time."""
 
@@ -354,20 +352,7 @@ class Recommender(ABC):
         _, seen = self._seen([query])
         seen = np.unique(seen)
         seen = seen[seen != target]
-        vectors = torch.nn.functional.normalize(self.encode_items(), dim=1).cpu()
-        weights = (vectors[seen] @ vectors[target]).numpy() if len(seen) else np.zeros(0, dtype=np.float32)
-        order = np.argsort(-weights)[:k]
-        titles = self.items[c.TITLE] if c.TITLE in self.items.columns else pl.Series([None] * self.items.height, dtype=pl.String)
-        history = pl.DataFrame(
-            {
-                "kind": ["history"] * len(order),
-                "name": self.item_map.name(seen[order]).cast(pl.String),
-                "title": titles.gather(seen[order]).cast(pl.String),
-                "weight": weights[order].astype(np.float64),
-            },
-            schema_overrides={"kind": pl.String},
-        )
-        return pl.concat([history, _shared_attributes(self.items, target, seen, k)])
+        return pl.concat([near_history(self, target, seen, k), shared_attributes(self.items, target, seen, k)])
 
     def add_items(self, items: pl.DataFrame) -> "Recommender":
         """Add new items by their text, without training.
@@ -436,31 +421,7 @@ class Recommender(ABC):
     def save_files(self, folder: Path, extra: Mapping[str, Any] | None = None) -> None:
         """Write the model's files into an existing folder; ``extra`` is added to ``config.yaml``."""
         self._check_fitted()
-        tensors, values = self.state()
-        weights = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        arrays = {"popularity": torch.from_numpy(self.popularity)}
-        metadata = {"format": FORMAT, "model": self.name, "values": values}
-        save_tensors(folder / "model.safetensors", {**weights, **arrays, **{f"state.{k}": v for k, v in tensors.items()}}, metadata)
-        if self.vector_scores:
-            vectors = {"items": self.encode_items()}
-            users = self.user_vectors()
-            if users is not None:
-                vectors["users"] = users
-            save_tensors(folder / "vectors.safetensors", vectors, {})
-        self.items.write_parquet(folder / "items.parquet")
-        history = (
-            pl.Series("item_ids", self.item_map.name(self.history_items))
-            if len(self.history_items)
-            else pl.Series("item_ids", [], dtype=pl.String)
-        )
-        lengths = np.diff(self.history_offsets)
-        pl.DataFrame({c.USER_ID: self.users.ids.gather(np.repeat(np.arange(len(lengths)), lengths)), c.ITEM_IDS: history}).group_by(
-            c.USER_ID, maintain_order=True
-        ).agg(c.ITEM_IDS).pipe(
-            lambda frame: pl.DataFrame({c.USER_ID: self.users.ids}).join(frame, on=c.USER_ID, how="left", maintain_order="left")
-        ).with_columns(pl.col(c.ITEM_IDS).fill_null([])).write_parquet(folder / "history.parquet")
-        document = {"model": self.name, "config": self.config.model_dump(mode="json"), **(extra or {})}
-        (folder / "config.yaml").write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        write_model(self, folder, extra or {})
 
     @classmethod
     def load(cls, folder: str | Path) -> "Recommender":
@@ -469,30 +430,8 @@ class Recommender(ABC):
         Raises:
             RunFolderError: if the folder is not one, or a file in it is damaged.
         """
-        folder = Path(folder)
-        document = read_config(folder)
-        model = cls(cls.Config.parse(document["config"]))
-        tensors, metadata = load_tensors(folder / "model.safetensors")
-        if metadata.get("model") != cls.name or metadata.get("format") != FORMAT:
-            raise RunFolderError(
-                f"{folder}: model.safetensors holds {metadata.get('model')!r} in format {metadata.get('format')}, not {cls.name!r} in"
-                f" format {FORMAT}"
-            )
-        try:
-            model.items = pl.read_parquet(folder / "items.parquet")
-            history = pl.read_parquet(folder / "history.parquet")
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise RunFolderError(f"{folder}: items.parquet or history.parquet is missing or damaged ({error})") from error
-        model.item_map, model.users = IdMap(model.items[c.ITEM_ID]), IdMap(history[c.USER_ID])
-        lengths = history[c.ITEM_IDS].list.len().to_numpy()
-        model.history_offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        model.history_items = model.item_map.index(history[c.ITEM_IDS].explode().drop_nulls()).astype(np.int32)
-        model.popularity = tensors["popularity"].numpy()
+        model = read_model(cls, Path(folder))
         model._fitted = True
-        model.restore({k.removeprefix("state."): v for k, v in tensors.items() if k.startswith("state.")}, metadata["values"])
-        model.network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
-        model.network.eval()
-        model.refresh()
         return model
 
     # --- helpers -----------------------------------------------------------------------------------------------------------------
@@ -532,41 +471,4 @@ class Recommender(ABC):
         return np.concatenate(rows), np.concatenate(seen)
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """``config.yaml`` of a saved model.
-
-    Raises:
-        RunFolderError: if it is missing or not what :meth:`Recommender.save` writes.
-    """
-    try:
-        document = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RunFolderError(f"{folder} has no config.yaml; it is not a run folder of lexirec") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RunFolderError(f"{folder / 'config.yaml'} is damaged ({error})") from error
-    if not isinstance(document, dict) or "model" not in document or "config" not in document:
-        raise RunFolderError(f"{folder / 'config.yaml'} names no model; it is not a run folder of lexirec")
-    return document
-
-
-def _shared_attributes(items: pl.DataFrame, target: int, seen: NDArray[np.int64], k: int) -> pl.DataFrame:
-    """Attribute values of one item with the share of the history that has them."""
-    rows = []
-    for column in items.columns:
-        if column in (c.ITEM_ID, c.TITLE) or not len(seen):
-            continue
-        value = items[column][target]
-        if value is None or (isinstance(value, str) and len(value) > 80):
-            continue  # a description is no shared attribute
-        kind = items.schema[column]
-        others = items[column].gather(seen)
-        for single in value.to_list() if isinstance(value, pl.Series) else [value]:
-            has = others.list.contains(single) if isinstance(kind, pl.List) else others == single
-            share = float(has.fill_null(False).mean() or 0.0)  # type: ignore[arg-type]
-            if share > 0:
-                rows.append(("attribute", f"{column}={single}", None, share))
-    rows.sort(key=lambda row: -row[3])
-    return pl.DataFrame(rows[:k], schema={"kind": pl.String, "name": pl.String, "title": pl.String, "weight": pl.Float64}, orient="row")
-
-
-__all__ = ["ModelConfig", "Recommender", "Supports", "read_config"]
+__all__ = ["ModelConfig", "Recommender", "Supports"]

@@ -327,7 +327,7 @@ figcaption{margin-top:.35rem;max-width:46rem}
 .facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,17rem),1fr));gap:0 1.6rem;margin:.6rem 0}
 .facts>div{display:flex;justify-content:space-between;gap:1rem;padding:.35rem 0;border-bottom:1px solid var(--line)}
 dt{color:var(--soft)}
-dd{margin:0;text-align:right;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
+dd{margin:0;flex-shrink:0;max-width:70%;text-align:right;font-variant-numeric:tabular-nums}
 pre{overflow-x:auto;margin:.8rem 0;padding:.8rem 1rem;border:1px solid var(--line);border-radius:.6rem;background:var(--code);
   font:.86rem/1.55 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 .note{padding:.6rem .9rem;border-left:3px solid var(--accent);background:var(--zebra)}

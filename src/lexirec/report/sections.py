@@ -15,7 +15,7 @@ GROUP_NAMES = {
     "overall": "overall",
     "head_items": "head items",
     "tail_items": "tail items",
-    "cold_items": "cold items (brand new)",
+    "cold_items": "cold items",
     "short_users": "short histories",
     "long_users": "long histories",
     "cold_users": "new users",
@@ -103,7 +103,7 @@ def leaderboard_section(
             groups,
             GROUP_NAMES,
             alt=f"{first} of each model, overall and per group, with intervals",
-            caption=f"{first} of the wanted items: overall and by group. A model that knows items by id alone finds no brand-new item."
+            caption=f"{first} of the wanted items: overall and by group. Cold items have no event in training: a model that knows items by id alone can't find them."
             if "cold_items" in groups
             else f"{first} of each model.",
         ),

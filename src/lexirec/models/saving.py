@@ -1,0 +1,92 @@
+"""How a model is written and read: safetensors, JSON, YAML and Parquet; reading runs no code."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import torch
+import yaml
+
+from lexirec import columns as c
+from lexirec.data.ids import IdMap
+from lexirec.errors import RunFolderError
+from lexirec.training.checkpoint import load_tensors, save_tensors
+
+if TYPE_CHECKING:
+    from lexirec.models.contract import Recommender
+
+FORMAT = 1
+"""Version of the saved form; a loader for the previous one is kept when it changes."""
+
+
+def write_model(model: "Recommender", folder: Path, extra: Mapping[str, Any]) -> None:
+    """Write a model's files into an existing folder; ``extra`` is added to ``config.yaml``."""
+    tensors, values = model.state()
+    weights = {f"network.{name}": value for name, value in model.network.state_dict().items()}
+    arrays = {"popularity": torch.from_numpy(model.popularity), **{f"state.{name}": value for name, value in tensors.items()}}
+    save_tensors(folder / "model.safetensors", {**weights, **arrays}, {"format": FORMAT, "model": model.name, "values": values})
+    if model.vector_scores:
+        vectors = {"items": model.encode_items()}
+        users = model.user_vectors()
+        if users is not None:
+            vectors["users"] = users
+        save_tensors(folder / "vectors.safetensors", vectors, {})
+    model.items.write_parquet(folder / "items.parquet")
+    # A row per user, those without an event included: row u of the user vectors is row u of this file.
+    everybody = np.arange(len(model.users))
+    owners = np.repeat(everybody, np.diff(model.history_offsets))
+    events = (
+        pl.DataFrame({"owner": owners, c.ITEM_IDS: model.item_map.name(model.history_items)}).group_by("owner", maintain_order=True).all()
+    )
+    rows = pl.DataFrame({"owner": everybody, c.USER_ID: model.users.ids}).join(events, on="owner", how="left", maintain_order="left")
+    rows.select(c.USER_ID, pl.col(c.ITEM_IDS).fill_null([])).write_parquet(folder / "history.parquet")
+    document = {"model": model.name, "config": model.config.model_dump(mode="json"), **extra}
+    (folder / "config.yaml").write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def read_model(kind: "type[Recommender]", folder: Path) -> "Recommender":
+    """Read what :func:`write_model` wrote.
+
+    Raises:
+        RunFolderError: if the folder is not one of this model's, or a file in it is damaged.
+    """
+    document = read_config(folder)
+    model = kind(kind.Config.parse(document["config"]))
+    tensors, metadata = load_tensors(folder / "model.safetensors")
+    found = (metadata.get("model"), metadata.get("format"))
+    if found != (kind.name, FORMAT):
+        raise RunFolderError(f"{folder}: model.safetensors holds {found[0]!r} in format {found[1]}, not {kind.name!r} in format {FORMAT}")
+    try:
+        model.items = pl.read_parquet(folder / "items.parquet")
+        history = pl.read_parquet(folder / "history.parquet")
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise RunFolderError(f"{folder}: items.parquet or history.parquet is missing or damaged ({error})") from error
+    model.item_map, model.users = IdMap(model.items[c.ITEM_ID]), IdMap(history[c.USER_ID])
+    lengths = history[c.ITEM_IDS].list.len().to_numpy()
+    model.history_offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    model.history_items = model.item_map.index(history[c.ITEM_IDS].explode().drop_nulls()).astype(np.int32)
+    model.popularity = tensors["popularity"].numpy()
+    model.restore({k.removeprefix("state."): v for k, v in tensors.items() if k.startswith("state.")}, metadata["values"])
+    model.network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+    model.network.eval()
+    model.refresh()
+    return model
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """``config.yaml`` of a saved model.
+
+    Raises:
+        RunFolderError: if it is missing or not what :meth:`Recommender.save` writes.
+    """
+    try:
+        document = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunFolderError(f"{folder} has no config.yaml; it is not a run folder of lexirec") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RunFolderError(f"{folder / 'config.yaml'} is damaged ({error})") from error
+    if not isinstance(document, dict) or "model" not in document or "config" not in document:
+        raise RunFolderError(f"{folder / 'config.yaml'} names no model; it is not a run folder of lexirec")
+    return document
