@@ -28,7 +28,7 @@ def test_the_model_of_the_extending_page_learns_the_checkerboard(tmp_path: Path,
     from lexirec.models import create, load_model
 
     train = checkerboard()[0].train_set()
-    model = create("metric-learning", embedding_dim=16, batch_size=64, lr=0.05).fit(
+    model = create("metric-learning", embedding_dim=4, batch_size=64, lr=0.02).fit(
         train, options=TrainingOptions(epochs=60, progress=False)
     )
     found = model.recommend(train.users.ids.to_list(), k=1)

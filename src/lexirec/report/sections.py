@@ -22,6 +22,7 @@ GROUP_NAMES = {
 }
 
 
+COLD = "Cold items have no event in training: a model that knows items by id alone can't find them."
 BELOW_TABLE = "The best value of each column is bold; below a value its 95 % interval over users."
 
 
@@ -103,9 +104,7 @@ def leaderboard_section(
             groups,
             GROUP_NAMES,
             alt=f"{first} of each model, overall and per group, with intervals",
-            caption=f"{first} of the wanted items: overall and by group. Cold items have no event in training: a model that knows items by id alone can't find them."
-            if "cold_items" in groups
-            else f"{first} of each model.",
+            caption=f"{first} of the wanted items: overall and by group. {COLD if 'cold_items' in groups else ''}",
         ),
     ]
     return Section(title, body, simulated)
