@@ -92,8 +92,7 @@ class LightGCN(GraphRecommender):
         return bool(self.config.cosine)
 
     def layer0(self) -> Tensor:
-        table: Tensor = self.network["embedding"].weight
-        return table
+        return self.network.get_parameter("embedding.weight")
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         super().restore(tensors, values)
