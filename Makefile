@@ -50,7 +50,7 @@ types: $(STAMP)
 	@$(BIN)/mypy
 
 bench: $(STAMP)
-	@set -e; for file in $$(ls benchmarks/speed/[a-z]*.py); do echo "== $$file" >&2; $(BIN)/python $$file $(ARGS); done
+	@set -e; for file in $$(ls benchmarks/speed/[a-z]*.py | grep -v common); do echo "== $$file" >&2; $(BIN)/python $$file $(ARGS); done
 
 bench-peers: $(STAMP)
 	@$(BIN)/python benchmarks/peers/run.py $(ARGS)
