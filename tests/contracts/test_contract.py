@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import torch
 
-from lexirec.data.dataset import TrainSet
+from lexirec.data.dataset import Dataset, TrainSet
 from lexirec.errors import InputError, NotFittedError, UnsupportedQueryError
 from lexirec.evaluation.evaluate import evaluate
 from lexirec.models import MODELS, create, load_model, model_class
@@ -188,6 +188,19 @@ def test_evaluation_and_recommend_ask_alike(name: str, models: dict[str, Recomme
         hits = lists.group_by("query", maintain_order=True).agg("item_id")["item_id"].to_list()
         rate = np.mean([data.item_map.ids[int(split.test.item_index[k])] in row for k, row in enumerate(hits)])
         assert result.metrics["hr@3"] == pytest.approx(rate)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_user_without_training_events_is_evaluated_by_popularity(name: str, models: dict[str, Recommender], train: TrainSet) -> None:
+    late = pl.DataFrame({"user_id": ["u99", "u99"], "item_id": ["i00", "i02"], "timestamp": [98, 99]})
+    log = pl.concat([train.interactions.select("user_id", "item_id", "timestamp").cast({"timestamp": pl.Int64}), late])
+    data = Dataset(log, train.items, name="late")
+    rows = (data.interactions["user_id"] != "u99").to_numpy()
+    model = create(name, **SETTINGS[name]).fit(data.train_set(rows), options=TrainingOptions(**{**FAST, "epochs": 1}))
+    result = evaluate(model, data.train_set(rows), data.heldout(~rows, "test"), metrics=["recall@20"])
+    assert result.metrics["recall@20"] == 1.0  # all items are listed
+    popular = model.score([Query(user_id="u99")])
+    assert torch.equal(popular[0], torch.from_numpy(model.popularity.astype(np.float32)))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -163,6 +163,7 @@ class Questions:
         alpha: float | None = None,
     ) -> None:
         self.ids = train.users.name(users).to_list()
+        self.any_cold = bool((train.offsets[users + 1] == train.offsets[users]).any())
         self.intents, self.alpha = intents, alpha
         self.history: pl.Series | None = None
         if not with_history:
@@ -217,7 +218,8 @@ class Scores:
     def __init__(self, model: Any, train: TrainSet, questions: Questions) -> None:
         self.model, self.train, self.questions = model, train, questions
         self.buffer: Tensor | None = None
-        self.by_vectors = bool(getattr(model, "vector_scores", True))
+        # A model without a vector for a user who has no training event answers by popularity, which only its score() knows.
+        self.by_vectors = bool(getattr(model, "vector_scores", True)) and not (questions.any_cold and hasattr(model, "answered_by"))
         self.items = torch.empty(0, 0)
         self.largest = 0.0
         if not self.by_vectors:
