@@ -75,7 +75,18 @@ def speed_table(argument: str) -> str:
         ["---"] * len(columns),
         *[[f"{row[c]:.3g}" if isinstance(row[c], float) else str(row[c]) for c in columns] for row in rows],
     ]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines) + f"\n{result['machine']}, {result['date']}: `{result['command']}`\n"
+    return (
+        "".join("| " + " | ".join(line) + " |\n" for line in lines)
+        + f"\n{_machine(result['machine'])}, {result['date']}: `{result['command']}`\n"
+    )
+
+
+def _machine(facts: str | dict[str, Any]) -> str:
+    return (
+        facts
+        if isinstance(facts, str)
+        else ", ".join(f"{key} {value}" for key, value in facts.items() if key in ("cpu", "threads", "instructions"))
+    )
 
 
 def render(text: str) -> str:

@@ -10,6 +10,7 @@ import shlex
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from prepare import load_split, write_parts
@@ -219,6 +220,21 @@ def main() -> None:
         "command": shlex.join(["python", "benchmarks/peers/run.py", *command_line(options)]),
         "epoch_seconds": epoch_table,
         "evaluation_seconds": evaluation_table,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "rows": [
+            {
+                "what": f"{part}, {name}",
+                "seconds": entry["median"],
+                "min": entry["min"],
+                "max": entry["max"],
+                "times lexirec": factors.get(name, 1.0),
+            }
+            for part, table, factors in (
+                ("LightGCN epoch", epoch_table, ratios(epoch_table, "lexirec")),
+                ("evaluation", evaluation_table, ratios(evaluation_table, "lexirec")),
+            )
+            for name, entry in table.items()
+        ],
         "ratios": {
             "epoch, times lexirec": ratios(epoch_table, "lexirec"),
             "epoch, lexirec / plain products": round(epoch_table["lexirec"]["median"] / epoch_table["plain"]["median"], 3),
