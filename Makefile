@@ -59,5 +59,5 @@ bench-%: $(STAMP)
 	@$(BIN)/python benchmarks/speed/$*.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(VENV)-core benchmarks/work build dist
+	rm -rf $(VENV) $(VENV)-core benchmarks/scratch build dist
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -18,7 +18,7 @@ from prepare import load_split, write_parts
 from lexirec.files import write_json
 
 HERE = Path(__file__).resolve().parent
-WORK = HERE.parent / "work"
+WORK = HERE.parent / "scratch"
 RESULT = HERE.parent / "results" / "speed" / "peers.json"
 # First alone, then with the rest: see the Makefile. RecBole 1.2.1 uses names that NumPy 2, SciPy 1.13 and pandas 3 have dropped.
 TORCH = "torch==2.13.0"
