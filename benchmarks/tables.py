@@ -57,7 +57,9 @@ def results_table(argument: str) -> str:
     lines = [[head[k] for k in keep], ["---"] * len(keep), *[[row[k] for k in keep] for row in rows]]
     first = next(iter(results.values()))
     against = next((t["against"] for r in results.values() for t in r["tests"]), None)
-    note = f"Split `{first['split']}`, {first['protocol']}, {first['runs'][0]['users']:,} users, test at the best validation epoch"
+    users = f"{first['runs'][0]['users']:,} users"
+    note = f"Split `{first['split']}`, {first['protocol']}, {users}, test at the best validation epoch"
+    note += "; minutes with one thread beside other trainings"
     note += f"; baseline of the paired t-tests (recall@20, Holm): `{against}`.\n" if against else ".\n"
     return "".join("| " + " | ".join(line) + " |\n" for line in lines) + "\n" + note
 
