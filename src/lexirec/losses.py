@@ -70,3 +70,91 @@ def layer0_regulariser(*rows: Tensor) -> Tensor:
     3.0
     """
     return 0.5 * torch.stack([r.square().sum() for r in rows]).sum() / len(rows[0])
+
+
+def soft_clip(x: Tensor, y: Tensor, tau: Tensor | float) -> Tensor:
+    """Symmetric contrast of two views against soft targets made of the views' own similarities; inner products, no normalisation.
+
+    | input | holds |
+    |---|---|
+    | ``x`` | ``(B, D)`` first view (in alignment: the teacher's rows) |
+    | ``y`` | ``(B, D)`` second view; row ``i`` belongs to row ``i`` of ``x`` |
+
+    Targets are ``softmax(tau (x x' + y y') / 2)`` over rows and get gradients too; for the other direction they are transposed as they
+    are, so their rows need not sum to one and ``soft_clip(x, y) != soft_clip(y, x)``. Vectors of large norm make it
+    :func:`symmetric_infonce` on inner products; unit vectors make the targets nearly flat: don't normalise and keep ``tau`` at 2 or 3.
+
+    Args:
+        x: see the table.
+        y: see the table.
+        tau: temperature, above 0; a tensor may be learned.
+
+    Source: LLMEmb's official code, commit 3458a5e (fine-tuning: learned from 3; alignment: 2).
+
+    >>> round(soft_clip(torch.eye(2), torch.eye(2), tau=2.0).item(), 6)
+    0.533678
+    """
+    x, y = x.float(), y.float()
+    logits = x @ y.T / tau  # (B, B)
+    targets = torch.softmax(tau * (x @ x.T + y @ y.T) / 2, dim=1)  # (B, B)
+    rows = -(targets * torch.log_softmax(logits, dim=1)).sum(dim=1)
+    columns = -(targets.T * torch.log_softmax(logits.T, dim=1)).sum(dim=1)
+    return (rows + columns).mean() / 2
+
+
+def symmetric_infonce(x: Tensor, y: Tensor, tau: Tensor | float) -> Tensor:
+    """Cross entropy of each row's partner among the batch, by cosine, both ways.
+
+    | input | holds |
+    |---|---|
+    | ``x`` | ``(B, D)`` first view |
+    | ``y`` | ``(B, D)`` second view; row ``i`` belongs to row ``i`` of ``x`` |
+
+    Source: InfoNCE as LLMEmb's paper words its loss (its code has :func:`soft_clip`).
+
+    >>> round(symmetric_infonce(torch.eye(2), torch.eye(2), tau=1.0).item(), 6)
+    0.313262
+    """
+    logits = F.normalize(x.float(), dim=1) @ F.normalize(y.float(), dim=1).T / tau  # (B, B)
+    targets = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+
+
+def bce(positive: Tensor, negatives: Tensor) -> Tensor:
+    """Binary cross entropy with sampled negatives: ``mean softplus(-s+) + mean softplus(s-)``, two separate means.
+
+    | input | holds |
+    |---|---|
+    | ``positive`` | ``(B,)`` scores of the positives |
+    | ``negatives`` | ``(B, n)`` scores of sampled items |
+
+    Source: SASRec (Kang and McAuley, ICDM 2018), as LLMEmb's code has it.
+
+    >>> round(bce(torch.zeros(1), torch.zeros(1, 1)).item(), 6)
+    1.386294
+    """
+    return F.softplus(-positive).mean() + F.softplus(negatives).mean()
+
+
+def gbce(positive: Tensor, negatives: Tensor, n_items: int, calibration: float) -> Tensor:
+    """Generalised binary cross entropy: the positive's probability to the power ``beta``, which undoes the overconfidence that sampling
+    few of many negatives brings.
+
+    ``-(beta log sigmoid(s+) + sum log(1 - sigmoid(s-))) / (n + 1)`` with ``beta = a (t (1 - 1 / a) + 1 / a)``, ``a = n / (n_items - 1)``.
+
+    Args:
+        positive: ``(B,)`` scores of the positives.
+        negatives: ``(B, n)`` scores of sampled items.
+        n_items: items that negatives are drawn from, the positive included.
+        calibration: ``t`` in [0, 1]; 0 is plain binary cross entropy, 1 calibrates fully.
+
+    Source: Petrov and Macdonald, RecSys 2023 (gSASRec), arXiv 2308.07192.
+
+    >>> plain = gbce(torch.tensor([1.0]), torch.tensor([[0.5]]), n_items=100, calibration=0.0)
+    >>> round(plain.item(), 4), round((bce(torch.tensor([1.0]), torch.tensor([[0.5]])) / 2).item(), 4)
+    (0.6437, 0.6437)
+    """
+    n = negatives.shape[1]
+    rate = n / max(n_items - 1, n)
+    beta = rate * (calibration * (1 - 1 / rate) + 1 / rate)
+    return (beta * F.softplus(-positive) + F.softplus(negatives).sum(1)).mean() / (n + 1)

@@ -23,6 +23,11 @@ SETTINGS: dict[str, dict] = {
     "lightgcn": {"lr": 0.05, "embedding_dim": 16, "batch_size": 64, "init_std": 0.1},
     "lightgcn-infonce": {"lr": 0.05, "embedding_dim": 16, "batch_size": 64, "num_negs": 8, "init_std": 0.1},
     "alpharec": {"lr": 0.01, "embedding_dim": 16, "batch_size": 64, "num_negs": 8, "encoder": "lsa"},
+    "gru4rec": {"lr": 0.005, "embedding_dim": 16, "loss": "ce", "batch_size": 4},
+    "sasrec": {"lr": 0.01, "embedding_dim": 16, "dropout": 0.2, "batch_size": 4},
+    "bert4rec": {"lr": 0.01, "embedding_dim": 16, "inner": 16, "mask_last": 0.5, "batch_size": 4, "init": "xavier"},
+    "bsarec": {"lr": 0.01, "embedding_dim": 16, "inner": 16, "dropout": 0.1, "batch_size": 40},
+    "hstu": {"lr": 0.01, "embedding_dim": 16, "num_negs": 8, "num_layers": 2, "batch_size": 4},
 }
 """Settings that learn the checkerboard in seconds; a new model adds its line."""
 NAMES = sorted(MODELS)
@@ -181,9 +186,9 @@ def test_evaluation_and_recommend_ask_alike(name: str, models: dict[str, Recomme
     split = data.split("leave-one-out")
     model = create(name, **SETTINGS[name]).fit(split.train, split.valid, TrainingOptions(**{**FAST, "epochs": 10}))
     result = evaluate(model, split.train, split.test, seen=(split.valid,), metrics=["hr@3"])
-    lists = model.recommend(
-        [Query(user_id=u, history=[data.item_map.ids[int(split.valid.item_index[k])]]) for k, u in enumerate(data.users.ids.to_list())], k=3
-    )
+    names = data.item_map.name
+    histories = [[*names(split.train.history(k)), names(split.valid.item_index[k : k + 1])[0]] for k in range(data.n_users)]
+    lists = model.recommend([Query(user_id=u, history=h) for u, h in zip(data.users.ids, histories, strict=True)], k=3)
     if result.optimistic == result.pessimistic:  # ties are settled in different ways
         hits = lists.group_by("query", maintain_order=True).agg("item_id")["item_id"].to_list()
         rate = np.mean([data.item_map.ids[int(split.test.item_index[k])] in row for k, row in enumerate(hits)])

@@ -40,11 +40,12 @@ def identity(train: TrainSet, num_layers: int, text: torch.Tensor = Z, **setting
 
 
 def checkerboard(n: int = 20) -> tuple[Dataset, pl.DataFrame]:
-    """Users like the items of their own parity; each misses one of them, which is the right answer.
+    """Users like the items of their own parity, in random order; each misses one of them, which is the right answer.
 
     Titles say the parity, so that text models can read it.
     """
-    rows = [(f"u{u:02d}", f"i{i:02d}", t) for u in range(n) for t, i in enumerate(range(u % 2, n, 2)) if i != u]
+    rng = np.random.default_rng(0)
+    rows = [(f"u{u:02d}", f"i{i:02d}", t) for u in range(n) for t, i in enumerate(rng.permutation(range(u % 2, n, 2))) if i != u]
     log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
     words = ["red apple fruit", "blue car wheel"]
     items = pl.DataFrame(
@@ -55,3 +56,21 @@ def checkerboard(n: int = 20) -> tuple[Dataset, pl.DataFrame]:
         }
     )
     return Dataset(log, items, name="checkerboard"), items
+
+
+def markov(dial: float, users: int = 60, items: int = 12, length: int = 9) -> Dataset:
+    """Histories on a ring of items: with probability ``dial`` the next item is the successor, else any; at 0 there is no order to learn.
+
+    Titles name the item, so that text models can tell items apart.
+    """
+    rng = np.random.default_rng(7)
+    words = ["apple", "brush", "candle", "drum", "easel", "fork", "glove", "harp", "inkpot", "jacket", "kettle", "lamp"]
+    rows = []
+    for user in range(users):
+        item = int(rng.integers(items))
+        for t in range(length):
+            rows.append((f"u{user:03d}", f"i{item:02d}", t))
+            item = (item + 1) % items if rng.random() < dial else int(rng.integers(items))
+    log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    catalogue = pl.DataFrame({"item_id": [f"i{i:02d}" for i in range(items)], "title": [words[i % 12] for i in range(items)]})
+    return Dataset(log, catalogue, name="markov")

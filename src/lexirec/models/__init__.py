@@ -19,6 +19,11 @@ MODELS = {
     "lightgcn": "lexirec.models.lightgcn:LightGCN",
     "lightgcn-infonce": "lexirec.models.lightgcn:LightGCNInfoNCE",
     "alpharec": "lexirec.models.alpharec:AlphaRec",
+    "gru4rec": "lexirec.models.gru4rec:GRU4Rec",
+    "sasrec": "lexirec.models.sasrec:SASRec",
+    "bert4rec": "lexirec.models.bert4rec:BERT4Rec",
+    "bsarec": "lexirec.models.bsarec:BSARec",
+    "hstu": "lexirec.models.hstu:HSTU",
 }
 
 

@@ -88,7 +88,8 @@ class Recommender(ABC):
 
     name: ClassVar[str]
     Config: ClassVar[type[ModelConfig]] = ModelConfig
-    supports: ClassVar[Supports] = Supports()
+    supports: Supports = Supports()
+    """What it can be asked with; may depend on the configuration."""
     vector_scores: ClassVar[bool] = True
     """Whether scores are inner products of query and item vectors."""
     needs_history: ClassVar[bool] = False

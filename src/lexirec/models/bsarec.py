@@ -1,0 +1,63 @@
+"""BSARec (Shin et al., AAAI 2024, arXiv 2312.10325).
+
+Official code: yehjin-shin/BSARec. How this differs: the empty places of a window are zeros to the frequency filter (there they are
+position vectors), and windows are packed.
+
+item vectors + positions -> norm, dropout -> blocks of (attention | frequency filter) -> dot with item vectors
+"""
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+from torch import nn
+
+from lexirec.models.layers.sequence import FilterBlock, Positions, Stack
+from lexirec.models.sequential import SequentialRecommender, TransformerConfig
+from lexirec.training.sequences import Targets
+
+
+class BSARecConfig(TransformerConfig):
+    """Settings of BSARec."""
+
+    targets: Targets = "prefixes"
+    """``prefixes`` or ``last``: the filter mixes all places of a window, so its inner places would see their own targets."""
+    cutoff: PositiveInt = 5
+    """``cutoff // 2 + 1`` frequencies are the slow ones."""
+    filter_share: float = Field(default=0.7, ge=0.0, le=1.0)
+    """Weight of the filter against attention."""
+    block: Literal["post-norm"] = "post-norm"
+    """The filter's block is of this kind only."""
+    positions: Positions = "last"
+    """See :data:`~lexirec.models.layers.sequence.Positions`."""
+    inner: PositiveInt | None = 256
+    """Width inside the feed-forward part."""
+    activation: Literal["relu", "gelu"] = "gelu"
+    """Of the feed-forward part."""
+    loss: Literal["bce", "gbce", "softmax", "ce"] = "ce"
+    """See :class:`~lexirec.models.sequential.SequenceConfig`."""
+
+
+class BSARec(SequentialRecommender):
+    """Attention beside a learned frequency filter.
+
+    >>> BSARec(cutoff=3).config.targets
+    'prefixes'
+    """
+
+    name = "bsarec"
+    Config = BSARecConfig
+
+    def make_body(self) -> nn.Module:
+        config = self.config
+        dim, attention_dropout = config.embedding_dim, config.dropout if config.attention_dropout is None else config.attention_dropout
+        blocks: list[nn.Module] = [
+            FilterBlock(
+                dim, config.num_heads, config.inner or dim, config.dropout, attention_dropout, True, config.activation,
+                max_len=config.max_len, cutoff=config.cutoff, share=config.filter_share,
+            )
+            for _ in range(config.num_layers)
+        ]  # fmt: skip
+        return Stack(blocks, dim, config.max_len, config.dropout, config.positions, norm_first=True, scale=1.0)
+
+
+__all__ = ["BSARec", "BSARecConfig"]

@@ -1,0 +1,65 @@
+"""Cross entropy over all items without keeping a score per position and item."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ROWS = 128
+"""Positions scored at a time: their scores stay near the processor for catalogues of ten thousands of items."""
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Loss and both gradients in one pass over blocks of positions; a block's scores are thrown away at once.
+
+    The gradient by the scores is ``softmax - one_hot``, known as soon as a block is scored, so nothing has to be computed twice.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, items: Tensor, targets: Tensor, dtype: torch.dtype, rows: int) -> Tensor:
+        n = len(states)
+        grad_states, grad_items = torch.empty_like(states), torch.zeros_like(items)
+        low_states, low_items = states.to(dtype), items.to(dtype)
+        total = torch.zeros((), device=states.device)
+        for lo in range(0, n, rows):
+            block, own = low_states[lo : lo + rows], targets[lo : lo + rows, None]
+            scores = (block @ low_items.T).float()  # (rows, I)
+            largest = scores.amax(1, keepdim=True)
+            wanted = scores.gather(1, own) - largest
+            mass = scores.sub_(largest).exp_().sum(1, keepdim=True)
+            total += (mass.log() - wanted).sum()
+            scores.mul_((n * mass).reciprocal_())
+            scores.scatter_add_(1, own, torch.full_like(wanted, -1.0 / n))
+            low = scores.to(dtype)
+            if dtype == torch.float32:
+                torch.mm(low, items, out=grad_states[lo : lo + rows])
+                grad_items.addmm_(low.T, states[lo : lo + rows])
+            else:
+                grad_states[lo : lo + rows] = low @ low_items
+                grad_items += low.T @ block
+        ctx.save_for_backward(grad_states, grad_items)
+        return total / n
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        grad_states, grad_items = ctx.saved_tensors
+        return grad_states * grad, grad_items * grad, None, None, None
+
+
+def cross_entropy_over_items(states: Tensor, items: Tensor, targets: Tensor, tau: float = 1.0, *, low: bool = False) -> Tensor:
+    """Mean cross entropy of each position's target among all items, in memory of a block of positions.
+
+    Args:
+        states: ``(M, D)`` float32.
+        items: ``(I, D)`` float32.
+        targets: ``(M,)`` int64.
+        tau: temperature that divides every score.
+        low: matrix products in bfloat16; the softmax stays in float32.
+
+    >>> states, items = torch.eye(2), torch.eye(2)
+    >>> round(cross_entropy_over_items(states, items, torch.tensor([0, 1])).item(), 6)
+    0.313262
+    """
+    dtype = torch.bfloat16 if low else torch.float32
+    loss: Tensor = _ChunkedCrossEntropy.apply(states / tau, items, targets, dtype, ROWS)
+    return loss

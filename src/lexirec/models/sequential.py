@@ -1,0 +1,596 @@
+"""What the sequential models share: windows, item vectors from anywhere, losses, and answers for histories.
+
+item vectors (id | text through an adapter | both) -> sequence encoder -> dot with item vectors -> loss over sampled or all items
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import polars as pl
+import torch
+import torch.nn.functional as F  # noqa: N812 (the field's name)
+from numpy.typing import NDArray
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor, nn
+
+from lexirec.data.dataset import TrainSet
+from lexirec.errors import InputError, UnsupportedQueryError
+from lexirec.losses import bce, gbce, infonce
+from lexirec.models.contract import ModelConfig, Recommender, Supports
+from lexirec.models.layers.adapters import Adapter, AdapterKind, ItemVectors
+from lexirec.models.layers.graph import sampled_scores
+from lexirec.models.layers.sequence import Block, Layout, Positions, ranges
+from lexirec.models.layers.softmax import cross_entropy_over_items
+from lexirec.query import Query
+from lexirec.text.reduce import Kind, Reduction, fit_reduction
+from lexirec.training.samplers import NegativeSampler
+from lexirec.training.sequences import Targets, Windows, WindowSampler
+
+if TYPE_CHECKING:
+    from lexirec.text.encoders import Encoder
+
+ENCODED_AT_ONCE = 2048
+"""Histories that go through the network together."""
+
+
+class SequenceConfig(ModelConfig):
+    """Settings that all sequential models have."""
+
+    embedding_dim: PositiveInt = 64
+    """Width of item vectors and states."""
+    max_len: PositiveInt = 50
+    """Latest events of a history that are looked at."""
+    num_layers: PositiveInt = 2
+    """Blocks, or recurrent layers."""
+    dropout: float = Field(default=0.5, ge=0.0, lt=1.0)
+    """Dropout of the input and inside the blocks."""
+
+    items: Literal["id", "text", "id+text", "text-start"] = "id"
+    """Item vectors: a learned table; frozen text vectors through an adapter; the sum of both; or a learned table that starts at the
+    reduced text vectors."""
+    encoder: str = "minilm"
+    """Encoder of the item texts and of wishes; see ``docs/encoders.md``. Read where ``items`` has text."""
+    text: str = "title"
+    """Text template, such as ``title,brand,categories``."""
+    transform: Kind = "none"
+    """What is done to the text vectors, see :func:`~lexirec.text.reduce.fit_reduction`; ``text-start`` needs ``pca``, ``whiten`` or
+    ``random``."""
+    text_dim: PositiveInt | None = None
+    """Dimensions that ``transform`` leaves; all if not given."""
+    adapter: AdapterKind | Literal["none"] = "two-linear"
+    """Map of the text vectors, see :class:`~lexirec.models.layers.adapters.Adapter`; ``none``: as they are (``text_dim`` must be
+    ``embedding_dim``)."""
+    adapter_dim: PositiveInt | None = None
+    """Hidden size of the adapter; half the text dimension if not given."""
+    freeze_text: bool = True
+    """Whether text vectors stay as they are."""
+    alpha: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Weight of a wish against the person, where a query gives no own."""
+
+    loss: Literal["bce", "gbce", "softmax", "ce"] = "bce"
+    """``bce``: binary cross entropy. ``gbce``: with the correction for sampling. ``softmax``: cross entropy against sampled items.
+    ``ce``: against all items."""
+    num_negs: PositiveInt = 1
+    """Sampled items per target (``per-sample``) or per batch (``shared``)."""
+    negatives: Literal["per-sample", "shared"] = "per-sample"
+    """``per-sample``: own items that the user has not in training. ``shared``: one set for the batch."""
+    tau: PositiveFloat = 1.0
+    """Temperature of ``softmax`` and ``ce``."""
+    cosine: bool = False
+    """Score by cosine instead of the inner product."""
+    calibration: float = Field(default=0.75, ge=0.0, le=1.0)
+    """Calibration of ``gbce``."""
+    targets: Targets = "all"
+    """Which events are predicted, see :data:`~lexirec.training.sequences.Targets`."""
+
+    init: Literal["xavier", "normal"] = "normal"
+    """First values of matrices: Xavier normal (LLMEmb), or normal with ``init_std`` (BERT)."""
+    init_std: PositiveFloat = 0.02
+    """Standard deviation of ``normal``."""
+    optimiser: Literal["adam", "adamw"] = "adam"
+    """``adamw`` decays weights apart from the gradient."""
+    lr: PositiveFloat = 1e-3
+    """Learning rate."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Weight decay."""
+    batch_size: PositiveInt = 256
+    """Windows per step."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "SequenceConfig":
+        if self.items == "text-start" and self.transform not in ("pca", "whiten", "random"):
+            raise ValueError("items='text-start' needs transform='pca', 'whiten' or 'random', which bring the text to embedding_dim")
+        if self.text_dim is not None and self.transform in ("none", "center"):
+            raise ValueError(f"text_dim is given and transform={self.transform!r} changes no dimension; use 'pca', 'whiten' or 'random'")
+        return self
+
+    @property
+    def has_text(self) -> bool:
+        """Whether new items and wishes can be answered by their words."""
+        return self.items in ("text", "id+text")
+
+
+class TransformerConfig(SequenceConfig):
+    """Settings of the models made of attention blocks."""
+
+    num_heads: PositiveInt = 1
+    """Attention heads; must divide ``embedding_dim``."""
+    inner: PositiveInt | None = None
+    """Width inside the feed-forward part; ``embedding_dim`` if not given."""
+    attention_dropout: float | None = Field(default=None, ge=0.0, lt=1.0)
+    """Dropout of attention weights; as ``dropout`` if not given."""
+    activation: Literal["relu", "gelu"] = "relu"
+    """Of the feed-forward part."""
+    block: Block = "original"
+    """See :data:`~lexirec.models.layers.sequence.Block`."""
+    positions: Positions = "first"
+    """See :data:`~lexirec.models.layers.sequence.Positions`."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "TransformerConfig":
+        if self.embedding_dim % self.num_heads:
+            raise ValueError(f"num_heads = {self.num_heads} does not divide embedding_dim = {self.embedding_dim}")
+        return self
+
+
+class ClozeConfig(ModelConfig):
+    """Settings of models that fill in masked events."""
+
+    mask_prob: float = Field(default=0.2, gt=0.0, le=1.0)
+    """Share of events masked."""
+    mask_random: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of the masked that become a random item instead of the mask."""
+    mask_kept: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of the masked that stay as they are."""
+    mask_last: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of windows in which only the last event is masked, as when asked."""
+    last_pass: bool = False
+    """A second pass over all windows in each epoch with only the last event masked (LLMEmb's harness)."""
+    head: bool = True
+    """A linear map, GELU and norm between state and scores, as in BERT4Rec."""
+
+
+class SequenceNetwork(nn.Module):
+    """All weights of a sequential model.
+
+    Args:
+        items: item vectors.
+        body: sequence encoder, called with rows ``(T, D)`` and a layout.
+        masked: whether there is a vector for masked events.
+        head: module between state and scores, or none.
+    """
+
+    def __init__(self, items: ItemVectors, body: nn.Module, dim: int, masked: bool = False, head: nn.Module | None = None) -> None:
+        super().__init__()
+        self.items, self.body = items, body
+        self.mask = nn.Parameter(torch.randn(dim) * 0.1) if masked else None
+        self.head = head or nn.Identity()
+
+    def states(self, table: Tensor, inputs: Tensor, masked: Tensor | None, layout: Layout, at: Tensor | None) -> Tensor:
+        """States at the rows ``at`` (all if not given), ``(M, D)``; ``inputs`` are rows of ``table``."""
+        rows = F.embedding(inputs, table)
+        if masked is not None and self.mask is not None:
+            rows = torch.where(masked[:, None], self.mask, rows)
+        found = self.body(rows, layout)
+        return self.head(found if at is None else found.index_select(0, at))
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceBatch:
+    """A packed batch.
+
+    Attributes:
+        layout: where its sequences lie.
+        inputs: ``(T,)`` items (or rows of ``rows``).
+        masked: ``(T,)`` which events are masked; ``None``: none.
+        at: ``(M,)`` rows whose state predicts; ``None``: every row.
+        targets: ``(M,)`` the right items.
+        negatives: ``(M, n)`` or shared ``(n,)`` sampled items, or none.
+        rows: ``(R,)`` the distinct items that the batch speaks of, ascending; inputs, targets and negatives then count in it.
+            ``None``: they count in the catalogue.
+        users: ``(B,)`` user of each sequence.
+    """
+
+    layout: Layout
+    inputs: Tensor
+    masked: Tensor | None
+    at: Tensor | None
+    targets: Tensor
+    negatives: Tensor | None
+    rows: Tensor | None
+    users: NDArray[np.int64]
+
+
+class SequentialRecommender(Recommender):
+    """Base of the sequential models.
+
+    A subclass gives :meth:`make_body`. What is trained is decided by ``items``: any source of item vectors fits any encoder.
+    """
+
+    Config = SequenceConfig
+    needs_history = True
+    cloze: bool = False
+    """Whether training masks events and fills them in; asked, such a model reads the state of a mask put after the history."""
+    encoder: "Encoder | None" = None
+    reduction: Reduction | None = None
+    stored: bool = False
+
+    def __init__(self, config: ModelConfig | None = None, **settings: Any) -> None:
+        super().__init__(config, **settings)
+        words = self.config.has_text
+        self.supports = Supports(user_id=True, history=True, intent=words, profile=words, new_items=words)
+
+    @abstractmethod
+    def make_body(self) -> nn.Module:
+        """The sequence encoder that the configuration asks for."""
+
+    # --- building ----------------------------------------------------------------------------------------------------------------
+
+    def build(self, train: TrainSet, rng: np.random.Generator) -> None:
+        self.n_items = self.trained = train.n_items
+        self.stored = False
+        self.network = self.make_network(self.make_items(train))
+        self.initialise()
+        config = self.config
+        if self.cloze:
+            self.sampler = WindowSampler(train, config.batch_size, config.max_len, None, repeat_flagged=config.last_pass)
+        else:
+            self.sampler = WindowSampler(train, config.batch_size, config.max_len, config.targets)
+        self.negative_sampler = None if config.loss == "ce" else NegativeSampler(train)
+        # Items that don't exist yet while training are no candidates of the softmax over all items.
+        self.candidates: Tensor | None = None
+        if train.new_items.any():
+            self.candidates = torch.from_numpy(np.flatnonzero(~train.new_items)).to(self.device)
+            self.place = torch.from_numpy(np.cumsum(~train.new_items) - 1).to(self.device)
+        self.log = train.item_index.astype(np.int64)
+
+    def make_items(self, train: TrainSet) -> ItemVectors:
+        """The source of item vectors that the configuration asks for."""
+        config, dim = self.config, self.config.embedding_dim
+        if config.items == "id":
+            return ItemVectors(train.n_items, dim, None, None, by_id=True)
+        self.encoder = self.make_encoder(train)
+        raw = self.item_text(train.items)
+        if config.items == "text-start":
+            self.reduction = fit_reduction(raw, config.transform, dim)
+            start = torch.from_numpy(self.reduction(raw))
+            return ItemVectors(train.n_items, dim, None, None, by_id=True, start=start)
+        self.reduction = fit_reduction(raw, config.transform, config.text_dim)
+        text = torch.from_numpy(np.ascontiguousarray(self.reduction(raw)))
+        return ItemVectors(
+            train.n_items, dim, text, self.make_adapter(text.shape[1]), by_id="id" in config.items, frozen=config.freeze_text
+        )
+
+    def make_adapter(self, text_dim: int) -> Adapter | None:
+        """The map of text vectors, or none where they are used as they are."""
+        config = self.config
+        if config.adapter != "none":
+            return Adapter(text_dim, config.embedding_dim, config.adapter, config.adapter_dim)
+        if text_dim != config.embedding_dim:
+            raise InputError(
+                f"adapter = 'none' uses the text vectors as they are, and they have {text_dim} dimensions where embedding_dim is"
+                f" {config.embedding_dim}; set transform='pca' and text_dim={config.embedding_dim}"
+            )
+        return None
+
+    def make_encoder(self, train: TrainSet) -> "Encoder":
+        """The encoder of item texts and wishes."""
+        from lexirec.text.encoders import load_encoder
+
+        return load_encoder(self.config.encoder)
+
+    def item_text(self, items: pl.DataFrame) -> NDArray[np.float32]:
+        """Raw text vectors of items, ``(n, text_dim)``."""
+        from lexirec.text.embed import item_vectors
+
+        assert self.encoder is not None  # noqa: S101 (models without text never ask)
+        return np.ascontiguousarray(item_vectors(items, self.encoder, self.config.text), dtype=np.float32)
+
+    def make_network(self, items: ItemVectors) -> SequenceNetwork:
+        """Item vectors, encoder and what a cloze model has besides."""
+        dim = self.config.embedding_dim
+        head = None
+        if self.cloze and self.config.head:
+            head = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim, eps=1e-12))
+        return SequenceNetwork(items, self.make_body(), dim, self.cloze, head)
+
+    @torch.no_grad()
+    def initialise(self) -> None:
+        """First values of every matrix, see ``init``."""
+        network = self._network
+        if self.config.init == "xavier":
+            for parameter in network.parameters():
+                if parameter.ndim >= 2:
+                    nn.init.xavier_normal_(parameter)
+        else:
+            for module in network.modules():
+                if isinstance(module, (nn.Linear, nn.Embedding)):
+                    nn.init.normal_(module.weight, std=self.config.init_std)
+                    if isinstance(module, nn.Linear) and module.bias is not None:
+                        nn.init.zeros_(module.bias)
+                elif isinstance(module, nn.GRU):
+                    for parameter in module.parameters():
+                        if parameter.ndim >= 2:
+                            nn.init.xavier_uniform_(parameter)
+        network.items.set_start()
+
+    # --- training ----------------------------------------------------------------------------------------------------------------
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        kind = torch.optim.AdamW if self.config.optimiser == "adamw" else torch.optim.Adam
+        fused = self.device.type in ("cpu", "cuda")
+        return kind(self.network.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay, fused=fused)
+
+    def n_batches(self, train: TrainSet) -> int:
+        return self.sampler.n_batches
+
+    def batches(self, train: TrainSet, rng: np.random.Generator) -> Iterator[SequenceBatch]:
+        for windows in self.sampler.batches(rng):
+            batch = self._masked(windows, rng) if self.cloze else self._shifted(windows, rng)
+            if len(batch.targets):
+                yield batch
+
+    def _shifted(self, windows: Windows, rng: np.random.Generator) -> SequenceBatch:
+        """Each event predicts the next one (or only the last does)."""
+        layout = Layout(windows.lengths, self.device)
+        events = ranges(windows.starts, windows.lengths)
+        if self.config.targets == "all":
+            return self._batch(layout, windows, self.log[events], None, None, self.log[events + 1], rng)
+        ends = windows.starts + windows.lengths
+        return self._batch(layout, windows, self.log[events], None, layout.starts + windows.lengths - 1, self.log[ends], rng)
+
+    def _masked(self, windows: Windows, rng: np.random.Generator) -> SequenceBatch:
+        """Some events are hidden and to be filled in from both sides."""
+        config = self.config
+        layout = Layout(windows.lengths, self.device)
+        inputs = self.log[ranges(windows.starts, windows.lengths)]
+        hidden = rng.random(layout.total) < config.mask_prob
+        last_only = windows.flags | (rng.random(len(windows.lengths)) < config.mask_last)
+        hidden[np.repeat(last_only, windows.lengths)] = False
+        hidden[(layout.starts + windows.lengths - 1)[last_only]] = True
+        at = np.flatnonzero(hidden)
+        targets = inputs[at]
+        fate = rng.random(len(at))
+        fate[np.repeat(last_only, windows.lengths)[at]] = 1.0  # the last event is always the mask, as when asked
+        swapped = at[fate < config.mask_random]
+        if len(swapped):
+            inputs = inputs.copy()
+            inputs[swapped] = rng.integers(0, self.n_items, len(swapped))
+        masked = np.zeros(layout.total, dtype=bool)
+        masked[at[fate >= config.mask_random + config.mask_kept]] = True
+        return self._batch(layout, windows, inputs, masked, at, targets, rng)
+
+    def _batch(
+        self, layout: Layout, windows: Windows, inputs: NDArray[np.int64], masked: NDArray[np.bool_] | None,
+        at: NDArray[np.int64] | None, targets: NDArray[np.int64], rng: np.random.Generator,
+    ) -> SequenceBatch:  # fmt: skip
+        """Draw negatives and, where item vectors must be computed, find the distinct items of the batch."""
+        config = self.config
+        negatives = None
+        if self.negative_sampler is not None:
+            if config.negatives == "shared":
+                negatives = self.negative_sampler.shared(config.num_negs, rng)
+            else:
+                owners = np.repeat(windows.users, windows.lengths)
+                negatives = self.negative_sampler.draw(owners if at is None else owners[at], config.num_negs, rng)
+        rows = None
+        if config.loss != "ce" and not self._items.plain:
+            parts = [inputs, targets, negatives.reshape(-1)]  # type: ignore[union-attr]
+            distinct, places = np.unique(np.concatenate(parts), return_inverse=True)
+            rows = torch.from_numpy(distinct).to(self.device)
+            inputs, targets, flat = np.split(places, np.cumsum([len(p) for p in parts[:-1]]))
+            negatives = flat.reshape(negatives.shape)  # type: ignore[union-attr]
+        return SequenceBatch(
+            layout, self._tensor(inputs), None if masked is None else self._tensor(masked), None if at is None else self._tensor(at),
+            self._tensor(targets), None if negatives is None else self._tensor(negatives), rows, windows.users,
+        )  # fmt: skip
+
+    def _tensor(self, array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+    @property
+    def _network(self) -> SequenceNetwork:
+        assert isinstance(self.network, SequenceNetwork)  # noqa: S101 (set by build)
+        return self.network
+
+    @property
+    def _items(self) -> ItemVectors:
+        return self._network.items
+
+    def loss(self, batch: SequenceBatch) -> Tensor:
+        """Loss of the configuration; item vectors are computed once per step, for the items that the batch speaks of."""
+        low = torch.is_autocast_enabled(self.device.type)
+        with torch.autocast(self.device.type, enabled=low and self.device.type != "cpu"):
+            # On a CPU rows this narrow gain nothing from bfloat16; the softmax over all items does.
+            table = self._items(batch.rows)
+            states = self._network.states(table, batch.inputs, batch.masked, batch.layout, batch.at)
+        with torch.autocast(self.device.type, enabled=False):
+            return self.recommendation_loss(states.float(), table.float(), batch, low) + self.extra_loss(table, batch)
+
+    def extra_loss(self, table: Tensor, batch: SequenceBatch) -> Tensor | float:
+        """What a system adds to the recommendation loss."""
+        return 0.0
+
+    def recommendation_loss(self, states: Tensor, table: Tensor, batch: SequenceBatch, low: bool) -> Tensor:
+        """``(M, D)`` states against the batch's targets and negatives."""
+        config = self.config
+        if config.cosine:
+            states, table = F.normalize(states, dim=1), F.normalize(table, dim=1)
+        targets, negatives = batch.targets, batch.negatives
+        if config.loss == "ce":
+            if self.candidates is not None:
+                table, targets = table[self.candidates], self.place[targets]
+            return cross_entropy_over_items(states, table, targets, config.tau, low=low)
+        positive = (states * F.embedding(targets, table)).sum(1)
+        assert negatives is not None  # noqa: S101 (drawn for every other loss)
+        if negatives.ndim == 1:
+            scores = states @ F.embedding(negatives, table).T
+            # A shared negative may be the target of another row: then it says nothing there.
+            scores = scores.masked_fill(negatives[None, :] == targets[:, None], -torch.inf)
+        elif negatives.shape[1] == 1:
+            scores = (states * F.embedding(negatives[:, 0], table)).sum(1, keepdim=True)
+        else:
+            scores = sampled_scores(states, table, negatives)
+        if config.loss == "softmax":
+            return infonce(positive, scores, config.tau)
+        if config.loss == "bce":
+            return bce(positive, scores)
+        return gbce(positive, scores, self.n_items, config.calibration)
+
+    # --- answering ---------------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        if self.stored:  # loaded: the table was kept, the text vectors that it was made of were not
+            return
+        self.network.eval()
+        self.use_table(self._items().float().detach())
+
+    def use_table(self, table: Tensor) -> None:
+        """Set the item vectors ``(I, D)`` that inputs are looked up in and answers are ranked by."""
+        self.table = table
+        self.item_rows = (F.normalize(table, dim=1) if self.config.cosine else table).cpu()
+
+    def encode_items(self, items: pl.DataFrame | None = None) -> Tensor:
+        if items is None:
+            return self.item_rows
+        table = self.vectors_of_text(self.item_text(items))
+        return F.normalize(table, dim=1) if self.config.cosine else table
+
+    @torch.no_grad()
+    def vectors_of_text(self, raw: NDArray[np.float32]) -> Tensor:
+        """Raw text vectors through the reduction and the adapter: item vectors by words alone, ``(n, D)``."""
+        if not self.config.has_text or self.reduction is None:
+            raise UnsupportedQueryError(f"{self.name} knows items by id only here; set items='text' or items='id+text'")
+        self.network.eval()
+        return self._items.of_text(torch.from_numpy(self.reduction(raw)).to(self.device)).float().cpu()
+
+    def encode_words(self, texts: Sequence[str]) -> Tensor:
+        """Vectors of wishes or profiles in the space of the items, ``(B, D)``, unit length."""
+        from lexirec.text.cache import EmbeddingCache
+
+        assert self.encoder is not None  # noqa: S101 (models without text refuse words before)
+        return F.normalize(self.vectors_of_text(EmbeddingCache().encode(self.encoder, list(texts))), dim=1)
+
+    def encode_queries(self, queries: Sequence[Query]) -> Tensor:
+        self._check_fitted()
+        modes = [self.answered_by(query) for query in queries]
+        for row, mode in enumerate(modes):
+            if mode.startswith("popularity"):
+                raise UnsupportedQueryError(
+                    f"query {row} holds nothing that {self.name} can turn into a vector ({mode}); recommend() answers it by popularity"
+                )
+        out = torch.zeros(len(queries), self.config.embedding_dim)
+        person = [row for row, mode in enumerate(modes) if mode != "words"]
+        if person:
+            out[person] = self.encode_histories(*self._histories([queries[row] for row in person]))
+        worded = [row for row, mode in enumerate(modes) if mode.endswith("words")]
+        if worded:
+            wishes = self.encode_words([queries[row].words or "" for row in worded])
+            alpha = torch.tensor([1.0 if modes[row] == "words" else self._alpha(queries[row]) for row in worded])[:, None]
+            out[worded] = (1 - alpha) * F.normalize(out[worded], dim=1) + alpha * wishes
+        return out
+
+    def _alpha(self, query: Query) -> float:
+        return float(self.config.alpha if query.alpha is None else query.alpha)
+
+    def _histories(self, queries: Sequence[Query]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Known items of each query's history, one after another, and their numbers ``(B,)``.
+
+        A history in the query is the whole history; without one (or with none of it known) the user's stored history is used.
+        """
+        given = [query.history if query.history is not None else () for query in queries]
+        lengths = np.fromiter((len(h) for h in given), dtype=np.int64, count=len(given))
+        flat = self.item_map.index(list(chain.from_iterable(given)))
+        owners = np.repeat(np.arange(len(given)), lengths)[flat >= 0]
+        flat, lengths = flat[flat >= 0], np.bincount(owners, minlength=len(given))
+        empty = np.flatnonzero(lengths == 0)
+        if len(empty):
+            users = self.users.index([queries[int(row)].user_id or "" for row in empty])
+            starts, counts = self.history_offsets[users], self.history_offsets[users + 1] - self.history_offsets[users]
+            owners = np.concatenate([owners, np.repeat(empty, counts)])
+            flat = np.concatenate([flat, self.history_items[ranges(starts, counts)].astype(np.int64)])
+            flat = flat[np.argsort(owners, kind="stable")]
+            lengths[empty] = counts
+        return flat, lengths
+
+    @torch.no_grad()
+    def encode_histories(self, flat: NDArray[np.int64], lengths: NDArray[np.int64]) -> Tensor:
+        """States after histories, ``(B, D)`` float32.
+
+        Args:
+            flat: item positions, the histories one after another, oldest first.
+            lengths: ``(B,)`` events of each, at least 1.
+        """
+        self.network.eval()
+        ends = np.cumsum(lengths)
+        kept = np.minimum(lengths, self.config.max_len - 1 if self.cloze else self.config.max_len)
+        out = torch.empty(len(lengths), self.config.embedding_dim)
+        order = np.argsort(-kept, kind="stable")
+        for lo in range(0, len(order), ENCODED_AT_ONCE):
+            part = order[lo : lo + ENCODED_AT_ONCE]
+            out[torch.from_numpy(part)] = self._states(flat, ends[part] - kept[part], kept[part]).float().cpu()
+        return F.normalize(out, dim=1) if self.config.cosine else out
+
+    def _states(self, flat: NDArray[np.int64], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Tensor:
+        """Last states of windows of ``flat``, longest first."""
+        inputs, masked = flat[ranges(starts, lengths)], None
+        if self.cloze:
+            # a mask after each history
+            inputs = np.insert(inputs, np.cumsum(lengths), 0)
+            lengths = lengths + 1
+            hidden = np.zeros(len(inputs), dtype=bool)
+            hidden[np.cumsum(lengths) - 1] = True
+            masked = self._tensor(hidden)
+        layout = Layout(lengths, self.device)
+        return self._network.states(self.table, self._tensor(inputs), masked, layout, layout.last)
+
+    def user_vectors(self) -> Tensor:
+        """States over the stored histories, ``(U, D)``; zeros for users without one."""
+        lengths = np.diff(self.history_offsets)
+        out = torch.zeros(len(lengths), self.config.embedding_dim)
+        some = np.flatnonzero(lengths)
+        out[torch.from_numpy(some)] = self.encode_histories(self.history_items.astype(np.int64), lengths[some])
+        return out
+
+    def append_items(self, items: pl.DataFrame) -> None:
+        self.use_table(torch.cat([self.table.cpu(), self.vectors_of_text(self.item_text(items))]).to(self.device))
+        self.n_items += items.height
+
+    # --- saving ------------------------------------------------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        if not self.config.has_text:  # the table is among the weights
+            return {}, {"trained": self.trained}
+        tensors: dict[str, Tensor] = {"table": self.table.cpu()}
+        assert self.encoder is not None and self.reduction is not None  # noqa: S101 (set by build)
+        values, arrays = self.encoder.state()
+        tensors |= {f"encoder.{name}": torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        tensors |= {"mean": torch.from_numpy(self.reduction.mean), "matrix": torch.from_numpy(self.reduction.matrix)}
+        return tensors, {"trained": self.trained, "encoder": values, "fingerprint": self.encoder.fingerprint}
+
+    def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        from lexirec.text.encoders import encoder_from_state
+
+        self.n_items = self.trained = values["trained"]
+        adapter, text = None, None
+        if self.config.has_text:
+            self.reduction = Reduction(tensors["mean"].numpy(), tensors["matrix"].numpy())
+            arrays = {name.removeprefix("encoder."): value.numpy() for name, value in tensors.items() if name.startswith("encoder.")}
+            self.encoder = encoder_from_state(values["encoder"], arrays)
+            adapter = self.make_adapter(self.reduction.dim)
+            text = None if self.config.freeze_text else torch.empty(self.trained, self.reduction.dim)
+        by_id = self.config.items != "text"
+        dim = self.config.embedding_dim
+        items = ItemVectors(self.trained, dim, text, adapter, by_id=by_id, frozen=self.config.freeze_text)
+        self.network = self.make_network(items)
+        if "table" in tensors:
+            self.n_items, self.stored = len(tensors["table"]), True
+            self.use_table(tensors["table"])
+
+
+__all__ = ["ClozeConfig", "SequenceBatch", "SequenceConfig", "SequenceNetwork", "SequentialRecommender", "TransformerConfig"]

@@ -1,0 +1,79 @@
+"""Fewer or evener dimensions for text vectors, by fixed affine maps fitted on a catalogue without looking at the log."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lexirec.errors import InputError
+
+Kind = Literal["none", "center", "whiten", "pca", "random"]
+FLOOR = 1e-3
+"""Smallest variance that whitening scales up, as a share of the largest: below it a direction is noise."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reduction:
+    """An affine map ``(v - mean) @ matrix``.
+
+    Being affine it commutes with means: a person's mean vector may be mapped before or after averaging.
+
+    Attributes:
+        mean: ``(D,)`` float32.
+        matrix: ``(D, d)`` float32.
+    """
+
+    mean: NDArray[np.float32]
+    matrix: NDArray[np.float32]
+
+    @property
+    def dim(self) -> int:
+        """Dimensions after the map."""
+        return int(self.matrix.shape[1])
+
+    def __call__(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``(n, D) -> (n, d)`` float32."""
+        return np.asarray((vectors - self.mean) @ self.matrix, dtype=np.float32)
+
+
+def fit_reduction(vectors: NDArray[np.float32], kind: Kind, dim: int | None = None, seed: int = 0) -> Reduction:
+    """Fit a reduction on the vectors of a catalogue.
+
+    ``none`` leaves vectors alone, ``center`` takes the mean off, ``whiten`` also gives every principal direction the same variance (unit
+    rows on average), ``pca`` keeps the ``dim`` directions of largest variance unscaled (columns have mean 0), ``random`` projects on
+    ``dim`` Gaussian directions (Johnson-Lindenstrauss: distances keep their expectation).
+
+    Args:
+        vectors: ``(n, D)`` float32.
+        kind: see above.
+        dim: dimensions wanted by ``pca``, ``random`` and ``whiten``; all if not given.
+        seed: of ``random``.
+
+    Raises:
+        InputError: if more dimensions are wanted than the vectors have, or than there are items to fit them on.
+
+    >>> fit_reduction(np.array([[0.0, 2.0], [0.0, -2.0]], dtype=np.float32), "pca", 1)(np.array([[5.0, 2.0]], dtype=np.float32)).round(3)
+    array([[2.]], dtype=float32)
+    """
+    n, width = vectors.shape
+    dim = width if dim is None else dim
+    if kind in ("none", "center"):
+        mean = vectors.mean(0) if kind == "center" else np.zeros(width, dtype=np.float32)
+        return Reduction(mean.astype(np.float32), np.eye(width, dtype=np.float32))
+    if dim > width:
+        raise InputError(f"{dim} dimensions are wanted of text vectors that have {width}; lower the number, or use a wider encoder")
+    if kind == "random":
+        matrix = np.random.default_rng(seed).standard_normal((width, dim)) / np.sqrt(dim)
+        return Reduction(np.zeros(width, dtype=np.float32), matrix.astype(np.float32))
+    if dim > n:
+        raise InputError(f"{dim} principal directions can't be fitted on {n} items; lower the number of dimensions")
+    mean = vectors.mean(0, dtype=np.float64)
+    centred = vectors - mean
+    values, directions = np.linalg.eigh(centred.T @ centred / n)
+    values, directions = values[::-1][:dim], directions[:, ::-1][:, :dim]
+    # The sign of a direction is arbitrary; the largest entry is made positive, so that two machines agree.
+    directions = directions * np.sign(directions[np.abs(directions).argmax(0), np.arange(dim)])
+    if kind == "whiten":
+        directions = directions / np.sqrt(np.maximum(values, FLOOR * values[0]) * dim)
+    return Reduction(mean.astype(np.float32), directions.astype(np.float32))
