@@ -28,6 +28,8 @@ SETTINGS: dict[str, dict] = {
     "bert4rec": {"lr": 0.01, "embedding_dim": 16, "inner": 16, "mask_last": 0.5, "batch_size": 4, "init": "xavier"},
     "bsarec": {"lr": 0.01, "embedding_dim": 16, "inner": 16, "dropout": 0.1, "batch_size": 40},
     "hstu": {"lr": 0.01, "embedding_dim": 16, "num_negs": 8, "num_layers": 2, "batch_size": 4},
+    "llmemb": {"lr": 0.01, "embedding_dim": 16, "batch_size": 4, "dropout": 0.1, "scft": None, "encoder": "lsa", "causal": True},
+    "llm2x": {"lr": 0.01, "embedding_dim": 8, "batch_size": 4, "dropout": 0.1, "encoder": "lsa", "causal": True},
 }
 """Settings that learn the checkerboard in seconds; a new model adds its line."""
 NAMES = sorted(MODELS)

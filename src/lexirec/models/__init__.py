@@ -24,6 +24,8 @@ MODELS = {
     "bert4rec": "lexirec.models.bert4rec:BERT4Rec",
     "bsarec": "lexirec.models.bsarec:BSARec",
     "hstu": "lexirec.models.hstu:HSTU",
+    "llmemb": "lexirec.models.llmemb:LLMEmb",
+    "llm2x": "lexirec.models.llm2x:LLM2X",
 }
 
 

@@ -6,7 +6,7 @@ position vectors), and windows are packed.
 item vectors + positions -> norm, dropout -> blocks of (attention | frequency filter) -> dot with item vectors
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, PositiveInt
 from torch import nn
@@ -37,6 +37,19 @@ class BSARecConfig(TransformerConfig):
     """See :class:`~lexirec.models.sequential.SequenceConfig`."""
 
 
+def filtered(config: Any) -> Stack:
+    """Positions and filter blocks of the kind that a :class:`BSARecConfig` asks for."""
+    dim, attention_dropout = config.embedding_dim, config.dropout if config.attention_dropout is None else config.attention_dropout
+    blocks: list[nn.Module] = [
+        FilterBlock(
+            dim, config.num_heads, config.inner or dim, config.dropout, attention_dropout, True, config.activation,
+            max_len=config.max_len, cutoff=config.cutoff, share=config.filter_share,
+        )
+        for _ in range(config.num_layers)
+    ]  # fmt: skip
+    return Stack(blocks, dim, config.max_len, config.dropout, config.positions, norm_first=True, scale=1.0)
+
+
 class BSARec(SequentialRecommender):
     """Attention beside a learned frequency filter.
 
@@ -48,16 +61,7 @@ class BSARec(SequentialRecommender):
     Config = BSARecConfig
 
     def make_body(self) -> nn.Module:
-        config = self.config
-        dim, attention_dropout = config.embedding_dim, config.dropout if config.attention_dropout is None else config.attention_dropout
-        blocks: list[nn.Module] = [
-            FilterBlock(
-                dim, config.num_heads, config.inner or dim, config.dropout, attention_dropout, True, config.activation,
-                max_len=config.max_len, cutoff=config.cutoff, share=config.filter_share,
-            )
-            for _ in range(config.num_layers)
-        ]  # fmt: skip
-        return Stack(blocks, dim, config.max_len, config.dropout, config.positions, norm_first=True, scale=1.0)
+        return filtered(self.config)
 
 
-__all__ = ["BSARec", "BSARecConfig"]
+__all__ = ["BSARec", "BSARecConfig", "filtered"]

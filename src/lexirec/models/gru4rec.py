@@ -6,6 +6,8 @@ Official code: hidasib/GRU4Rec. How this differs: windows of users instead of pa
 item vectors -> dropout -> gated recurrent layers -> (linear) -> dot with item vectors
 """
 
+from typing import Any
+
 from pydantic import Field, PositiveInt
 from torch import nn
 
@@ -26,6 +28,11 @@ class GRU4RecConfig(SequenceConfig):
     """Dropout of the input."""
 
 
+def recurrent(config: Any) -> Recurrent:
+    """Recurrent layers of the kind that a :class:`GRU4RecConfig` asks for."""
+    return Recurrent(config.embedding_dim, config.hidden or config.embedding_dim, config.num_layers, config.dropout, config.gate_bias)
+
+
 class GRU4Rec(SequentialRecommender):
     """A recurrent network over the latest events.
 
@@ -37,8 +44,7 @@ class GRU4Rec(SequentialRecommender):
     Config = GRU4RecConfig
 
     def make_body(self) -> nn.Module:
-        config = self.config
-        return Recurrent(config.embedding_dim, config.hidden or config.embedding_dim, config.num_layers, config.dropout, config.gate_bias)
+        return recurrent(self.config)
 
 
-__all__ = ["GRU4Rec", "GRU4RecConfig"]
+__all__ = ["GRU4Rec", "GRU4RecConfig", "recurrent"]

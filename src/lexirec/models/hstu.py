@@ -7,7 +7,7 @@ item vectors * sqrt(d) + positions -> dropout -> blocks of gated attention -> no
 """
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
@@ -39,6 +39,15 @@ class HSTUConfig(SequenceConfig):
     """``adamw`` decays weights apart from the gradient."""
 
 
+def gated(config: Any) -> Stack:
+    """Positions and gated blocks of the kind that an :class:`HSTUConfig` asks for."""
+    dim, blocks = (
+        config.embedding_dim,
+        [HSTUBlock(config.embedding_dim, config.num_heads, config.dropout, config.max_len) for _ in range(config.num_layers)],
+    )
+    return Stack([*blocks], dim, config.max_len, config.dropout, config.positions, norm_first=False, scale=math.sqrt(dim))
+
+
 class HSTU(SequentialRecommender):
     """Gated attention without softmax over the latest events.
 
@@ -50,12 +59,7 @@ class HSTU(SequentialRecommender):
     Config = HSTUConfig
 
     def make_body(self) -> nn.Module:
-        config = self.config
-        blocks: list[nn.Module] = [
-            HSTUBlock(config.embedding_dim, config.num_heads, config.dropout, config.max_len) for _ in range(config.num_layers)
-        ]
-        scale = math.sqrt(config.embedding_dim)
-        return Stack(blocks, config.embedding_dim, config.max_len, config.dropout, config.positions, norm_first=False, scale=scale)
+        return gated(self.config)
 
 
-__all__ = ["HSTU", "HSTUConfig"]
+__all__ = ["HSTU", "HSTUConfig", "gated"]

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -211,7 +211,7 @@ class SequentialRecommender(Recommender):
     A subclass gives :meth:`make_body`. What is trained is decided by ``items``: any source of item vectors fits any encoder.
     """
 
-    Config = SequenceConfig
+    Config: ClassVar[type[ModelConfig]] = SequenceConfig
     needs_history = True
     cloze: bool = False
     """Whether training masks events and fills them in; asked, such a model reads the state of a mask put after the history."""
