@@ -23,10 +23,11 @@ from torch import Tensor
 from lexirec import columns as c
 from lexirec.data.dataset import Heldout, TrainSet
 from lexirec.errors import InputError
-from lexirec.losses import soft_clip, symmetric_infonce
+from lexirec.losses import symmetric_infonce
 from lexirec.models.backbones import BackboneConfig, BackboneRecommender
 from lexirec.models.contract import Recommender
 from lexirec.models.layers.adapters import ItemVectors
+from lexirec.models.layers.contrast import counted_soft_clip
 from lexirec.models.sequential import SequenceBatch
 from lexirec.training.finetune import ScftConfig
 from lexirec.training.options import TrainingOptions
@@ -184,15 +185,18 @@ class LLMEmb(BackboneRecommender):
     def extra_loss(self, table: Tensor, batch: SequenceBatch) -> Tensor | float:
         if self.teacher_table is None:
             return 0.0
-        places = batch.targets
-        if self.config.align_unique:
-            places = places.unique()
-        if self.config.align_cap is not None and len(places) > self.config.align_cap:
-            places = places[torch.randperm(len(places), device=places.device)[: self.config.align_cap]]
+        config, places = self.config, batch.targets
+        if config.align_cap is not None and len(places) > config.align_cap:
+            places = places[torch.randperm(len(places), device=places.device)[: config.align_cap]]
+        places, counts = places.unique(return_counts=True)
+        if config.align_unique:
+            counts = torch.ones_like(counts)
         items = places if batch.rows is None else batch.rows[places]
-        contrast = soft_clip if self.config.align_loss == "soft_clip" else symmetric_infonce
-        align: Tensor = contrast(self.teacher_table[items], table[places].float(), self.config.align_tau)
-        return float(self.config.align_weight) * align
+        teacher, generated = self.teacher_table[items], table.index_select(0, places).float()
+        if config.align_loss == "infonce":
+            again = torch.repeat_interleave(torch.arange(len(places), device=places.device), counts)
+            return float(config.align_weight) * symmetric_infonce(teacher[again], generated[again], config.align_tau)
+        return float(config.align_weight) * counted_soft_clip(teacher, generated, counts, config.align_tau)
 
 
 __all__ = ["LLMEmb", "LLMEmbConfig"]

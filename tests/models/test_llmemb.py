@@ -1,0 +1,189 @@
+"""LLMEmb's second stage, and LLM2X: the conformance list, ablations, teachers."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from lexirec.errors import InputError
+from lexirec.losses import soft_clip
+from lexirec.models import create, load_model
+from lexirec.models.layers.contrast import counted_soft_clip
+from lexirec.models.llmemb import LLMEmb
+from lexirec.query import Query
+from lexirec.training.options import TrainingOptions
+from tests.models.toys import markov
+
+SMALL = {"embedding_dim": 8, "max_len": 8, "batch_size": 32, "scft": None, "encoder": "lsa", "dropout": 0.0}
+QUIET = {"progress": False, "threads": 1}
+BACKBONES = ["sasrec", "bert4rec", "gru4rec"]
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
+
+
+def built(epochs: int = 0, **settings: object) -> LLMEmb:
+    model = create("llmemb", **{**SMALL, **settings})
+    model.fit(markov(0.8).split("leave-one-out").train, options=TrainingOptions(epochs=epochs, **QUIET))
+    assert isinstance(model, LLMEmb)
+    return model
+
+
+def a_batch(model: LLMEmb):
+    return next(iter(model.batches(markov(0.8).split("leave-one-out").train, np.random.default_rng(0))))
+
+
+@pytest.mark.parametrize(("tau", "scale"), [(1.0, 1.0), (2.0, 1.0), (3.0, 1.0), (2.0, 12.0)])
+def test_counted_contrast_equals_the_plain_one_with_repeated_rows(tau: float, scale: float) -> None:
+    torch.manual_seed(0)
+    counts = torch.tensor([1, 3, 1, 2, 1])
+    again = torch.repeat_interleave(torch.arange(5), counts)
+    found = []
+    for function in (lambda x, y: counted_soft_clip(x, y, counts, tau), lambda x, y: soft_clip(x[again], y[again], tau)):
+        x, y = (torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+        x, y = (scale * x).requires_grad_(), (scale * y).requires_grad_()
+        value = function(x, y)
+        (2 * value).backward()
+        found.append((value.detach(), x.grad, y.grad))
+    for ours, plain in zip(*found, strict=True):
+        torch.testing.assert_close(ours, plain, atol=3e-5, rtol=1e-4, check_dtype=False)  # the plain one computes in float32
+
+
+def test_numbers_of_the_conformance_list() -> None:
+    ones = torch.ones(2, dtype=torch.int64)
+    for tau, value in ((1.0, 0.582203), (2.0, 0.533678), (3.0, 0.556114)):
+        assert counted_soft_clip(torch.eye(2), torch.eye(2), ones, tau).item() == pytest.approx(value, abs=1e-6)
+    # total for zero logits and identical unit teacher and student: binary cross entropy + .01 x alignment
+    total = 2 * np.log(2) + 0.01 * counted_soft_clip(torch.eye(2), torch.eye(2), ones, 2.0).item()
+    assert total == pytest.approx(1.391631, abs=1e-6)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_step_moves_adapter_and_encoder_and_nothing_frozen(backbone: str) -> None:
+    model = built(backbone=backbone)
+    text, teacher = model.network.items.text.clone(), model.teacher_table.clone()
+    before = {name: p.detach().clone() for name, p in model.network.named_parameters()}
+    optimiser = model.optimiser()
+    model.loss(a_batch(model)).backward()
+    optimiser.step()
+    assert torch.equal(model.network.items.text, text) and torch.equal(model.teacher_table, teacher)
+    moved = {name for name, p in model.network.named_parameters() if not torch.equal(p, before[name])}
+    still = set(before) - moved
+    assert not still or all("norm" in name for name in still), still
+    if backbone == "bert4rec":
+        assert "mask" in moved
+    if backbone != "gru4rec":
+        assert any("positions" in name for name in moved)
+
+
+def test_without_weight_the_alignment_has_no_gradient() -> None:
+    plain, without = built(teacher=None), built(align_weight=0.0)
+    assert without.teacher_table is None
+    grads = []
+    for model in (plain, without):
+        model.loss(a_batch(model)).backward()
+        grads.append([p.grad for p in model.network.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+
+
+def test_alignment_is_added_at_its_weight() -> None:
+    model, weighted = built(align_weight=0.01), built(align_weight=1.0)
+    batch, again = a_batch(model), a_batch(weighted)
+    table, other = model.network.items(batch.rows), weighted.network.items(again.rows)
+    items = batch.rows[batch.targets]
+    plain = soft_clip(model.teacher_table[items], table[batch.targets], 2.0)  # with all duplicates, as in the code
+    torch.testing.assert_close(model.extra_loss(table, batch), 0.01 * plain)
+    torch.testing.assert_close(weighted.extra_loss(other, again), plain)
+    for settings in ({"align_unique": True}, {"align_cap": 5}, {"align_loss": "infonce"}):
+        changed = built(**settings)
+        batch = a_batch(changed)
+        assert not torch.isclose(changed.extra_loss(changed.network.items(batch.rows), batch), 0.01 * plain)
+
+
+def test_last_item_is_zeroed_only_on_demand() -> None:
+    """Official SASRec and GRU4Rec lose the last item's vector: 0,1,2,0,3 for three items where 0,1,2,3,0 is right."""
+    assert built().network.items.text[-1].abs().sum() > 0
+    assert built(zero_last_item=True).network.items.text[-1].abs().sum() == 0
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_kept_table_equals_the_adapter_on_the_fly(backbone: str, tmp_path: Path) -> None:
+    model = built(epochs=2, backbone=backbone)
+    on_the_fly = model.network.items().detach()
+    torch.testing.assert_close(model.encode_items(), on_the_fly, atol=1e-5, rtol=1e-5)
+    model.save(tmp_path / "saved")
+    loaded = load_model(tmp_path / "saved")
+    assert loaded.network.items.text is None  # neither text vectors nor a language model are needed
+    history = [Query(history=model.item_map.ids.to_list()[:3])]
+    torch.testing.assert_close(loaded.score(history), model.score(history), atol=1e-5, rtol=1e-5)
+
+
+def test_without_adapter_the_components_are_the_vectors() -> None:
+    model = built(adapter="none", transform="pca", text_dim=8)
+    assert model.network.items.adapter is None
+    torch.testing.assert_close(model.encode_items(), model.network.items.text)
+    trained = built(adapter="none", transform="pca", text_dim=8, freeze_text=False)
+    assert "items.text" in dict(trained.network.named_parameters())
+    with pytest.raises(InputError, match="embedding_dim"):
+        built(adapter="none", embedding_dim=6)
+    with pytest.raises(InputError, match="dimensions are wanted"):
+        built(transform="pca", text_dim=400)
+
+
+def test_teachers(tmp_path: Path) -> None:
+    data = markov(0.8)
+    train = data.split("leave-one-out").train
+    teacher = create("mf-bpr", embedding_dim=8).fit(train, options=TrainingOptions(epochs=1, **QUIET))
+    teacher.save(tmp_path / "teacher")
+    model = built(teacher=str(tmp_path / "teacher"))
+    torch.testing.assert_close(model.teacher_table, teacher.encode_items())
+    other = markov(0.8, items=11)
+    create("mf-bpr", embedding_dim=8).fit(other.train_set(), options=TrainingOptions(epochs=1, **QUIET)).save(tmp_path / "other")
+    with pytest.raises(InputError, match="unknown to it"):
+        built(teacher=str(tmp_path / "other"))
+    create("mf-bpr", embedding_dim=6).fit(train, options=TrainingOptions(epochs=1, **QUIET)).save(tmp_path / "narrow")
+    with pytest.raises(InputError, match="6 dimensions"):
+        built(teacher=str(tmp_path / "narrow"))
+
+
+def test_stages_are_kept_and_a_resumed_run_repeats_none(tmp_path: Path) -> None:
+    split = markov(0.8).split("leave-one-out")
+    options = {"monitor": "ndcg@10", "eval_every": 1, **QUIET}
+    whole = create("llmemb", **SMALL).fit(split.train, split.valid, TrainingOptions(epochs=3, folder=tmp_path / "a", **options))
+    create("llmemb", **SMALL).fit(split.train, split.valid, TrainingOptions(epochs=2, folder=tmp_path / "b", **options))
+    stamp = (tmp_path / "b" / "teacher" / "model.safetensors").stat().st_mtime_ns
+    again = create("llmemb", **SMALL)
+    again.fit(split.train, split.valid, TrainingOptions(epochs=3, folder=tmp_path / "b", resume=True, **options))
+    assert (tmp_path / "b" / "teacher" / "model.safetensors").stat().st_mtime_ns == stamp
+    assert again.network.items.text is not None and whole.network.items.text is not None
+
+
+def test_new_items_are_answered_by_their_words() -> None:
+    model = built(epochs=2)
+    model.add_items(pl.DataFrame({"item_id": ["new"], "title": ["apple"]}))
+    at = model.item_map.index(["new", "i00"])
+    first, second = model.encode_items()[torch.from_numpy(at)]
+    torch.testing.assert_close(first, second, atol=1e-5, rtol=1e-4)  # the same words as item i00
+
+
+def test_stage_one_is_tuned_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lexirec.training import finetune
+
+    calls = []
+
+    def counted(items, config, options, encoder, *, out):
+        calls.append(config.steps)
+        return real(items, config, options, encoder, out=out)
+
+    real = finetune.finetune_items
+    monkeypatch.setattr(finetune, "finetune_items", counted)
+    settings = {"scft": {"steps": 2, "batch_size": 6}, "encoder": "minilm", "teacher": None}
+    first, second = built(**settings), built(**settings)
+    assert calls == [2]
+    torch.testing.assert_close(first.network.items.text, second.network.items.text)
+    untuned = built(**{**settings, "scft": None})
+    assert not torch.allclose(untuned.network.items.text, first.network.items.text)
