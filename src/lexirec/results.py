@@ -9,6 +9,7 @@ import polars as pl
 
 from lexirec import runs
 from lexirec.errors import InputError, nearest
+from lexirec.evaluation.groups import GROUPS
 from lexirec.evaluation.intention import evaluate_intention
 from lexirec.evaluation.statistics import compare, summarise
 from lexirec.files import read_json, write_json
@@ -146,29 +147,58 @@ def leaderboard(published: Mapping[str, Mapping[str, Any]]) -> list[dict[str, An
     return rows
 
 
-def compare_runs(folders: Sequence[str | Path], metrics: Sequence[str]) -> list[dict[str, Any]]:
-    """Paired tests between run folders; runs of the same model and settings are seeds of one. The first is the baseline.
-
-    Raises:
-        InputError: for fewer than two models or runs of different data.
-    """
-    groups: dict[str, list[pl.DataFrame]] = {}
+def label_runs(folders: Sequence[str | Path]) -> dict[str, list[Path]]:
+    """Run folders by the name of their model: runs of the same model, settings and data are seeds of one."""
+    groups: dict[str, list[Path]] = {}
     names: dict[str, str] = {}
-    hashes = {}
     for folder in map(Path, folders):
-        runs.verify_run(folder)
-        result, document = read_json(folder / "result.json"), read_config(folder)
-        if not (folder / "per_user.parquet").exists():
-            raise InputError(f"{folder} has no per_user.parquet, since its data had no test part; it can't be compared")
-        hashes[str(folder)] = result["data_hash"]
-        key = json.dumps([document["model"], document["config"], document.get("variant", "")], sort_keys=True)
+        document = read_config(runs.verify_run(folder))
+        trained_on = read_json(folder / "result.json")["data_hash"]
+        key = json.dumps([document["model"], document["config"], document.get("variant", ""), trained_on], sort_keys=True)
         if key not in names:
             label = "-".join(part for part in (document["model"], document.get("variant", "")) if part)
             names[key] = label if label not in names.values() else f"{label} ({folder.name})"
-        groups.setdefault(names[key], []).append(pl.read_parquet(folder / "per_user.parquet"))
+        groups.setdefault(names[key], []).append(folder)
+    return groups
+
+
+def compare_runs(folders: Sequence[str | Path], metrics: Sequence[str], group: str | None = None) -> list[dict[str, Any]]:
+    """Paired tests between run folders; runs of the same model and settings are seeds of one. The first is the baseline.
+
+    Args:
+        folders: the runs.
+        metrics: metric keys.
+        group: compare inside a group such as ``"tail_items"``, by :data:`~lexirec.runs.GROUP_METRICS`; over all users by default.
+
+    Raises:
+        InputError: for fewer than two models, runs of different data, or an unknown group.
+    """
+    labelled = label_runs(folders)
+    hashes = {}
+    for folder in (folder for members in labelled.values() for folder in members):
+        if not (folder / "per_user.parquet").exists():
+            raise InputError(f"{folder} has no per_user.parquet, since its data had no test part; it can't be compared")
+        hashes[str(folder)] = read_json(folder / "result.json")["data_hash"]
     if len(set(hashes.values())) > 1:
         raise InputError(f"the runs were tested on different data or splits: {', '.join(f'{f} ({h[:8]})' for f, h in hashes.items())}")
-    return compare(groups, metrics, next(iter(groups)))
+    if len(labelled) < 2:
+        raise InputError(f"{len(labelled)} model to compare; give at least two")
+    tables = {name: [_of_group(folder, group) for folder in members] for name, members in labelled.items()}
+    return compare(tables, metrics, next(iter(tables)))
+
+
+def _of_group(folder: Path, group: str | None) -> pl.DataFrame:
+    """Values per user of a run, inside a group; a run that was written without them is tested again."""
+    if group is None:
+        return pl.read_parquet(folder / "per_user.parquet")
+    if group not in GROUPS:
+        raise InputError(f"unknown group {group!r}{nearest(group, GROUPS)}; known: {', '.join(GROUPS)}")
+    path = folder / "per_group.parquet"
+    table = pl.read_parquet(path) if path.exists() else runs.group_table(runs.evaluate_run(folder)[1])
+    inside = table.filter(pl.col("group") == group).drop("group")
+    if inside.height < 2:
+        raise InputError(f"{folder}: {inside.height} users are in the group {group!r}; a paired test needs at least 2")
+    return inside
 
 
 def evaluate_intents(
@@ -218,4 +248,4 @@ def save_single(run: str | Path, entry: Mapping[str, Any], path: str | Path) -> 
     )
 
 
-__all__ = ["bench", "compare_runs", "evaluate_intents", "leaderboard", "publish", "save_single"]
+__all__ = ["bench", "compare_runs", "evaluate_intents", "label_runs", "leaderboard", "publish", "save_single"]

@@ -16,14 +16,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import torch
 import yaml
 
+from lexirec import columns as c
 from lexirec.data.dataset import Dataset, Heldout, Split, TrainSet, mix
 from lexirec.data.readers import read_dataset
 from lexirec.data.splits import split_dataset
 from lexirec.errors import InputError, RunFolderError, nearest
 from lexirec.evaluation.evaluate import Evaluation, evaluate
+from lexirec.evaluation.groups import GroupRules
+from lexirec.evaluation.popularity import by_popularity
 from lexirec.files import read_json, sha256_file, write_json
 from lexirec.models import load_model, model_class
 from lexirec.models.contract import Recommender
@@ -252,19 +256,42 @@ def fit_run(experiment: Experiment, out: str | Path, *, resume: bool = False, pr
     result = result_entry(model, parts, options, time.perf_counter() - started)
     result |= {"command": command or own_command(), "protocol_split": experiment.data["split"], "dataset": parts.name}
     evaluation = measure(model, parts) if parts.test is not None else None
-    write_run(partial, model, result, evaluation, experiment.document())
+    write_run(partial, model, result, evaluation, experiment.document(), parts.train)
     os.replace(partial, out)
     return out
 
 
-def measure(model: Recommender, parts: Parts, *, on_valid: bool = False, progress: bool = False) -> Evaluation:
-    """Evaluate on the test part (validation items masked too) or on the validation part."""
+def measure(
+    model: Recommender,
+    parts: Parts,
+    *,
+    on_valid: bool = False,
+    groups: GroupRules | None = None,
+    sampled: int | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Evaluation:
+    """Evaluate on the test part (validation items masked too) or on the validation part.
+
+    Args:
+        model: a fitted model.
+        parts: the data.
+        on_valid: the validation part, full ranking, no groups.
+        groups: cuts of the groups; 80/20 by default.
+        sampled: rank among this many random items instead, as LLMEmb's harness does: repeats are ranked too.
+        seed: of the random items.
+        progress: a bar on stderr.
+    """
     if on_valid:
         assert parts.valid is not None  # noqa: S101 (the caller looked)
         return evaluate(model, parts.train, parts.valid, progress=progress)
     if parts.test is None:
         raise InputError(f"{parts.name}: the split leaves no test part; choose another with --split")
-    return evaluate(model, parts.train, parts.test, seen=() if parts.valid is None else (parts.valid,), groups=True, progress=progress)
+    seen = () if parts.valid is None else (parts.valid,)
+    return evaluate(
+        model, parts.train, parts.test, seen=seen, groups=groups or GroupRules(), sampled=sampled, mask_seen=sampled is None, seed=seed,
+        progress=progress,
+    )  # fmt: skip
 
 
 def result_entry(model: Recommender, parts: Parts, options: TrainingOptions, seconds: float) -> dict[str, Any]:
@@ -304,11 +331,34 @@ def with_test(entry: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any
     }
 
 
-def write_run(folder: Path, model: Recommender, result: Mapping[str, Any], evaluation: Evaluation | None, extra: Mapping[str, Any]) -> None:
-    """Write a run's files into ``folder`` and the manifest last."""
+GROUP_METRICS = ("recall@20", "ndcg@20", "hr@10", "ndcg@10")
+"""Metrics kept per user inside the groups, for paired tests on them."""
+
+
+def group_table(evaluation: Evaluation) -> pl.DataFrame:
+    """``group``, ``user_id`` and the :data:`GROUP_METRICS` of each user in it: what ``per_group.parquet`` holds."""
+    tables = []
+    for name in evaluation.inside:
+        table = evaluation.of_group(name)
+        kept = [key for key in table.columns[1:] if key.split(" ")[0] in GROUP_METRICS]
+        tables.append(table.select(pl.lit(name).alias("group"), c.USER_ID, *kept))
+    return pl.concat(tables) if tables else pl.DataFrame(schema={"group": pl.String, c.USER_ID: pl.String})
+
+
+def write_run(
+    folder: Path,
+    model: Recommender,
+    result: Mapping[str, Any],
+    evaluation: Evaluation | None,
+    extra: Mapping[str, Any],
+    train: TrainSet,
+) -> None:
+    """Write a run's files into ``folder`` and the manifest last; ``train`` is what was ranked over."""
     model.save_files(folder, extra)
     if evaluation is not None:
         evaluation.per_user.write_parquet(folder / "per_user.parquet")
+        group_table(evaluation).write_parquet(folder / "per_group.parquet")
+        by_popularity(evaluation, train).write_parquet(folder / "by_popularity.parquet")
         result = with_test(result, evaluation)
     write_json(folder / "result.json", result)
     (folder / "metrics.jsonl").touch()
@@ -355,12 +405,36 @@ def load_run(folder: str | Path) -> tuple[Recommender, dict[str, Any], dict[str,
 
 
 def evaluate_run(
-    folder: str | Path, paths: Sequence[str] = (), split: str | None = None, *, progress: bool = True
+    folder: str | Path, paths: Sequence[str] = (), split: str | None = None, **options: Any
 ) -> tuple[dict[str, Any], Evaluation]:
+    """As :func:`retest`, without the training set."""
+    entry, evaluation, _ = retest(folder, paths, split, **options)
+    return entry, evaluation
+
+
+def retest(
+    folder: str | Path,
+    paths: Sequence[str] = (),
+    split: str | None = None,
+    *,
+    groups: GroupRules | None = None,
+    sampled: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> tuple[dict[str, Any], Evaluation, TrainSet]:
     """Evaluate a run on its own data, or on another data set without training (zero-shot, for models that can).
 
+    Args:
+        folder: the run.
+        paths: other data.
+        split: another split.
+        groups: cuts of the groups.
+        sampled: see :func:`measure`.
+        seed: of the random items.
+        progress: a bar on stderr.
+
     Returns:
-        A ``runs`` entry of the published schema with ``zero_shot`` (bool), and the evaluation.
+        A ``runs`` entry of the published schema with ``zero_shot`` (bool), the evaluation, and the training set that was ranked over.
     """
     model, document, result = load_run(folder)
     data = dict(document["data"])
@@ -371,7 +445,7 @@ def evaluate_run(
     zero_shot = parts.train.content_hash != result["data_hash"]
     if zero_shot:
         model = model.transfer(parts.train)
-    evaluation = measure(model, parts, progress=progress)
+    evaluation = measure(model, parts, groups=groups, sampled=sampled, seed=seed, progress=progress)
     keep: dict[str, Any] = {
         k: result[k] for k in ("seed", "best_epoch", "valid", "seconds", "peak_memory_mb", "device", "versions") if k in result
     }
@@ -381,7 +455,7 @@ def evaluate_run(
         "data_hash": parts.train.content_hash,
         "split": data["split"],
     }
-    return entry, evaluation
+    return entry, evaluation, parts.train
 
 
 def versions() -> dict[str, str]:

@@ -122,5 +122,5 @@ def test_an_id_model_names_what_it_cannot_do(data: Path, tmp_path: Path, capsys:
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
     out = capsys.readouterr().out
-    for command in ("demo", "data", "embed", "fit", "evaluate", "bench", "compare", "recommend", "tune", "doctor"):
+    for command in ("demo", "data", "embed", "fit", "evaluate", "bench", "compare", "report", "recommend", "tune", "doctor"):
         assert command in out

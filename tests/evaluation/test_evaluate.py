@@ -12,7 +12,7 @@ import torch
 from lexirec.data.dataset import mix
 from lexirec.errors import InputError
 from lexirec.evaluation import GroupRules, evaluate
-from lexirec.evaluation.groups import head_threshold, item_groups, short_threshold, user_groups
+from lexirec.evaluation.groups import head_threshold, item_groups, lower_threshold, user_groups
 from tests.evaluation.worlds import Matrix, Vectors, constant, heldout, random_vectors, random_world, world
 
 METRICS = ("recall@5", "hr@5", "ndcg@5", "precision@5", "map@5", "mrr", "mrr@5")
@@ -282,7 +282,7 @@ def test_group_thresholds():
     assert head_threshold(np.array([5, 3, 1, 1]), 0.8) == 3  # 8 of 10 events
     assert head_threshold(np.array([2, 2, 2, 2, 2]), 0.8) == 2  # equal items are never parted
     assert head_threshold(np.zeros(3, dtype=int), 0.8) == 1
-    assert short_threshold(np.array([1] * 8 + [5, 9]), 0.8) == 2
+    assert lower_threshold(np.array([1] * 8 + [5, 9]), 0.8) == 2
     train, valid, test = world(
         [("a", "i0", "train"), ("a", "i0", "train"), ("a", "i1", "train"), ("b", "i0", "train"), ("b", "i3", "valid"), ("c", "i1", "test")],
         {f"i{n}": f"T{n}" for n in range(4)},

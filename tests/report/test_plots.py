@@ -62,17 +62,6 @@ def test_pca_finds_the_wide_direction():
     assert np.array_equal(place, plots.pca(points))
 
 
-def test_popularity_classes_are_equal_and_ordered():
-    counts = np.random.default_rng(2).integers(0, 50, 1000)
-    classes = plots.popularity_classes(counts)
-    assert np.bincount(classes).tolist() == [100] * 10
-    assert all(counts[classes == k].max() <= counts[classes == k + 1].min() for k in range(9))
-    include = np.arange(1000) % 4 > 0
-    part = plots.popularity_classes(counts, include=include)
-    assert (part[~include] == -1).all()
-    assert np.bincount(part[include]).tolist() == [75] * 10
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -42,8 +42,9 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_folder_holds_what_the_design_promises(run: Path) -> None:
     names = {p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file()}
     assert names == {
-        "config.yaml", "metrics.jsonl", "result.json", "per_user.parquet", "model.safetensors", "vectors.safetensors", "items.parquet",
-        "history.parquet", "checkpoints/best.safetensors", "checkpoints/last.safetensors", "manifest.json",
+        "config.yaml", "metrics.jsonl", "result.json", "per_user.parquet", "per_group.parquet", "by_popularity.parquet",
+        "model.safetensors", "vectors.safetensors", "items.parquet", "history.parquet",
+        "checkpoints/best.safetensors", "checkpoints/last.safetensors", "manifest.json",
     }  # fmt: skip
     assert not run.with_name(run.name + ".partial").exists()
     result = json.loads((run / "result.json").read_text())

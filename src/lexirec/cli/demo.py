@@ -247,7 +247,7 @@ def _fit(story: _Story, name: str, split: "Split") -> _Fitted:
     result = runs.result_entry(model, parts, options, time.perf_counter() - began)
     result |= {"command": _command(story), "protocol_split": "given", "dataset": parts.name, "simulated": True}
     evaluation = runs.measure(model, parts)
-    runs.write_run(partial, model, result, evaluation, _experiment(story, name, model, options).document())
+    runs.write_run(partial, model, result, evaluation, _experiment(story, name, model, options).document(), split.train)
     runs.remove_checkpoints(partial)
     os.replace(partial, folder)
     written = read_json(folder / "result.json")
@@ -274,22 +274,11 @@ def _experiment(story: _Story, name: str, model: "Recommender", options: Any) ->
 
 
 def _by_class(fitted: Sequence[_Fitted], split: "Split", metric: str = "recall@20") -> dict[str, list[float]]:
-    """The metric of each model by the popularity of the wanted item, ten classes of equally many items."""
-    from lexirec.data.dataset import Heldout
-    from lexirec.evaluation.evaluate import evaluate
-    from lexirec.report.plots import popularity_classes
+    """The metric of each model by the popularity of the wanted item; brand-new items, which have none, are left out."""
+    from lexirec.evaluation.popularity import by_popularity
 
-    of_target = popularity_classes(split.train.popularity, include=~split.train.new_items)[split.test.item_index]
-    found: dict[str, list[float]] = {entry.row["model"]: [] for entry in fitted}
-    for k in range(10):
-        wanted = of_target == k
-        part = Heldout(split.test.user_index[wanted], split.test.item_index[wanted], "test")
-        for entry in fitted:
-            value = float("nan")
-            if len(part):
-                value = evaluate(entry.model, split.train, part, seen=(split.valid,), metrics=(metric,), beyond=False).metrics[metric]
-            found[entry.row["model"]].append(value)
-    return found
+    known = ~split.train.new_items
+    return {entry.row["model"]: by_popularity(entry.evaluation, split.train, include=known)[metric].to_list() for entry in fitted}
 
 
 # --- asking ----------------------------------------------------------------------------------------------------------------------------

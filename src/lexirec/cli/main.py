@@ -18,15 +18,17 @@ app = typer.Typer(
 
 
 def _register() -> None:
-    from lexirec.cli import data, demo, doctor, embed, models, results
+    from lexirec.cli import data, demo, doctor, embed, finetune, models, report, results
 
     commands: list[Callable[..., Any]] = [
         demo.demo,
         embed.embed,
+        finetune.finetune,
         models.fit,
         results.evaluate,
         results.bench,
         results.compare,
+        report.report,
         models.recommend,
         models.tune,
         doctor.doctor,

@@ -8,6 +8,23 @@ from typing import Annotated, Any
 import typer
 
 from lexirec.cli.models import AsJson, Sets, SplitName
+from lexirec.errors import InputError
+
+GroupCuts = Annotated[
+    str | None,
+    typer.Option(
+        "--groups",
+        help="How head and tail are cut: 80/20 (default: head items hold 80 % of the events), items:80/20 (80 % of the items are tail), "
+        "llmemb:yelp, llmemb:fashion, llmemb:beauty, or item=20,user=10 (tail and short lie below); ,count=all counts held-out events too.",
+    ),
+]
+Sampled = Annotated[
+    int | None,
+    typer.Option(
+        "--sampled", min=1, help="Rank among this many random items instead of all, as LLMEmb's code does with 100; named as such."
+    ),
+]
+SampleSeed = Annotated[int, typer.Option("--seed", help="Seed of the random items of --sampled, and of the order of tied items in lists.")]
 
 SHOWN = ("recall@20", "ndcg@20", "hr@10", "ndcg@10")
 
@@ -23,17 +40,24 @@ def evaluate(
     ] = False,
     alphas: Annotated[str, typer.Option("--alphas", help="Weights of the wish, with --intents.")] = "0,0.25,0.5,0.75,1",
     max_users: Annotated[int | None, typer.Option("--max-users", min=1, help="Random users asked, with --intents.")] = None,
+    groups: GroupCuts = None,
+    sampled: Sampled = None,
+    seed: SampleSeed = 0,
     save: Annotated[Path | None, typer.Option("--save", help="Also write the values as a published result (JSON).")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Test a run again, on its own data or on another data set."""
     from lexirec import results, runs
+    from lexirec.evaluation.groups import GroupRules
 
+    if intents and (groups is not None or sampled is not None):
+        raise InputError("--intents asks with wishes over all items; it has no --groups or --sampled")
     paths = [str(path) for path in data]
+    rules = GroupRules.parse(groups) if groups is not None else None
     if intents:
         entry = results.evaluate_intents(run, paths, split, [float(a) for a in alphas.split(",")], max_users)
     else:
-        entry, _ = runs.evaluate_run(run, paths, split)
+        entry, _ = runs.evaluate_run(run, paths, split, groups=rules, sampled=sampled, seed=seed)
     if save is not None:
         results.save_single(run, entry, save)
     if as_json:
@@ -46,7 +70,7 @@ def evaluate(
         return
     print(f"{entry['dataset']} ({entry['protocol']}, {entry['users']:,} users{', zero-shot' if entry['zero_shot'] else ''})")
     for name, values in (("all", entry["test"]), *entry["groups"].items()):
-        print(f"{name:>12}: " + ", ".join(f"{k} {v:.4f}" for k, v in values.items() if k in SHOWN))
+        print(f"{name:>12}: " + ", ".join(f"{k} {v:.4f}" for k, v in values.items() if k.split(" ")[0] in SHOWN))
 
 
 def bench(
@@ -83,12 +107,15 @@ def compare(
         ),
     ],
     metrics: Annotated[str, typer.Option("--metrics", help="Metric keys separated by commas.")] = "recall@20,ndcg@20,ndcg@10",
+    group: Annotated[
+        str | None, typer.Option("--group", help="Inside a group only: head_items, tail_items, cold_items, short_users, long_users.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Paired tests per user between runs, with bootstrap intervals and Holm's correction."""
     from lexirec import results
 
-    rows = results.compare_runs(run, [m.strip() for m in metrics.split(",")])
+    rows = results.compare_runs(run, [m.strip() for m in metrics.split(",")], group)
     if as_json:
         print(json.dumps(rows))
         return

@@ -4,6 +4,7 @@ from lexirec.evaluation.evaluate import Evaluation, evaluate
 from lexirec.evaluation.groups import GroupRules
 from lexirec.evaluation.intention import IntentionEvaluation, evaluate_intention, intention_queries
 from lexirec.evaluation.metrics import DEFAULT_METRICS
+from lexirec.evaluation.popularity import by_popularity, popularity_classes
 from lexirec.evaluation.statistics import compare, summarise
 
 __all__ = [
@@ -11,9 +12,11 @@ __all__ = [
     "Evaluation",
     "GroupRules",
     "IntentionEvaluation",
+    "by_popularity",
     "compare",
     "evaluate",
     "evaluate_intention",
     "intention_queries",
+    "popularity_classes",
     "summarise",
 ]

@@ -13,12 +13,15 @@ from torch import Tensor
 
 from lexirec import columns as c
 from lexirec.data.dataset import Heldout, TrainSet
-from lexirec.errors import InputError
+from lexirec.errors import InputError, nearest
 from lexirec.evaluation import metrics as m
-from lexirec.evaluation.groups import GroupRules, item_groups, rules_of, user_groups
+from lexirec.evaluation.groups import USER_GROUPS, GroupRules, item_groups, rules_of, user_groups
 from lexirec.evaluation.ranking import Questions, Scores, full_ranks, make_task
-from lexirec.evaluation.ranks import Ints
+from lexirec.evaluation.ranks import Bools, Ints, Ranks
 from lexirec.evaluation.sampled import sampled_ranks
+
+LIST_LENGTH = 10
+"""Places of a list that count for popularity bias: the cut-off of LLMEmb's harness."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +39,10 @@ class Evaluation:
         duplicate_targets: further events of a target that the same user has twice; each counts once.
         seconds: wall time.
         protocol: in words, for example ``"full ranking, seen masked"``.
+        ranks: the ranks behind the numbers, ``(N,)`` targets; below the longest list asked for they are only bounds.
+        target_items: item of each target, ``(N,)``.
+        inside: members of each group: targets ``(N,)`` bool of an item group, users ``(U,)`` bool of a user group.
+        listed: ``(I,)``, how often each item is among the first :data:`LIST_LENGTH` of a list; ``None`` where no lists were made.
     """
 
     metrics: dict[str, float]
@@ -50,10 +57,40 @@ class Evaluation:
     duplicate_targets: int
     seconds: float
     protocol: str
+    ranks: Ranks
+    target_items: Ints
+    inside: dict[str, Bools]
+    listed: Ints | None
 
     def to_dict(self) -> dict[str, Any]:
-        """All but ``per_user``, ready for JSON."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "per_user"}
+        """What is ready for JSON: all but ``per_user`` and what is needed to cut the numbers otherwise."""
+        left_out = ("per_user", "ranks", "target_items", "inside", "listed")
+        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in left_out}
+
+    def of_group(self, name: str) -> pl.DataFrame:
+        """``per_user`` of one group: a user with a target in an item group, or in a user group; for paired tests inside a group.
+
+        Raises:
+            InputError: if the group was not asked for.
+        """
+        if name not in self.inside:
+            raise InputError(
+                f"the group {name!r} was not evaluated{nearest(name, self.inside)}; there are {', '.join(self.inside) or 'none'}"
+            )
+        if name in USER_GROUPS:
+            return self.per_user.filter(pl.Series(self.inside[name]))
+        return self.of_targets(self.inside[name])
+
+    def of_targets(self, targets: Bools) -> pl.DataFrame:
+        """``per_user`` judged by some targets only, ``(N,)`` bool, each ranked among all items; users without one are left out.
+
+        Exact at every cut-off that was asked for; ``mrr`` without cut-off is exact for the groups only.
+        """
+        part, kept = self.ranks.select(targets)
+        keys = [name for name in self.per_user.columns if name != c.USER_ID]
+        # "ndcg@10 (100 sampled)" is ndcg@10 of other ranks
+        values = {key: m.per_user(m.parse_metric(key.split(" ")[0]), part) for key in keys}
+        return pl.DataFrame({c.USER_ID: self.per_user[c.USER_ID].gather(pl.Series(kept)), **values})
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{key}={value:.4f}" for key, value in self.metrics.items())
@@ -142,7 +179,9 @@ def evaluate(
         protocol = f"full ranking, {masking}"
     else:
         ranks, top = sampled_ranks(task, train, (*seen, targets), scores, sampled, seed, progress), np.empty((0, 0), dtype=np.int32)
-        protocol = f"{sampled} sampled negatives per user (seed {seed}), {masking}"
+        # A negative is never an item of the user, so masking decides one thing only.
+        repeats = "repeats left out" if mask_seen else "repeats ranked too"
+        protocol = f"{sampled} sampled negatives per user (seed {seed}), {repeats}"
     suffix = "" if sampled is None else f" ({sampled} sampled)"
 
     values = {metric: m.per_user(metric, ranks) for metric in accuracy}
@@ -153,13 +192,14 @@ def evaluate(
             found.update({metric.key + suffix: float(m.per_user(metric, settled).mean()) for metric in accuracy})
     found_groups: dict[str, dict[str, float]] = {}
     sizes: dict[str, dict[str, int]] = {}
+    members = dict(memberships)
     for name, inside in memberships.items():
         part, kept = ranks.select(inside)
         sizes[name] = {"users": len(kept), "targets": len(part.greater)}
         if len(kept):
             found_groups[name] = {metric.key + suffix: float(m.per_user(metric, part).mean()) for metric in accuracy}
-    for name, members in user_groups(train, rules, seen).items():
-        chosen = members[task.users]
+    for name, inside in user_groups(train, rules, seen).items():
+        chosen = members[name] = inside[task.users]
         sizes[name] = {"users": int(chosen.sum()), "targets": int(ranks.counts[chosen].sum())}
         if chosen.any():
             found_groups[name] = {metric.key + suffix: float(value[chosen].mean()) for metric, value in values.items()}
@@ -177,6 +217,10 @@ def evaluate(
         duplicate_targets=task.duplicate_targets,
         seconds=time.perf_counter() - start,
         protocol=protocol,
+        ranks=ranks,
+        target_items=task.items,
+        inside=members,
+        listed=m.list_counts(top[:, :LIST_LENGTH], train.n_items) if top.shape[1] >= LIST_LENGTH else None,
     )
 
 

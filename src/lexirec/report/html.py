@@ -1,10 +1,12 @@
-"""One HTML file with everything inside: no scripts, no links to the outside, plots inline, all text escaped.
+"""One HTML file with everything inside: no links to the outside, plots inline, all text escaped; no script but one that the writer gives.
 
 The building blocks take strings, numbers and rows and give :class:`Markup`; whatever is not :class:`Markup` is escaped, so that a
-title such as ``<script>`` stays a title. A content security policy in the file forbids everything but its own styles and inline images.
+title such as ``<script>`` stays a title. A content security policy in the file forbids everything but its own styles, inline images and, by
+its hash, that one script.
 """
 
 import base64
+import hashlib
 import html
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -218,19 +220,33 @@ class Section:
         return tag("section", heading, *blocks, id=anchor)
 
 
-def render(title: str, sections: Sequence[Section], *, subtitle: str = "", footer: str = "", simulated: bool = False) -> str:
+def render(
+    title: str,
+    sections: Sequence[Section],
+    *,
+    subtitle: str = "",
+    footer: str = "",
+    simulated: bool = False,
+    script: str = "",
+    style: str = "",
+) -> str:
     """The whole page as a string; see :func:`write_report`."""
     anchors = [f"part-{i + 1}" for i in range(len(sections))]
     links = tag("ul", *(tag("li", tag("a", part.title, href=f"#{anchor}")) for anchor, part in zip(anchors, sections, strict=True)))
     banner = [tag("p", simulated_tag(), f" {BANNER}", class_="banner")]
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    if script:
+        if "</script" in script.lower():
+            raise InputError("the script of a report holds '</script', which would end it early; write it in two parts")
+        policy += f"; script-src 'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
     head = "".join(
         [
             '<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             '<meta name="color-scheme" content="light dark">',
-            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">",
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
             f"<title>{html.escape(title)}{' (' + SIMULATED + ')' if simulated else ''}</title>",
-            f"<style>{STYLE}</style>",
+            f"<style>{STYLE}{style}</style>",
         ]
     )
     body = join(
@@ -245,13 +261,22 @@ def render(title: str, sections: Sequence[Section], *, subtitle: str = "", foote
             tag("nav", links, aria_label="contents"),
             tag("main", *(part.render(anchor) for anchor, part in zip(anchors, sections, strict=True))),
             *([tag("footer", footer)] if footer else []),
+            *([Markup(f"<script>{script}</script>")] if script else []),
         ]
     )
     return f'<!DOCTYPE html>\n<html lang="en">\n<head>{head}</head>\n<body>{body}</body>\n</html>\n'
 
 
 def write_report(
-    path: str | PathLike[str], title: str, sections: Sequence[Section], *, subtitle: str = "", footer: str = "", simulated: bool = False
+    path: str | PathLike[str],
+    title: str,
+    sections: Sequence[Section],
+    *,
+    subtitle: str = "",
+    footer: str = "",
+    simulated: bool = False,
+    script: str = "",
+    style: str = "",
 ) -> Path:
     """Write a report as one HTML file, whole or not at all.
 
@@ -262,17 +287,20 @@ def write_report(
         subtitle: a sentence below the heading.
         footer: a line at the end.
         simulated: mark the whole page as showing simulated data.
+        script: the only script that the page may run, for :mod:`lexirec.report.interactive`.
+        style: further style rules.
 
     Returns:
         The path.
 
     Raises:
-        InputError: if there is no section.
+        InputError: if there is no section, or the script can't stand in a page.
     """
     if not sections:
         raise InputError(f"the report {title!r} has no section; give at least one")
     with atomic_file(path) as temporary:
-        temporary.write_text(render(title, sections, subtitle=subtitle, footer=footer, simulated=simulated), encoding="utf-8")
+        page = render(title, sections, subtitle=subtitle, footer=footer, simulated=simulated, script=script, style=style)
+        temporary.write_text(page, encoding="utf-8")
     return Path(path)
 
 
@@ -314,7 +342,7 @@ section{margin:0 0 1.25rem;padding:1.5rem 1.6rem;border:1px solid var(--line);bo
 .scroll{overflow-x:auto;margin:.8rem 0}
 table{width:100%;border-collapse:collapse;font-size:.93rem}
 caption{text-align:left;padding:0 0 .4rem}
-th,td{padding:.45rem .7rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
+th,td{padding:.45rem .5rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
 thead th{border-bottom:2px solid var(--line);color:var(--soft);font-size:.82rem;font-weight:600;vertical-align:bottom}
 tbody th{font-weight:600}
 tbody tr:nth-child(even){background:var(--zebra)}

@@ -23,14 +23,18 @@ MAX_POINTS = 6000
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of a plot. ``series`` is told apart by people with any colour vision in its first six entries."""
+    """Colours of a plot. ``series`` is told apart by people with any colour vision in its first six entries; ``classes`` are an order."""
 
     ink: str
     soft: str
     line: str
     ground: str
     series: tuple[str, ...]
+    classes: tuple[str, ...]
 
+
+VIRIDIS = ("#440154", "#482475", "#414487", "#355f8d", "#2a788e", "#21918c", "#22a884", "#44bf70", "#7ad151", "#bddf26", "#fde725")
+"""matplotlib's order of colours in steps of a tenth; each ground goes without the step that it would swallow."""
 
 LIGHT = Theme(
     "#1c2430",
@@ -38,6 +42,7 @@ LIGHT = Theme(
     "#dfe3e8",
     "#ffffff",
     ("#1f5fbf", "#d55e00", "#008f6b", "#b0388f", "#8f6a00", "#3b8fc4", "#7a4fd0", "#c2334d", "#4d7a1f", "#6b5b53", "#00808f", "#a05a2c"),
+    VIRIDIS[:10],
 )
 DARK = Theme(
     "#dfe5ec",
@@ -45,6 +50,7 @@ DARK = Theme(
     "#2c343f",
     "#171c23",
     ("#7fb2ff", "#ff9d57", "#3ecfa5", "#ef83cd", "#e3c04f", "#8ad0f5", "#b79cff", "#ff8095", "#a4cf6b", "#bdaea6", "#4fd0df", "#dba27c"),
+    VIRIDIS[1:],
 )
 
 
@@ -75,7 +81,8 @@ def _draw(paint: Callable[[Any, Theme], None], width: float, height: float) -> P
                 text.set_color(theme.ink)
         buffer = io.BytesIO()
         # No date inside: the same data give the same file.
-        picture.savefig(buffer, format="png", transparent=True, metadata={"Software": None})
+        # The ground is that of a report's card, and the file can be read outside of it too.
+        picture.savefig(buffer, format="png", facecolor=theme.ground, metadata={"Software": None})
         made.append(buffer.getvalue())
     return made[0], made[1]
 
@@ -136,7 +143,9 @@ def leaderboard_bars(
     return _draw(paint, 8.4, 3.6)
 
 
-def learning_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], metric: str, over: str = "seconds") -> Pictures:
+def learning_curves(
+    curves: Mapping[str, Sequence[Mapping[str, Any]]], metric: str, over: str = "seconds", *, wide: bool = False
+) -> Pictures:
     """Validation metric of each model over ``seconds`` or ``epoch``, the best one marked.
 
     Args:
@@ -144,6 +153,7 @@ def learning_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], metric: s
             colour free, so that a model has one colour in all plots of a report.
         metric: which metric.
         over: the line's key for the horizontal axis.
+        wide: as wide as a page, not half of it.
 
     Raises:
         InputError: if no line holds the metric.
@@ -169,7 +179,7 @@ def learning_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], metric: s
         axes.set_ylim(bottom=0)
         axes.legend(fontsize=9, loc="lower right")
 
-    return _draw(paint, 4.9, 3.4)
+    return _draw(paint, 8.4 if wide else 4.9, 3.4)
 
 
 def long_tail(popularity: NDArray[np.integer]) -> Pictures:
@@ -246,6 +256,73 @@ def deciles(values: Mapping[str, Sequence[float]], metric: str, labels: Sequence
     return _draw(paint, 4.9, 3.4)
 
 
+def shares(values: Mapping[str, Sequence[float]], compared: Mapping[str, Sequence[float]], labels: Sequence[str]) -> Pictures:
+    """Share of the places in recommendation lists that each popularity class gets, beside what it is compared with.
+
+    Args:
+        values: for each model one share per class, rarest first.
+        compared: name -> one share per class, for example of the training events; drawn dashed.
+        labels: names of the classes.
+
+    Raises:
+        InputError: if a row has another number of values than there are labels.
+    """
+    if any(len(row) != len(labels) for row in (*values.values(), *compared.values())):
+        raise InputError(f"{len(labels)} classes and {[len(row) for row in (*values.values(), *compared.values())]} values; give one each")
+
+    def paint(axes: Any, theme: Theme) -> None:
+        at = np.arange(len(labels))
+        for dash, (name, row) in zip(((0, (4, 3)), (0, (1, 2)), (0, (6, 2, 1, 2))), compared.items(), strict=False):
+            axes.plot(at, 100 * np.asarray(row, dtype=float), color=theme.soft, linewidth=1.6, linestyle=dash, label=name)
+        for position, (name, row) in enumerate(values.items()):
+            colour = theme.series[position % len(theme.series)]
+            axes.plot(at, 100 * np.asarray(row, dtype=float), color=colour, linewidth=1.8, marker="o", markersize=4, label=name)
+        axes.set_xticks(at, labels)
+        axes.set_xlabel("training events of the items, ten classes, rarest first")
+        axes.set_ylabel("share, %")
+        axes.set_ylim(bottom=0)
+        axes.legend(fontsize=8.5, loc="upper left")
+
+    return _draw(paint, 6.4, 3.6)
+
+
+def class_map(places: NDArray[np.floating], classes: NDArray[np.integer], names: Mapping[int, str], title: str = "") -> Pictures:
+    """Items in the plane, coloured by popularity class.
+
+    Args:
+        places: ``(n, 2)``, painted in this order.
+        classes: ``(n,)`` class of each item, 0 to 9.
+        names: class -> what the legend calls it.
+        title: written above, for example how the map was made.
+
+    Raises:
+        InputError: if places and classes differ in number.
+    """
+    if len(places) != len(classes):
+        raise InputError(f"{len(places)} places and {len(classes)} classes; give one class per place")
+
+    def paint(axes: Any, theme: Theme) -> None:
+        from matplotlib.lines import Line2D
+
+        axes.scatter(*np.asarray(places).T, s=8, linewidths=0, alpha=0.85, c=[theme.classes[number] for number in classes])
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.grid(visible=False)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        for side in ("left", "bottom"):
+            axes.spines[side].set_visible(False)
+        dots = [
+            Line2D([], [], marker="o", linestyle="none", markersize=6, color=theme.classes[number], label=names[number]) for number in names
+        ]
+        legend = axes.legend(handles=dots, fontsize=9, title="training events", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+        legend.get_title().set_color(theme.soft)
+        legend.get_title().set_fontsize(9)
+        if title:
+            axes.set_title(title, fontsize=9, color=theme.soft, loc="left")
+
+    return _draw(paint, 8.4, 5.8)
+
+
 def pca(vectors: NDArray[np.floating], dims: int = 2) -> NDArray[np.float64]:
     """First principal components, ``(n, D) -> (n, dims)``; the sign is fixed by the largest loading.
 
@@ -304,18 +381,3 @@ def item_map(vectors: NDArray[np.floating], labels: Sequence[str], seed: int = 0
             axes.spines[side].set_visible(False)
 
     return _draw(paint, 8.4, 5.4)
-
-
-def popularity_classes(popularity: NDArray[np.integer], n: int = 10, include: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-    """Class of each item by popularity: ``n`` classes of equally many items, 0 the rarest; -1 where ``include`` is false.
-
-    Items of equal popularity are parted in index order where a border falls among them.
-
-    >>> popularity_classes(np.array([5, 1, 9, 0]), n=2).tolist()
-    [1, 0, 1, 0]
-    """
-    classes = np.full(len(popularity), -1, dtype=np.int64)
-    chosen = np.arange(len(popularity)) if include is None else np.flatnonzero(include)
-    order = chosen[np.argsort(np.asarray(popularity)[chosen], kind="stable")]
-    classes[order] = np.arange(len(order)) * n // max(len(order), 1)
-    return classes

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lexirec.errors import MissingExtraError
 from lexirec.report import plots
-from lexirec.report.html import Markup, Section, code, details, facts, figure, grid, number, paragraph, table, tag
+from lexirec.report.html import Markup, Section, code, details, facts, figure, grid, join, number, paragraph, table, tag
 from lexirec.report.plots import Pictures
 
 GROUP_NAMES = {
@@ -26,12 +26,19 @@ COLD = "Cold items have no event in training: a model that knows items by id alo
 BELOW_TABLE = "The best value of each column is bold; below a value its 95 % interval over users."
 
 
-def plot_or_note(draw: Any, *arguments: Any, alt: str, caption: Any = "", **options: Any) -> Markup:
-    """A plot as a figure; without the extra ``plot`` a line that names it, so that the report is still written."""
+def plot_or_note(
+    draw: Any, *arguments: Any, alt: str, caption: Any = "", kept: dict[str, bytes] | None = None, name: str = "", **options: Any
+) -> Markup:
+    """A plot as a figure; without the extra ``plot`` a line that names it, so that the report is still written.
+
+    With ``kept`` the light picture is put there under ``name``, for a file beside the page.
+    """
     try:
         pictures: Pictures = draw(*arguments, **options)
     except MissingExtraError as error:
         return tag("p", f"(plot left out: {error})", class_="small")
+    if kept is not None:
+        kept[name] = pictures[0]
     return figure(pictures, alt, caption)
 
 
@@ -43,6 +50,8 @@ def leaderboard_section(
     protocol: str = "",
     title: str = "Leaderboard",
     simulated: bool = False,
+    kept: dict[str, bytes] | None = None,
+    name: str = "leaderboard",
 ) -> Section:
     """Models side by side: a table with intervals, and bars of the first metric.
 
@@ -54,6 +63,8 @@ def leaderboard_section(
         protocol: how it was measured, in words.
         title: heading.
         simulated: mark the heading as showing simulated data.
+        kept: the picture is put here under ``name``.
+        name: see ``kept``.
     """
     first = metrics[0]
     flat, intervals = [], {}
@@ -70,7 +81,7 @@ def leaderboard_section(
     headings = {
         "model": "model",
         **{m: m for m in metrics},
-        **{g: f"{first}, {GROUP_NAMES.get(g, g)}" for g in groups},
+        **{g: join([GROUP_NAMES.get(g, g), tag("span", first, class_="interval")]) for g in groups},
         "seconds": "seconds to fit",
     }
     if not any(line["seconds"] is not None for line in flat):
@@ -105,6 +116,8 @@ def leaderboard_section(
             GROUP_NAMES,
             alt=f"{first} of each model, overall and per group, with intervals",
             caption=f"{first} of the wanted items: overall and by group. {COLD if 'cold_items' in groups else ''}",
+            kept=kept,
+            name=name,
         ),
     ]
     return Section(title, body, simulated)
@@ -123,6 +136,8 @@ def analysis_section(
     *,
     title: str = "How they learn, and for which items",
     simulated: bool = False,
+    kept: dict[str, bytes] | None = None,
+    name: str = "curves",
 ) -> Section:
     """Learning curves on validation, and a metric by the popularity of the wanted item.
 
@@ -133,6 +148,8 @@ def analysis_section(
         metric: what ``per_class`` holds.
         title: heading.
         simulated: mark the heading as showing simulated data.
+        kept: the picture of the curves is put here under ``name``.
+        name: see ``kept``.
     """
     blocks = []
     if any(monitor in line for lines in curves.values() for line in lines):
@@ -142,7 +159,10 @@ def analysis_section(
                 curves,
                 monitor,
                 alt=f"validation {monitor} of each model over seconds of training",
+                wide=not per_class,
                 caption="On the validation part. A ring marks the epoch that was kept; the test part plays no role in that choice.",
+                kept=kept,
+                name=name,
             )
         )
     if per_class:
@@ -152,7 +172,7 @@ def analysis_section(
                 per_class,
                 metric,
                 alt=f"{metric} of each model by popularity of the wanted item",
-                caption="Items in ten classes of equal size by their training events; brand-new items are left out here.",
+                caption="Items in ten classes of about equal size by their training events; brand-new items are left out here.",
             )
         )
     log = [
