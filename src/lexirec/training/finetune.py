@@ -1,0 +1,660 @@
+"""Supervised contrastive fine-tuning (SCFT) of a text encoder on a catalogue's attributes, through the one training loop.
+
+attribute phrases -> two views (shuffled, some dropped) -> encoder -> pooling -> contrast of the two views within the batch
+
+Source: LLMEmb (arXiv 2409.19925), stage 1; official code commit 3458a5e. Gradient caching: Gao et al., arXiv 2101.06983.
+
+How this differs from the official code: texts are tokenised as the encoder will read them later (its own special tokens, no added end
+token), the encoder's own dropout is off by default (the views differ by their attributes already), small encoders are tuned in full,
+views can be drawn anew at each step, and a contrast may be larger than what memory holds at once.
+
+Low-rank adapters are merged into the weights when saved: the folder is an ordinary model that ``hf:`` reads, without peft.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from torch import Tensor, nn
+
+from lexirec.data.checks import shown, warn
+from lexirec.errors import InputError, LexirecError, nearest, require
+from lexirec.files import atomic_folder, read_json, write_json
+from lexirec.losses import soft_clip, symmetric_infonce
+from lexirec.text.cache import default_folder
+from lexirec.text.encoders import Encoder, load_encoder
+from lexirec.text.encoders.batching import plan_batches
+from lexirec.text.encoders.families import is_causal
+from lexirec.text.encoders.hub import join_name, quiet_loading
+from lexirec.text.encoders.sentence import SentenceTransformersEncoder
+from lexirec.text.encoders.transformer import TransformerEncoder
+from lexirec.text.prompts import CUT, Prompts, attribute_prompts, drop_attributes
+from lexirec.training.loop import pick_device, run_training
+from lexirec.training.options import TrainingOptions
+
+RECIPE = "scft.json"
+"""In the tuned encoder's folder: how it was made, the prompts' style included."""
+LORA_LR, FULL_LR = 2e-4, 2e-5
+
+
+class ScftConfig(BaseModel):
+    """Settings of the fine-tuning."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    style: Literal["general", "beauty", "fashion", "yelp"] = "general"
+    """How the attribute prompts are written (:func:`lexirec.text.prompts.attribute_prompts`)."""
+    instruction: str | None = None
+    """In place of the style's first line."""
+    columns: tuple[str, ...] | None = None
+    """Attributes to use; all but ids and links if not given."""
+    max_characters: PositiveInt = CUT
+    """Where the general style cuts a value."""
+    attribute_dropout: float = Field(default=0.4, ge=0, lt=1)
+    """Share of an item's attributes that each view drops, rounded down."""
+    views: Literal["cached", "redrawn"] = "cached"
+    """``cached``: an item's two views are drawn once (the official code); ``redrawn``: at each step."""
+    loss: Literal["soft_clip", "infonce"] = "soft_clip"
+    """``soft_clip``: soft targets on inner products (the official code); ``infonce``: one partner, cosine (as the paper words it)."""
+    tau: PositiveFloat | None = None
+    """Temperature; 3 for ``soft_clip``, 0.05 for ``infonce`` if not given."""
+    learn_tau: bool = True
+    """Whether ``soft_clip`` learns its temperature from there (the official code does); ``infonce`` keeps it."""
+    pooling: Literal["mean", "last"] = "mean"
+    """Mean over tokens, or the last token (causal models)."""
+    normalize: bool = False
+    """Whether the tuned encoder gives unit vectors; the losses see them as they are in either case."""
+    lora: bool | Literal["auto"] = "auto"
+    """Low-rank adapters instead of all weights; ``auto``: for causal language models."""
+    lora_r: PositiveInt = 8
+    """Rank of the adapters."""
+    lora_alpha: PositiveFloat = 32.0
+    """Adapters are scaled by ``lora_alpha / lora_r``."""
+    lora_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Dropout in front of the adapters."""
+    lora_targets: tuple[str, ...] = ()
+    """Last parts of the names of the layers to adapt (``q_proj``); empty: all projections of attention and MLP."""
+    dropout: float | None = Field(default=0.0, ge=0, lt=1)
+    """The encoder's own dropout while it is tuned; ``null`` keeps the one it was made with. 0 is much faster on a CPU."""
+    batch_size: PositiveInt = 64
+    """Items of a contrast."""
+    micro_batch: PositiveInt | None = None
+    """Texts with a graph in memory at a time (gradient caching: one more forward pass, any batch size); ``null``: all of the batch."""
+    batch_tokens: PositiveInt = 4096
+    """Most tokens of one pass through the encoder; texts of like length share a pass."""
+    max_length: PositiveInt = 256
+    """Most tokens of a prompt."""
+    gradient_checkpointing: bool = False
+    """Keep only each block's input for the backward pass and compute the rest again."""
+    lr: PositiveFloat | None = None
+    """Learning rate at the start, falling in a line to 0; 2e-4 with adapters, 2e-5 without if not given."""
+    weight_decay: NonNegativeFloat = 0.0
+    """AdamW's."""
+    epochs: PositiveInt = 10
+    """Passes over the catalogue (``TrainingOptions.epochs`` is an upper bound on it)."""
+    steps: PositiveInt | None = None
+    """Optimiser steps instead of ``epochs``."""
+
+    @classmethod
+    def parse(cls, settings: Mapping[str, Any]) -> "ScftConfig":
+        """Build from a mapping.
+
+        Raises:
+            InputError: for an unknown key (nearest name offered) or a value out of range.
+        """
+        for key in settings:
+            if key not in cls.model_fields:
+                raise InputError(
+                    f"fine-tuning has no setting {key!r}{nearest(key, cls.model_fields)}; it has {', '.join(cls.model_fields)}"
+                )
+        try:
+            return cls(**settings)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise InputError(f"{place} = {first.get('input')!r}: {first['msg']}") from error
+
+    @property
+    def temperature(self) -> float:
+        """``tau``, or the loss's own start."""
+        return self.tau or {"soft_clip": 3.0, "infonce": 0.05}[self.loss]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Token ids of a step: the first views of its items, then the second ones.
+
+    Attributes:
+        rows: ``(B,)`` places in ``prompts``.
+        tokens: ``2 B`` lists of token ids.
+    """
+
+    rows: NDArray[np.int64]
+    tokens: list[list[int]]
+
+
+class TunedWeights(nn.Module):
+    """The weights that are trained, and the temperature: what a checkpoint holds. The frozen base is read from its own folder."""
+
+    def __init__(self, model: nn.Module, tau: float, learn_tau: bool) -> None:
+        super().__init__()
+        self._model = [model]  # in a list, so that its frozen weights aren't part of the state
+        self.tuned = nn.ParameterList([p for p in model.parameters() if p.requires_grad])
+        device = next(model.parameters()).device
+        self.tau = nn.Parameter(torch.tensor(tau, device=device), requires_grad=learn_tau)
+
+    def train(self, mode: bool = True) -> "TunedWeights":
+        super().train(mode)
+        self._model[0].train(mode)
+        return self
+
+
+class Scft:
+    """The fine-tuning as the loop drives it.
+
+    Args:
+        prompts: of items that all have an attribute.
+        config: settings.
+        base: the encoder to tune, which nobody else uses: its weights are changed in place.
+        seed: of adapters and cached views.
+        epochs: passes over the catalogue.
+
+    Attributes:
+        network: see :class:`TunedWeights`.
+        total_steps: optimiser steps after which the learning rate is 0.
+        peft: the model inside its adapters, or ``None``.
+    """
+
+    def __init__(self, prompts: Prompts, config: ScftConfig, base: TransformerEncoder, *, seed: int = 1, epochs: int = 1) -> None:
+        self.prompts, self.config, self.base = prompts, config, base
+        if len(prompts) < 2:
+            raise InputError(f"fine-tuning contrasts items with each other and {len(prompts)} has attributes; at least 2 are needed")
+        if config.batch_size < 2:
+            raise InputError("batch_size is 1; a contrast needs at least 2 items")
+        _, model = base.load()
+        base._position_rule()  # found by trying, on the untouched model
+        if base.device == "cpu":
+            use_float32_attention(model)
+        if config.dropout is not None:
+            _set_dropout(model, config.dropout)
+        lora = is_causal(base.config) if config.lora == "auto" else config.lora
+        torch.manual_seed(seed)
+        self.peft = _add_adapters(model, config) if lora else None
+        for name, parameter in model.named_parameters():
+            if name.startswith("pooler."):
+                parameter.requires_grad = False  # not read by mean or last pooling
+        if config.gradient_checkpointing:
+            if not getattr(model, "supports_gradient_checkpointing", False):
+                raise InputError(f"{base.name} has no gradient checkpointing; use micro_batch to save memory")
+            # Renamed in transformers 5; the old name warns there.
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
+        weights = TunedWeights(model, config.temperature, config.loss == "soft_clip" and config.learn_tau)
+        self.network: nn.Module = weights
+        self.tau: Tensor = weights.tau
+        # Dropout draws once per pass: only then must the second pass of gradient caching repeat the first's draws.
+        self._draws = config.dropout != 0 or any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules())
+        self.lr = config.lr or (LORA_LR if lora else FULL_LR)
+        self._droppable = [prompts.droppable(row) for row in range(len(prompts))]
+        self._cached: list[tuple[list[str], list[str]]] | None = None
+        if config.views == "cached":
+            rng = np.random.default_rng([seed, 0])
+            self._cached = [drop_attributes(phrases, config.attribute_dropout, rng) for phrases in self._droppable]
+        self.total_steps = config.steps or epochs * self.n_batches()
+        self._optimiser: torch.optim.Optimizer | None = None
+        self._step_rows = np.zeros(0, dtype=np.int64)
+        self._bad_rows: NDArray[np.int64] | None = None
+        self._check_prompts()
+
+    def _check_prompts(self) -> None:
+        n = len(self.prompts)
+        still = sum(int(len(phrases) * self.config.attribute_dropout) == 0 for phrases in self._droppable)
+        if self.config.attribute_dropout > 0 and 2 * still > n:
+            warn(
+                f"attribute_dropout={self.config.attribute_dropout} drops nothing from {still:,} of {n:,} items, which have too few "
+                "attributes (their views differ by order only); add columns, or use style=general, which takes each category level"
+            )
+        lengths = self.base.tokenize(self.prompts.texts())
+        limit = self.base._length
+        long = [len(tokens) >= limit for tokens in lengths]
+        if any(long):
+            ids = pl.Series(self.prompts.item_ids, dtype=pl.String).filter(pl.Series(long))
+            warn(
+                f"{sum(long):,} of {n:,} prompts fill max_length={limit} tokens (item_id {shown(ids)}); attributes beyond are not "
+                "read: raise max_length or name fewer columns"
+            )
+
+    # --- what the loop asks for ------------------------------------------------------------------------------------------------------
+
+    def batches(self, train: Any, rng: np.random.Generator) -> Iterator[Batch]:
+        """Shuffled items with their two views; a last batch of one item is left out."""
+        order = rng.permutation(len(self.prompts))
+        for start in range(0, len(order), self.config.batch_size):
+            rows = order[start : start + self.config.batch_size]
+            if len(rows) < 2 or (self._optimiser is not None and self.steps_done() >= self.total_steps):
+                return
+            yield self.batch(rows, rng)
+
+    def batch(self, rows: NDArray[np.int64], rng: np.random.Generator) -> Batch:
+        """The step of some items."""
+        if self._cached is not None:
+            views = [self._cached[row] for row in rows]
+        else:
+            views = [drop_attributes(self._droppable[row], self.config.attribute_dropout, rng) for row in rows]
+        texts = [self.prompts.text(view[side]) for side in (0, 1) for view in views]
+        return Batch(np.asarray(rows, dtype=np.int64), self.base.tokenize(texts))
+
+    def n_batches(self, train: Any = None) -> int:
+        """Batches of a pass."""
+        whole, rest = divmod(len(self.prompts), self.config.batch_size)
+        return whole + (rest >= 2)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The contrast of a step; with ``micro_batch``, its backward pass runs the encoder again, a part at a time."""
+        self._step_rows, self._bad_rows = batch.rows, None
+        groups = self.groups(batch.tokens)
+        place = torch.from_numpy(np.argsort(np.concatenate(groups)))
+        if self.config.micro_batch is None:
+            vectors = torch.cat([self._embed(batch, group) for group in groups])[place]  # (2 B, D)
+            vectors.register_hook(self._watch)
+            return self._contrast(vectors, batch)
+        states, parts = [], []
+        with torch.no_grad():
+            for group in groups:
+                states.append(self._random_state())
+                parts.append(self._embed(batch, group))
+        vectors = torch.cat(parts)[place].requires_grad_()  # (2 B, D)
+        kind = vectors.device.type
+        mixed, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+
+        def again(gradient: Tensor) -> None:
+            self._watch(gradient)
+            after = self._random_state()
+            for group, state in zip(groups, states, strict=True):
+                self._set_random_state(state)
+                with torch.enable_grad(), torch.autocast(kind, dtype=dtype, enabled=mixed):
+                    part = self._embed(batch, group)
+                torch.autograd.backward(part, gradient[torch.from_numpy(group).to(gradient.device)])
+            self._set_random_state(after)
+
+        vectors.register_hook(again)
+        return self._contrast(vectors, batch)
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        """AdamW whose rate falls in a line, read from its own step count, so that a resumed training goes on exactly."""
+        weights = [p for p in self.network.parameters() if p is not self.tau]
+        groups: list[dict[str, Any]] = [{"params": weights}, {"params": [self.tau], "weight_decay": 0.0}]
+        optimiser = torch.optim.AdamW(groups, lr=self.lr, eps=1e-8, weight_decay=self.config.weight_decay, fused=_can_fuse(weights))
+
+        def before_step(optimiser: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+            self._check_gradients()
+            rate = self.lr * max(0.0, 1 - self.steps_done() / self.total_steps)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+
+        optimiser.register_step_pre_hook(before_step)
+        self._optimiser = optimiser
+        return optimiser
+
+    def refresh(self) -> None:
+        """Nothing is cached between epochs."""
+
+    # --- parts -----------------------------------------------------------------------------------------------------------------------
+
+    def steps_done(self) -> int:
+        """Optimiser steps so far, those before a resume included."""
+        if self._optimiser is None:
+            return 0
+        return next((int(state["step"]) for state in self._optimiser.state.values() if "step" in state), 0)
+
+    def groups(self, tokens: Sequence[Sequence[int]]) -> list[NDArray[np.int64]]:
+        """Texts that go through the encoder together: of like length, at most ``batch_tokens`` tokens and ``micro_batch`` texts."""
+        lengths = np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens))
+        most = self.config.micro_batch or len(tokens)
+        if not self.base._pads():
+            plan = plan_batches(lengths, self.config.batch_tokens, pad=False)
+            return [group[start : start + most] for group in plan for start in range(0, len(group), most)]
+        return pack_sorted(lengths, self.config.batch_tokens, most)
+
+    def _embed(self, batch: Batch, group: NDArray[np.int64]) -> Tensor:
+        """Pooled vectors ``(n, D)`` float32 of some texts; refuses NaN and infinity, naming the items."""
+        vectors = self.base._forward([batch.tokens[i] for i in group])
+        finite = torch.isfinite(vectors.detach()).all(dim=1)
+        if not bool(finite.all()):
+            bad = batch.rows[np.unique(group[~finite.cpu().numpy()] % len(batch.rows))]
+            raise self._not_finite("vectors", bad)
+        return vectors
+
+    def _contrast(self, vectors: Tensor, batch: Batch) -> Tensor:
+        tau = self.tau
+        if float(tau.detach()) <= 0:
+            raise LexirecError(f"the learned temperature fell to {float(tau.detach()):.3g}; lower lr, or set learn_tau=false")
+        with torch.autocast(vectors.device.type, enabled=False):
+            first, second = vectors.float().chunk(2)
+            loss = (soft_clip if self.config.loss == "soft_clip" else symmetric_infonce)(first, second, tau)
+        if not bool(torch.isfinite(loss.detach())):
+            norms = vectors.detach().norm(dim=1).view(2, -1).amax(dim=0)
+            raise self._not_finite(f"products (norms up to {float(norms.max()):.3g})", batch.rows[int(norms.argmax())][None])
+        return loss
+
+    def _watch(self, gradient: Tensor) -> None:
+        """Remember whose vectors got a gradient that is not finite; the weights' gradients are refused before the step."""
+        bad = ~torch.isfinite(gradient).all(dim=1)
+        if bool(bad.any()):
+            self._bad_rows = self._step_rows[np.unique(np.flatnonzero(bad.cpu().numpy()) % len(self._step_rows))]
+
+    def _check_gradients(self) -> None:
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        if not bool(torch.isfinite(torch.stack(torch._foreach_norm(gradients)).sum())):
+            raise self._not_finite("gradients", self._step_rows if self._bad_rows is None else self._bad_rows)
+
+    def _not_finite(self, what: str, rows: NDArray[np.int64]) -> LexirecError:
+        ids = pl.Series([self.prompts.item_ids[row] for row in rows], dtype=pl.String)
+        return LexirecError(
+            f"NaN or infinite {what} in step {self.steps_done() + 1} for {len(ids):,} of its {len(self._step_rows):,} items (item_id "
+            f"{shown(ids)}); the weights were not changed by it and the last checkpoint is kept: use precision='fp32', a lower lr, or set "
+            "clip_norm"
+        )
+
+    def _random_state(self) -> tuple[Tensor, ...]:
+        if not self._draws:
+            return ()
+        return (torch.get_rng_state(), *((torch.cuda.get_rng_state(),) if self.base.device.startswith("cuda") else ()))
+
+    def _set_random_state(self, state: tuple[Tensor, ...]) -> None:
+        if state:
+            torch.set_rng_state(state[0])
+        if len(state) > 1:
+            torch.cuda.set_rng_state(state[1])
+
+    def save(self, folder: Path, recipe: Mapping[str, Any]) -> None:
+        """Write weights (adapters merged), configuration, tokenizer and recipe into an existing folder."""
+        tokenizer, model = self.base.load()
+        if self.peft is not None:
+            model = self.peft.merge_and_unload()
+        weights = model.state_dict()
+        if getattr(model, "lexirec_pooler_is_random", False):
+            weights = {name: value for name, value in weights.items() if not name.startswith("pooler.")}
+        save_weights(folder, model, weights)
+        tokenizer.save_pretrained(folder)
+        write_json(folder / RECIPE, dict(recipe))
+
+
+def save_weights(folder: Path, model: Any, weights: dict[str, Tensor]) -> None:
+    """A model as safetensors and its configuration; the encoder half of an encoder-decoder under the names its family loads."""
+    if type(model).__name__.endswith("Stack") and hasattr(model, "embed_tokens"):
+        from safetensors.torch import save_file
+
+        # T5 and the like: loaded as a whole, of which only the encoder is read.
+        named = {f"encoder.{name}": value.contiguous() for name, value in weights.items() if name != "embed_tokens.weight"}
+        save_file(
+            {**named, "shared.weight": model.embed_tokens.weight.detach().contiguous()}, folder / "model.safetensors", {"format": "pt"}
+        )
+        model.config.save_pretrained(folder)
+        return
+    with quiet_loading():
+        model.save_pretrained(folder, state_dict=weights)
+
+
+def pack_sorted(lengths: NDArray[np.int64], budget: int, most: int) -> list[NDArray[np.int64]]:
+    """Cut texts, sorted by length, into passes: at most ``budget`` tokens with padding and ``most`` texts; longest first.
+
+    Few passes and little padding pull apart: a pass ends where its padding would cost more than a pass's own overhead (taken as
+    ``OVERHEAD`` tokens), by dynamic programming over the sorted lengths.
+
+    >>> [group.tolist() for group in pack_sorted(np.array([3, 300, 3, 4]), 4096, 64)]
+    [[1], [0, 2, 3]]
+    """
+    order = np.argsort(lengths, kind="stable")
+    size = lengths[order]
+    n = len(size)
+    best = np.full(n + 1, np.inf)
+    best[0] = 0.0
+    cut = np.zeros(n + 1, dtype=np.int64)
+    for end in range(1, n + 1):
+        # A pass is size[start:end], as wide as its last text.
+        width = int(size[end - 1])
+        first = max(0, end - min(most, max(1, budget // max(width, 1))))
+        cost = best[first:end] + width * (end - np.arange(first, end)) + OVERHEAD
+        start = int(np.argmin(cost))
+        best[end], cut[end] = cost[start], first + start
+    groups, end = [], n
+    while end > 0:
+        groups.append(order[cut[end] : end])
+        end = int(cut[end])
+    return groups
+
+
+OVERHEAD = 64
+"""Tokens' worth of time that one more pass through a small encoder costs."""
+
+
+def use_float32_attention(model: Any) -> None:
+    """Let attention run in float32 where a CPU trains in bfloat16; the matrix products stay as they are.
+
+    torch's fused attention is several times slower backwards in bfloat16 than in float32 on a CPU (2.13, Zen 4: 1.5 s against 0.2 s of a
+    step of 4,600 tokens), and attention is a small part of the work.
+    """
+    if not getattr(model, "_supports_attention_backend", False) or model.config._attn_implementation != "sdpa":
+        return
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import sdpa_mask
+
+    def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options: Any) -> tuple[Tensor, None]:
+        if query.dtype != torch.bfloat16:
+            return sdpa_attention_forward(module, query, key, value, mask, **options)
+        if mask is not None and mask.dtype != torch.bool:
+            mask = mask.float()
+        with torch.autocast("cpu", enabled=False):
+            out, _ = sdpa_attention_forward(module, query.float(), key.float(), value.float(), mask, **options)
+        return out.to(query.dtype), None
+
+    name = "lexirec_float32"
+    AttentionInterface.register(name, attend)
+    AttentionMaskInterface.register(name, sdpa_mask)
+    model.set_attn_implementation(name)
+
+
+def _set_dropout(model: nn.Module, p: float) -> None:
+    """Set every dropout of a model, those that attention keeps as plain numbers included."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = p
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, p)
+
+
+def lora_targets(model: nn.Module, names: Sequence[str] = ()) -> list[str]:
+    """Full names of the layers that get adapters: the projections inside the model's repeated blocks, or those named.
+
+    For Llama-likes these are q, k, v, o, gate, up and down; for BERT-likes query, key, value and the three dense layers; for GPT-2
+    c_attn, c_proj and c_fc.
+
+    Raises:
+        InputError: if a name fits no layer (those there are named).
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    inside = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Linear, Conv1D)) and any(part.isdigit() for part in name.split("."))
+    ]
+    for wanted in names:
+        if not any(name == wanted or name.endswith(f".{wanted}") for name in inside):
+            known = list(dict.fromkeys(name.rsplit(".", 1)[-1] for name in inside))
+            raise InputError(f"lora_targets: no layer is called {wanted!r}{nearest(wanted, known)}; there are {', '.join(known)}")
+    return [name for name in inside if not names or any(name == w or name.endswith(f".{w}") for w in names)]
+
+
+def _add_adapters(model: nn.Module, config: ScftConfig) -> Any:
+    """Put adapters into ``model`` in place and freeze the rest."""
+    peft = require("peft", "finetune")
+    from transformers.pytorch_utils import Conv1D
+
+    return peft.get_peft_model(
+        model,
+        peft.LoraConfig(
+            r=config.lora_r,
+            lora_alpha=config.lora_alpha,
+            lora_dropout=config.lora_dropout,
+            bias="none",
+            fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),  # GPT-2 keeps its weights transposed
+            target_modules=lora_targets(model, config.lora_targets),
+        ),
+    )
+
+
+def _can_fuse(weights: Sequence[Tensor]) -> bool:
+    return all(w.device.type in ("cpu", "cuda") and w.is_floating_point() for w in weights)
+
+
+def base_encoder(encoder: str | Encoder, config: ScftConfig, device: str, precision: str = "float32") -> TransformerEncoder:
+    """A fresh copy of an encoder's model, pooled as the tuning pools it.
+
+    Args:
+        encoder: ``minilm``, ``hf:``, or ``st:`` with nothing but pooling and unit length behind its transformer; a name or an encoder.
+        config: gives pooling, length and unit length.
+        device: torch device.
+        precision: of the weights.
+
+    Raises:
+        InputError: if the encoder has no transformer that can be tuned.
+    """
+    if isinstance(encoder, str):
+        encoder = load_encoder(encoder)
+    options: dict[str, Any] = {"pooling": config.pooling, "max_length": config.max_length, "normalize": config.normalize}
+    options |= {"device": device, "precision": precision}
+    if isinstance(encoder, TransformerEncoder):
+        known: dict[str, Any] = {"sha256": encoder.sha256, "name": encoder.name, "label": encoder.label}
+        return TransformerEncoder(str(encoder.folder), prompt=encoder.prompt, **known, **options)
+    if isinstance(encoder, SentenceTransformersEncoder):
+        return TransformerEncoder(str(_transformer_folder(encoder.folder)), prompt=encoder.prompt, name=encoder.name, **options)
+    raise InputError(f"encoder {encoder.name!r} has no transformer to fine-tune; use minilm, hf:<model> or st:<model>")
+
+
+def _transformer_folder(folder: Path) -> Path:
+    """Where a sentence-transformers model keeps its transformer."""
+    if not (folder / "modules.json").exists():
+        return folder
+    modules = read_json(folder / "modules.json")
+    kinds = [str(module["type"]).rsplit(".", 1)[-1] for module in modules]
+    further = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
+    if further or "Transformer" not in kinds:
+        raise InputError(f"{folder} has further layers ({', '.join(further) or 'no Transformer'}) that can't be tuned; use hf:{folder}")
+    return folder / str(modules[kinds.index("Transformer")]["path"])
+
+
+def finetune_items(
+    items: pl.DataFrame,
+    config: ScftConfig | Mapping[str, Any] | None = None,
+    options: TrainingOptions | None = None,
+    encoder: str | Encoder = "minilm",
+    *,
+    out: str | Path | None = None,
+) -> Encoder:
+    """Fine-tune an encoder on a catalogue, so that items are told apart by their attributes.
+
+    Args:
+        items: catalogue with ``item_id`` and attributes; items without any are left out with a warning.
+        config: an :class:`ScftConfig` or its settings.
+        options: seed, device, precision, threads, time limit, and where checkpoints go (``folder``); ``epochs`` bounds the config's.
+            With ``bf16`` and adapters the frozen base is held in bfloat16 too.
+        encoder: what to start from; stays as it is.
+        out: folder to write the tuned encoder to, whole or absent; by default ``options.folder / "encoder"``, else a folder of the cache.
+
+    Returns:
+        The tuned encoder, read back from ``out``: ``hf:<out>?pooling=...``. Its fingerprint holds a hash of the tuned weights.
+
+    Raises:
+        InputError: for bad settings or encoders, fewer than two items with attributes, an ``out`` that exists, or a resume with other
+            items or settings.
+        LexirecError: if vectors, the loss or gradients are NaN or infinite, with the step and the item ids; the last checkpoint stays.
+        MissingExtraError: if adapters are asked for without the ``finetune`` extra.
+    """
+    config = config if isinstance(config, ScftConfig) else ScftConfig.parse(config or {})
+    options = options or TrainingOptions()
+    target = Path(out) if out is not None else options.folder / "encoder" if options.folder is not None else None
+    if target is not None and target.exists():
+        raise InputError(f"{target} exists already; choose another folder or remove it")
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    prompts = attribute_prompts(items, config.style, config.instruction, columns=config.columns, max_characters=config.max_characters)
+    kept = np.flatnonzero(~prompts.empty())
+    prompts = Prompts(prompts.instruction, [prompts.phrases[i] for i in kept], [prompts.item_ids[i] for i in kept])
+    device = str(pick_device(options.device))
+    base = base_encoder(encoder, config, device)
+    lora = is_causal(base.config) if config.lora == "auto" else config.lora
+    if lora and options.precision == "bf16":
+        base = base_encoder(encoder, config, device, "bfloat16")
+    recipe = {
+        "base": base.name,
+        "prompt": base.prompt,
+        "base_fingerprint": base.fingerprint,
+        "config": config.model_dump(mode="json"),
+        "seed": options.seed,
+        "precision": options.precision,
+        "items": len(prompts),
+        "prompts_sha256": hashlib.sha256("\0".join(prompts.texts()).encode("utf-8", "replace")).hexdigest(),
+    }
+    _check_resume(options, recipe)
+    # A learning rate that ends at 0 needs its end from the start, so steps become epochs here and not in the loop.
+    epochs = min(config.epochs, options.epochs)
+    model = Scft(prompts, config, base, seed=options.seed, epochs=max(epochs, 1))
+    if config.steps is not None:
+        epochs = min(-(-config.steps // model.n_batches()), options.epochs)
+    result = run_training(model, cast(Any, prompts), None, options.model_copy(update={"epochs": epochs}))
+    recipe |= {"steps": model.steps_done(), "tau": float(model.tau.detach()), "stopped": result.stopped}
+    if target is None:
+        digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode())
+        for weight in model.network.parameters():
+            digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
+        target = default_folder() / "encoders" / digest.hexdigest()[:16]
+    with atomic_folder(target, replace=out is None) as folder:
+        model.save(folder, {**recipe, "seconds": round(result.seconds, 1)})
+    return load_encoder(tuned_name(target))
+
+
+def _check_resume(options: TrainingOptions, recipe: Mapping[str, Any]) -> None:
+    """Refuse to go on with other items or settings than a training began with."""
+    if options.folder is None:
+        return
+    path = options.folder / RECIPE
+    if options.resume and path.exists():
+        before = read_json(path)
+        changed = [key for key in recipe if before.get(key) != json.loads(json.dumps(recipe[key]))]
+        if changed:
+            raise InputError(f"{options.folder} was begun with other {', '.join(changed)}; use those again, or another folder")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, dict(recipe))
+
+
+def read_recipe(folder: str | Path) -> dict[str, Any]:
+    """How a tuned encoder was made: ``base``, ``config`` (with the prompts' style), ``seed``, ``steps``, ``tau`` and hashes.
+
+    Raises:
+        InputError: if the folder holds no tuned encoder.
+    """
+    recipe: dict[str, Any] = read_json(Path(folder) / RECIPE)
+    return recipe
+
+
+def tuned_name(folder: str | Path) -> str:
+    """The name by which :func:`lexirec.text.load_encoder` reads a tuned encoder's folder."""
+    place = Path(folder).resolve()
+    recipe = read_recipe(place)
+    config = ScftConfig.parse(recipe["config"])
+    options: dict[str, Any] = {"pooling": config.pooling, "max_length": config.max_length, "normalize": str(config.normalize).lower()}
+    if recipe["prompt"]:
+        options["prompt"] = recipe["prompt"]
+    return join_name("hf", str(place), options)
