@@ -188,13 +188,25 @@ def test_llmemb_gru_has_the_published_number_of_weights() -> None:
 
 def test_filter_equals_a_fourier_transform_over_a_zero_padded_window() -> None:
     torch.manual_seed(0)
-    block = FilterBlock(4, 1, 8, 0.0, 0.0, True, "gelu", max_len=10, cutoff=3, share=0.7).eval()
+    block = FilterBlock(4, 1, 8, 0.0, 0.0, True, "gelu", max_len=10, cutoff=3, share=0.7, causal_filter=False).eval()
     rows = torch.randn(5, 4)
     window = torch.cat([torch.zeros(5, 4), rows])  # left-padded, as the official code does
     spectrum = torch.fft.rfft(window, dim=0, norm="ortho")
     spectrum[3 // 2 + 1 :] = 0
     low = torch.fft.irfft(spectrum, n=10, dim=0, norm="ortho")[5:]
     torch.testing.assert_close(over_groups(Layout(np.array([5])), block._smooth, rows), low, atol=1e-6, rtol=1e-5)
+
+
+def test_causal_filter_of_one_block_equals_the_published_one_on_every_prefix() -> None:
+    settings = {"num_layers": 1, "targets": "last", "positions": "first"}
+    published, causal = untrained("bsarec", **settings), untrained("bsarec", **settings, causal_filter=True)
+    items, table = torch.tensor([3, 1, 4, 1, 5]), published.table
+    whole = causal.network.states(table, items, None, Layout(np.array([5])), None)
+    for n in range(1, 6):
+        prefix = published.network.states(table, items[:n], None, Layout(np.array([n])), None)
+        torch.testing.assert_close(whole[n - 1], prefix[-1], atol=1e-5, rtol=1e-5)
+    with pytest.raises(InputError, match="causal_filter"):
+        create("bsarec", targets="all")
 
 
 @pytest.mark.parametrize("low", [False, True])

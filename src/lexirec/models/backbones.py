@@ -58,24 +58,23 @@ class BackboneConfig(TransformerConfig, ClozeConfig):
     """gru4rec: whether gates have biases."""
     cutoff: PositiveInt = 5
     """bsarec: ``cutoff // 2 + 1`` frequencies are the slow ones."""
+    causal_filter: bool = True
+    """bsarec: whether the filter looks back only, so that all places are trained at once."""
     filter_share: float = Field(default=0.7, ge=0.0, le=1.0)
     """bsarec: weight of the filter against attention."""
 
     @model_validator(mode="before")
     @classmethod
     def _of_the_encoder(cls, values: Any) -> Any:
-        """Defaults that differ by encoder: a recurrent one has one layer and no dropout, a filter can't predict inner places."""
-        if isinstance(values, dict):
-            if values.get("backbone") == "gru4rec":
-                values = {"num_layers": 1, "dropout": 0.0, **values}
-            elif values.get("backbone") == "bsarec":
-                values = {"targets": "prefixes", **values}
+        """Defaults that differ by encoder: a recurrent one has one layer and no dropout."""
+        if isinstance(values, dict) and values.get("backbone") == "gru4rec":
+            return {"num_layers": 1, "dropout": 0.0, **values}
         return values
 
     @model_validator(mode="after")
     def _filter_sees_all(self) -> "BackboneConfig":
-        if self.backbone == "bsarec" and self.targets == "all":
-            raise ValueError("targets='all' lets bsarec's filter see what it has to predict; use 'prefixes' or 'last'")
+        if self.backbone == "bsarec" and self.targets == "all" and not self.causal_filter:
+            raise ValueError("targets='all' lets bsarec's filter see what it has to predict; use 'prefixes', 'last' or causal_filter=true")
         return self
 
 

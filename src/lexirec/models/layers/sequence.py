@@ -242,13 +242,16 @@ class FilterBlock(nn.Module):
     The filter keeps the slowest ``cutoff // 2 + 1`` frequencies of the window of ``max_len`` places and scales the rest by a learned
     square. Keeping frequencies is a circular convolution, so it depends on the distance of two events only; with zeros in the empty places
     it is one small matrix, whichever end the window is padded at. Source: Shin et al., AAAI 2024, arXiv 2312.10325.
+
+    ``causal_filter`` lets a place see itself and earlier ones only (the matrix without its upper triangle). Then every place of a window
+    can be trained at once; with one block, the state of a place is the one that the published filter gives for the window cut there.
     """
 
     low_pass: Tensor
 
     def __init__(
         self, dim: int, heads: int, inner: int, dropout: float, attention_dropout: float, causal: bool, activation: str,
-        *, max_len: int, cutoff: int, share: float,
+        *, max_len: int, cutoff: int, share: float, causal_filter: bool,
     ) -> None:  # fmt: skip
         super().__init__()
         self.attention = Attention(dim, heads, attention_dropout, causal)
@@ -259,7 +262,7 @@ class FilterBlock(nn.Module):
         spectrum = np.fft.rfft(np.eye(max_len), axis=0)
         spectrum[cutoff // 2 + 1 :] = 0
         low = torch.from_numpy(np.fft.irfft(spectrum, n=max_len, axis=0).astype(np.float32))
-        self.register_buffer("low_pass", low, persistent=False)  # (max_len, max_len)
+        self.register_buffer("low_pass", low.tril() if causal_filter else low, persistent=False)  # (max_len, max_len)
 
     def forward(self, rows: Tensor, layout: Layout) -> Tensor:
         low = over_groups(layout, self._smooth, rows)
