@@ -16,7 +16,11 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-METRICS = ("recall@20", "ndcg@20", "hr@20", "ndcg@10")
+METRICS = {"leave-one-out": ("hr@10", "ndcg@10", "hr@20", "ndcg@20")}
+"""Metrics shown, by split; the first two of the others' are what the graph models are compared by."""
+OTHERS = ("recall@20", "ndcg@20", "hr@20", "ndcg@10")
+TESTED = {"leave-one-out": "ndcg@10"}
+"""Metric of the groups and of the paired tests, by split."""
 MARKER = re.compile(r"(<!-- (results|speed): ([^>]*?) -->\n)(.*?)(<!-- end -->)", flags=re.DOTALL)
 
 
@@ -25,18 +29,24 @@ def number(value: float) -> str:
     return f"{value:.4f}".lstrip("0") if abs(value) < 1 else f"{value:.2f}"
 
 
+def shown(split: str) -> tuple[tuple[str, ...], str]:
+    """Metrics of a split's table, and the one of its groups and tests."""
+    return METRICS.get(split, OTHERS), TESTED.get(split, "recall@20")
+
+
 def result_row(name: str, result: dict[str, Any]) -> list[str]:
     """One line of a results table."""
     runs = result["runs"]
+    metrics, tested = shown(result["split"])
     cells = [name]
-    for metric in METRICS:
+    for metric in metrics:
         interval = result["interval95"].get(metric)
         spread = f" ± {number((interval[1] - interval[0]) / 2)}" if interval else ""
         cells.append(number(result["mean"][metric]) + spread)
     for group in ("tail_items", "cold_items"):
-        values = [run["groups"][group]["recall@20"] for run in runs if group in run.get("groups", {})]
+        values = [run["groups"][group][tested] for run in runs if group in run.get("groups", {})]
         cells.append(number(sum(values) / len(values)) if values else "")
-    tests = [t for t in result["tests"] if t["metric"] == "recall@20"]
+    tests = [t for t in result["tests"] if t["metric"] == tested and "group" not in t]
     cells.append(f"{tests[0]['relative']:+.1%} (p {tests[0]['p_holm']:.1g})" if tests and tests[0]["relative"] is not None else "")
     seconds = sum(run["seconds"] for run in runs) / len(runs)
     cells += [str(len(runs)), "/".join(str(run["best_epoch"]) for run in runs), f"{seconds / 60:.1f}"]
@@ -48,11 +58,12 @@ def results_table(argument: str) -> str:
     dataset, _, names = argument.partition(" ")
     folder = RESULTS / dataset
     wanted = [n for n in names.split(",") if n] or sorted(p.stem for p in folder.glob("*.json"))
-    head = ["model", *METRICS, "tail recall@20", "cold recall@20", "against the baseline", "seeds", "best epoch", "minutes"]
     results = {name: json.loads((folder / f"{name}.json").read_text()) for name in wanted if (folder / f"{name}.json").exists()}
     rows = [result_row(name, result) for name, result in results.items() if "mean" in result]
     if not rows:
         return "(no results yet)\n"
+    metrics, tested = shown(next(iter(results.values()))["split"])
+    head = ["model", *metrics, f"tail {tested}", f"cold {tested}", "against the baseline", "seeds", "best epoch", "minutes"]
     keep = [k for k in range(len(head)) if any(row[k] for row in rows)]
     lines = [[head[k] for k in keep], ["---"] * len(keep), *[[row[k] for k in keep] for row in rows]]
     first = next(iter(results.values()))
@@ -60,7 +71,7 @@ def results_table(argument: str) -> str:
     users = f"{first['runs'][0]['users']:,} users"
     note = f"Split `{first['split']}`, {first['protocol']}, {users}, test at the best validation epoch"
     note += "; minutes with one thread beside other trainings"
-    note += f"; baseline of the paired t-tests (recall@20, Holm): `{against}`.\n" if against else ".\n"
+    note += f"; baseline of the paired t-tests ({tested}, Holm): `{against}`.\n" if against else ".\n"
     return "".join("| " + " | ".join(line) + " |\n" for line in lines) + "\n" + note
 
 

@@ -18,6 +18,8 @@ from lexirec.models.saving import read_config
 
 TESTED = ("recall@20", "ndcg@20", "hr@10", "ndcg@10")
 """Metrics that published results carry paired tests for."""
+TAIL = "tail_items"
+"""Group that published results carry paired tests for too, as ``group``: it is what the text models are about."""
 LEADERBOARD = ("recall@20", "ndcg@20", "ndcg@10")
 
 
@@ -100,6 +102,9 @@ def publish(folders: Mapping[str, Sequence[Path]], out: Path, against: str | Non
     tests: list[dict[str, Any]] = []
     if against is not None and len(frames) > 1:
         tests = compare(frames, TESTED, against)
+        if all((f / "per_group.parquet").exists() for group in folders.values() for f in group):
+            tails = {name: [_of_group(f, TAIL) for f in group] for name, group in folders.items()}
+            tests += [{**test, "group": TAIL} for test in compare(tails, [m for m in TESTED if m in runs.GROUP_METRICS], against)]
     out.mkdir(parents=True, exist_ok=True)
     published = {}
     for name, group in entries.items():

@@ -11,7 +11,7 @@ from lexirec.data.dataset import Dataset, mix
 from lexirec.losses import bpr as bpr_loss
 from lexirec.losses import infonce, layer0_regulariser
 from lexirec.models import load_model
-from lexirec.models.alpharec import AlphaRec, AlphaRecConfig, Projector, Transform, hidden_size
+from lexirec.models.alpharec import AlphaRec, AlphaRecConfig, Projector, hidden_size
 from lexirec.models.graph import GraphRecommender
 from lexirec.models.layers.graph import Graph
 from lexirec.models.lightgcn import LightGCN
@@ -317,18 +317,6 @@ def test_history_of_a_training_user_is_near_the_stored_vector() -> None:
 def test_a_new_item_has_layer_0_only() -> None:
     model = identity(toy(), 2)
     close(model.item_rows[2], [0.707107, 0.707107])  # item 2 has nobody: cosine removes the factor 1 / (L + 1)
-
-
-@pytest.mark.parametrize("kind", ["center", "whiten"])
-def test_transform_of_the_text(kind: str) -> None:
-    torch.manual_seed(0)
-    text = torch.randn(500, 6) * torch.tensor([3.0, 1.0, 1.0, 0.5, 0.2, 0.1]) + 5
-    out = Transform.fit(kind, text)(text)
-    torch.testing.assert_close(out.mean(0), torch.zeros(6), atol=1e-4, rtol=0)
-    if kind == "whiten":
-        torch.testing.assert_close(out.T @ out / len(text), torch.eye(6) / 6, atol=2e-3, rtol=0)
-        assert out.square().sum(1).mean().item() == pytest.approx(1.0, abs=1e-2)
-    assert Transform.fit("none", text) is None
 
 
 def test_transform_goes_along_to_wishes_new_items_and_other_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ def alpharec(train: TrainSet, text: torch.Tensor, **settings: object) -> AlphaRe
     model = AlphaRec(embedding_dim=settings.pop("embedding_dim", 2), **settings)
     model.remember(train)
     super(AlphaRec, model).build(train, np.random.default_rng(0))
-    model.transform = None
+    model.reduction = None
     model.use_text(text)
     model.network = Projector(text.shape[1], model.config)
     model._fitted = True

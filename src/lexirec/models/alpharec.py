@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
+from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
@@ -22,6 +23,7 @@ from lexirec.data.dataset import TrainSet
 from lexirec.models.contract import Supports
 from lexirec.models.graph import Batch, GraphConfig, GraphRecommender
 from lexirec.models.layers.graph import Graph, product
+from lexirec.text.reduce import Reduction, fit_reduction
 
 if TYPE_CHECKING:
     from lexirec.text.encoders import Encoder
@@ -103,38 +105,6 @@ class Projector(nn.Module):
         return self.after_bias(self.before_bias(text))
 
 
-class Transform:
-    """A fixed affine map of language vectors, ``(v - mean) @ matrix``, fitted on the catalogue without looking at the log.
-
-    Sentence vectors share a large common part, which says nothing about an item; whitening also evens out the directions. A person's mean
-    commutes with it, as it is affine.
-
-    Attributes:
-        mean: ``(D,)``.
-        matrix: ``(D, D)``; the identity for ``center``.
-    """
-
-    def __init__(self, mean: Tensor, matrix: Tensor) -> None:
-        self.mean, self.matrix = mean, matrix
-
-    @classmethod
-    def fit(cls, kind: str, text: Tensor) -> "Transform | None":
-        """``None`` for ``kind="none"``."""
-        if kind == "none":
-            return None
-        mean = text.mean(0)
-        if kind == "center":
-            return cls(mean, torch.eye(len(mean)))
-        centred = (text - mean).double()
-        values, directions = torch.linalg.eigh(centred.T @ centred / len(text))
-        # Directions with next to no variance are noise: a floor keeps them from being blown up. Rows get unit length on average.
-        scale = (values.clamp(min=1e-3 * float(values.max())) * len(values)).rsqrt()
-        return cls(mean, (directions * scale).float())
-
-    def __call__(self, text: Tensor) -> Tensor:
-        return (text - self.mean) @ self.matrix
-
-
 class _ProjectNodes(torch.autograd.Function):
     """The MLP over all nodes of the graph: first product on the items alone, averaged for the users, then the second layer.
 
@@ -184,7 +154,7 @@ class AlphaRec(GraphRecommender):
 
         self._build(train, rng, load_encoder(self.config.encoder))
 
-    def _build(self, train: TrainSet, rng: np.random.Generator, encoder: "Encoder", transform: Transform | None = None) -> None:
+    def _build(self, train: TrainSet, rng: np.random.Generator, encoder: "Encoder", reduction: Reduction | None = None) -> None:
         from lexirec.text.embed import item_vectors
 
         super().build(train, rng)
@@ -192,9 +162,9 @@ class AlphaRec(GraphRecommender):
         text = item_vectors(train.items, self.encoder, self.config.text)
         if self.config.shuffle_text is not None:
             text = text[np.random.default_rng(self.config.shuffle_text).permutation(len(text))]
-        vectors = torch.from_numpy(np.ascontiguousarray(text, dtype=np.float32))
-        self.transform = transform or Transform.fit(self.config.transform, vectors)
-        self.use_text(self._transformed(vectors))
+        vectors = np.ascontiguousarray(text, dtype=np.float32)
+        self.reduction = reduction or fit_reduction(vectors, self.config.transform)
+        self.use_text(self._reduced(vectors))
         self.network = Projector(self.text.shape[1], self.config)
 
     def use_text(self, text: Tensor) -> None:
@@ -273,17 +243,15 @@ class AlphaRec(GraphRecommender):
     def _text_of(self, items: pl.DataFrame) -> Tensor:
         from lexirec.text.embed import item_vectors
 
-        return self._transformed(
-            torch.from_numpy(np.ascontiguousarray(item_vectors(items, self.encoder, self.config.text), dtype=np.float32))
-        )
+        return self._reduced(np.ascontiguousarray(item_vectors(items, self.encoder, self.config.text), dtype=np.float32))
 
-    def _transformed(self, vectors: Tensor) -> Tensor:
-        return vectors if self.transform is None else self.transform(vectors)
+    def _reduced(self, vectors: NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(vectors if self.reduction is None else self.reduction(vectors))
 
     def encode_words(self, texts: Sequence[str]) -> Tensor:
         from lexirec.text.cache import EmbeddingCache
 
-        return self.unit(self.project(self._transformed(torch.from_numpy(EmbeddingCache().encode(self.encoder, list(texts))))))
+        return self.unit(self.project(self._reduced(EmbeddingCache().encode(self.encoder, list(texts)))))
 
     def history_layer0(self, rows: Tensor, items: Tensor, lengths: Tensor) -> Tensor:
         mean = torch.zeros(len(lengths), self.text.shape[1]).index_add(0, rows, self.text.cpu()[items]) / lengths[:, None].clamp(min=1)
@@ -306,7 +274,7 @@ class AlphaRec(GraphRecommender):
         other.device = self.device
         other.remember(train)
         # The encoder itself goes along: one that was fitted on texts (lsa) would span another space if it were fitted anew.
-        other._build(train, np.random.default_rng(0), self.encoder, self.transform)
+        other._build(train, np.random.default_rng(0), self.encoder, self.reduction)
         other.network.load_state_dict(self.network.state_dict())
         other.network.to(self.device).eval()
         other._fitted = True
@@ -318,8 +286,8 @@ class AlphaRec(GraphRecommender):
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors, values = super().state()
         encoder_values, arrays = self.encoder.state()
-        if self.transform is not None:
-            tensors |= {"mean": self.transform.mean, "matrix": self.transform.matrix}
+        if self.reduction is not None:
+            tensors |= {"mean": torch.from_numpy(self.reduction.mean), "matrix": torch.from_numpy(self.reduction.matrix)}
         tensors |= {"text": self.text.cpu()} | {f"encoder.{name}": torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
         return tensors, {**values, "encoder": encoder_values, "fingerprint": self.encoder.fingerprint}
 
@@ -328,7 +296,7 @@ class AlphaRec(GraphRecommender):
 
         super().restore(tensors, values)
         self.smooth = None
-        self.transform = Transform(tensors["mean"], tensors["matrix"]) if "mean" in tensors else None
+        self.reduction = Reduction(tensors["mean"].numpy(), tensors["matrix"].numpy()) if "mean" in tensors else None
         self.text = tensors["text"]
         self.network = Projector(self.text.shape[1], self.config)
         arrays = {name.removeprefix("encoder."): value.numpy() for name, value in tensors.items() if name.startswith("encoder.")}

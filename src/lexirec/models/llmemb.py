@@ -104,11 +104,11 @@ class LLMEmb(BackboneRecommender):
             return load_encoder(config.encoder)
         scft = config.scft.model_copy(update={"style": config.prompt})
         prompts = attribute_prompts(items, scft.style, scft.instruction, columns=scft.columns, max_characters=scft.max_characters)
-        seen = json.dumps([scft.model_dump(mode="json"), load_encoder(config.encoder).fingerprint, prompts.texts()])
+        seen = json.dumps([scft.model_dump(mode="json"), options.precision, load_encoder(config.encoder).fingerprint, prompts.texts()])
         folder = default_folder() / "encoders" / f"scft-{hashlib.sha256(seen.encode('utf-8', 'replace')).hexdigest()[:16]}"
         if folder.exists():
             return load_encoder(tuned_name(folder))
-        stage: dict[str, Any] = {"seed": 1, "epochs": 10_000, "max_minutes": None, "track": (), "folder": None, "resume": False, "precision": "fp32"}
+        stage: dict[str, Any] = {"seed": 1, "epochs": 10_000, "max_minutes": None, "track": (), "folder": None, "resume": False}
         if options.folder is not None:  # an interrupted stage 1 goes on from here
             stage |= {"folder": options.folder / "stage-1", "resume": options.resume}
         return finetune_items(items, scft, options.model_copy(update=stage), config.encoder, out=folder)

@@ -257,13 +257,18 @@ class SequentialRecommender(Recommender):
         raw = self.item_text(train.items)
         if config.items == "text-start":
             self.reduction = fit_reduction(raw, config.transform, dim)
-            start = torch.from_numpy(self.reduction(raw))
+            start = torch.from_numpy(self.reduce_text(raw))
             return ItemVectors(train.n_items, dim, None, None, by_id=True, start=start)
         self.reduction = fit_reduction(raw, config.transform, config.text_dim)
-        text = torch.from_numpy(np.ascontiguousarray(self.reduction(raw)))
+        text = torch.from_numpy(np.ascontiguousarray(self.reduce_text(raw)))
+        self.text_dim = text.shape[1]
         return ItemVectors(
-            train.n_items, dim, text, self.make_adapter(text.shape[1]), by_id="id" in config.items, frozen=config.freeze_text
+            train.n_items, dim, text, self.make_adapter(self.text_dim), by_id="id" in config.items, frozen=config.freeze_text
         )
+
+    def reduce_text(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Raw text vectors as the adapter gets them."""
+        return raw if self.reduction is None else self.reduction(raw)
 
     def make_adapter(self, text_dim: int) -> Adapter | None:
         """The map of text vectors, or none where they are used as they are."""
@@ -464,10 +469,10 @@ class SequentialRecommender(Recommender):
     @torch.no_grad()
     def vectors_of_text(self, raw: NDArray[np.float32]) -> Tensor:
         """Raw text vectors through the reduction and the adapter: item vectors by words alone, ``(n, D)``."""
-        if not self.config.has_text or self.reduction is None:
+        if not self.config.has_text:
             raise UnsupportedQueryError(f"{self.name} knows items by id only here; set items='text' or items='id+text'")
         self.network.eval()
-        return self._items.of_text(torch.from_numpy(self.reduction(raw)).to(self.device)).float().cpu()
+        return self._items.of_text(torch.from_numpy(self.reduce_text(raw)).to(self.device)).float().cpu()
 
     def encode_words(self, texts: Sequence[str]) -> Tensor:
         """Vectors of wishes or profiles in the space of the items, ``(B, D)``, unit length."""
@@ -567,11 +572,12 @@ class SequentialRecommender(Recommender):
         if not self.config.has_text:  # the table is among the weights
             return {}, {"trained": self.trained}
         tensors: dict[str, Tensor] = {"table": self.table.cpu()}
-        assert self.encoder is not None and self.reduction is not None  # noqa: S101 (set by build)
+        assert self.encoder is not None  # noqa: S101 (set by build)
         values, arrays = self.encoder.state()
         tensors |= {f"encoder.{name}": torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
-        tensors |= {"mean": torch.from_numpy(self.reduction.mean), "matrix": torch.from_numpy(self.reduction.matrix)}
-        return tensors, {"trained": self.trained, "encoder": values, "fingerprint": self.encoder.fingerprint}
+        if self.reduction is not None:
+            tensors |= {"mean": torch.from_numpy(self.reduction.mean), "matrix": torch.from_numpy(self.reduction.matrix)}
+        return tensors, {"trained": self.trained, "text_dim": self.text_dim, "encoder": values, "fingerprint": self.encoder.fingerprint}
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         from lexirec.text.encoders import encoder_from_state
@@ -579,11 +585,12 @@ class SequentialRecommender(Recommender):
         self.n_items = self.trained = values["trained"]
         adapter, text = None, None
         if self.config.has_text:
-            self.reduction = Reduction(tensors["mean"].numpy(), tensors["matrix"].numpy())
+            self.reduction = Reduction(tensors["mean"].numpy(), tensors["matrix"].numpy()) if "mean" in tensors else None
+            self.text_dim = values["text_dim"]
             arrays = {name.removeprefix("encoder."): value.numpy() for name, value in tensors.items() if name.startswith("encoder.")}
             self.encoder = encoder_from_state(values["encoder"], arrays)
-            adapter = self.make_adapter(self.reduction.dim)
-            text = None if self.config.freeze_text else torch.empty(self.trained, self.reduction.dim)
+            adapter = self.make_adapter(self.text_dim)
+            text = None if self.config.freeze_text else torch.empty(self.trained, self.text_dim)
         by_id = self.config.items != "text"
         dim = self.config.embedding_dim
         items = ItemVectors(self.trained, dim, text, adapter, by_id=by_id, frozen=self.config.freeze_text)

@@ -19,6 +19,8 @@ class Reduction:
 
     Being affine it commutes with means: a person's mean vector may be mapped before or after averaging.
 
+    Sentence vectors share a large common part, which says nothing about an item: taking the mean off and whitening bring out the rest.
+
     Attributes:
         mean: ``(D,)`` float32.
         matrix: ``(D, d)`` float32.
@@ -37,12 +39,12 @@ class Reduction:
         return np.asarray((vectors - self.mean) @ self.matrix, dtype=np.float32)
 
 
-def fit_reduction(vectors: NDArray[np.float32], kind: Kind, dim: int | None = None, seed: int = 0) -> Reduction:
+def fit_reduction(vectors: NDArray[np.float32], kind: Kind, dim: int | None = None, seed: int = 0) -> Reduction | None:
     """Fit a reduction on the vectors of a catalogue.
 
-    ``none`` leaves vectors alone, ``center`` takes the mean off, ``whiten`` also gives every principal direction the same variance (unit
-    rows on average), ``pca`` keeps the ``dim`` directions of largest variance unscaled (columns have mean 0), ``random`` projects on
-    ``dim`` Gaussian directions (Johnson-Lindenstrauss: distances keep their expectation).
+    ``none`` leaves vectors alone (there is no map then), ``center`` takes the mean off, ``whiten`` also gives every principal direction
+    the same variance (unit rows on average), ``pca`` keeps the ``dim`` directions of largest variance unscaled (columns have mean 0),
+    ``random`` projects on ``dim`` Gaussian directions (Johnson-Lindenstrauss: distances keep their expectation).
 
     Args:
         vectors: ``(n, D)`` float32.
@@ -53,21 +55,23 @@ def fit_reduction(vectors: NDArray[np.float32], kind: Kind, dim: int | None = No
     Raises:
         InputError: if more dimensions are wanted than the vectors have, or than there are items to fit them on.
 
-    >>> fit_reduction(np.array([[0.0, 2.0], [0.0, -2.0]], dtype=np.float32), "pca", 1)(np.array([[5.0, 2.0]], dtype=np.float32)).round(3)
+    >>> map = fit_reduction(np.array([[0.0, 2.0], [0.0, -2.0]], dtype=np.float32), "pca", 1)
+    >>> map(np.array([[5.0, 2.0]], dtype=np.float32)).round(3)
     array([[2.]], dtype=float32)
     """
     n, width = vectors.shape
+    if kind == "none":
+        return None
+    if kind == "center":
+        return Reduction(vectors.mean(0).astype(np.float32), np.eye(width, dtype=np.float32))
     dim = width if dim is None else dim
-    if kind in ("none", "center"):
-        mean = vectors.mean(0) if kind == "center" else np.zeros(width, dtype=np.float32)
-        return Reduction(mean.astype(np.float32), np.eye(width, dtype=np.float32))
     if dim > width:
         raise InputError(f"{dim} dimensions are wanted of text vectors that have {width}; lower the number, or use a wider encoder")
+    if dim < width and kind in ("pca", "whiten") and dim > n:
+        raise InputError(f"{dim} principal directions can't be fitted on {n} items; lower the number of dimensions")
     if kind == "random":
         matrix = np.random.default_rng(seed).standard_normal((width, dim)) / np.sqrt(dim)
         return Reduction(np.zeros(width, dtype=np.float32), matrix.astype(np.float32))
-    if dim > n:
-        raise InputError(f"{dim} principal directions can't be fitted on {n} items; lower the number of dimensions")
     mean = vectors.mean(0, dtype=np.float64)
     centred = vectors - mean
     values, directions = np.linalg.eigh(centred.T @ centred / n)
