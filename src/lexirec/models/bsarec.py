@@ -30,13 +30,19 @@ class BSARecConfig(TransformerConfig):
     block: Literal["post-norm"] = "post-norm"
     """The filter's block is of this kind only."""
     positions: Positions = "last"
-    """See :data:`~lexirec.models.layers.sequence.Positions`."""
+    """See :data:`~lexirec.models.layers.sequence.Positions`; ``first`` if ``targets`` is ``all`` and nothing is given, since then only the
+    last event of a window would be trained at the place that is asked for."""
     inner: PositiveInt | None = 256
     """Width inside the feed-forward part."""
     activation: Literal["relu", "gelu"] = "gelu"
     """Of the feed-forward part."""
     loss: Literal["bce", "gbce", "softmax", "ce"] = "ce"
     """See :class:`~lexirec.models.sequential.SequenceConfig`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _places(cls, values: Any) -> Any:
+        return {"positions": "first", **values} if isinstance(values, dict) and values.get("targets") == "all" else values
 
     @model_validator(mode="after")
     def _filter_sees_all(self) -> "BSARecConfig":

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
 RANGE = 60.0
 """Logits within this range of each other can share one exponential in float32 without a sum running to zero."""
 
