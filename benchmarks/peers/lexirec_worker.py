@@ -1,5 +1,6 @@
-"""lexirec: LightGCN epochs by its own training loop, evaluation by ``evaluate``."""
+"""lexirec: epochs by its own training loop (LightGCN, or the model asked for), evaluation by ``evaluate``."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -11,22 +12,34 @@ from worker import peak_memory_mb, serve
 
 from lexirec import models
 from lexirec.evaluation.evaluate import evaluate as full_ranking
+from lexirec.models.sequential import SequentialRecommender
 from lexirec.runs import versions
 from lexirec.training.loop import _one_epoch
 from lexirec.training.options import TrainingOptions
 
+LIGHTGCN = {
+    "model": "lightgcn",
+    "precision": "fp32",
+    "config": {"embedding_dim": 64, "num_layers": 3, "batch_size": 2048, "num_negs": 1, "lr": 1e-3, "loss": "bpr"},
+}
 folder, n_users, threads = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+job = json.loads(sys.argv[4]) if len(sys.argv) > 4 else LIGHTGCN
 torch.set_num_threads(threads)
 split = load_split(folder, n_users)
-options = TrainingOptions(epochs=0, seed=1, device="cpu", threads=threads, progress=False)
-model = models.create("lightgcn", embedding_dim=64, num_layers=3, batch_size=2048, num_negs=1, lr=1e-3, loss="bpr")
-model.fit(split.train, None, options)  # no epoch: builds the graph and the weights
+options = TrainingOptions(epochs=0, seed=1, device="cpu", threads=threads, precision=job["precision"], progress=False)
+model = models.create(job["model"], **job["config"])
+model.fit(split.train, None, options)  # no epoch: builds the weights and what training needs
 optimiser, accelerator = model.optimiser(), Accelerator(cpu=True)
 epochs = 0
 
 
 def describe(_):
+    windows = {}
+    if isinstance(model, SequentialRecommender):
+        lengths = model.sampler.lengths
+        windows = {"sequences": len(lengths), "places": int(lengths.sum()), "candidates": int((~split.train.new_items).sum())}
     return {
+        **windows,
         "versions": versions(),
         "train": split.train.n_interactions,
         "batches": model.n_batches(split.train),

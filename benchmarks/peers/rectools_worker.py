@@ -1,5 +1,8 @@
-"""RecTools: ranking of given vectors by its ImplicitRanker and TorchRanker, metrics by its own functions. Runs in RecTools' environment."""
+"""RecTools, in its own environment: ranking of given vectors by its ImplicitRanker and TorchRanker with metrics by its own functions, or,
+where a job is given, epochs of its sequential models by its own Lightning trainer.
+"""
 
+import json
 import sys
 import time
 
@@ -13,6 +16,7 @@ from scipy.sparse import csr_matrix
 from worker import peak_memory_mb, serve
 
 data, threads = np.load(sys.argv[1]), int(sys.argv[2])
+job = json.loads(sys.argv[3]) if len(sys.argv) > 3 else None
 torch.set_num_threads(threads)
 shape = (int(data["n_users"]), int(data["n_items"]))
 rows = np.concatenate([data["train_users"], data["valid_users"]])
@@ -53,4 +57,67 @@ def evaluate(request):
     return {"seconds": parts["rank"] + parts["metrics"], "parts": parts, "metrics": metrics, "peak_memory_mb": peak_memory_mb()}
 
 
-serve({"describe": describe, "evaluate": evaluate})
+def sequential():
+    """Commands of a sequential model: ``epoch`` trains on ``job["batches"]`` batches (0: all) and gives the seconds of those alone."""
+    import pytorch_lightning as lightning
+    from pytorch_lightning import Callback, Trainer
+    from rectools.dataset import Dataset
+    from rectools.models import BERT4RecModel, SASRecModel
+
+    class Clock(Callback):
+        """From the start of an epoch to its end: loading of the data and setup of the trainer are left out, batching is not."""
+
+        def on_train_epoch_start(self, trainer, module):
+            self.sequences = self.batches = 0
+            self.started = time.perf_counter()
+
+        def on_train_batch_end(self, trainer, module, outputs, batch, index):
+            self.sequences += len(batch["x"])
+            self.batches += 1
+            self.ended = time.perf_counter()
+
+    def trainer():
+        limits = {"limit_train_batches": job["batches"]} if job["batches"] else {}
+        quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False, "logger": False}
+        return Trainer(accelerator="cpu", devices=1, callbacks=[Clock()], **limits, **quiet)
+
+    # The log holds each user's events oldest first, users one after another: the row number orders them in time.
+    log = pd.DataFrame({Columns.User: data["train_users"], Columns.Item: data["train_items"], Columns.Weight: 1.0})
+    log[Columns.Datetime] = pd.Timestamp("2020-01-01") + pd.to_timedelta(np.arange(len(log)), unit="s")
+    dataset = Dataset.construct(log)
+    model = {"sasrec": SASRecModel, "bert4rec": BERT4RecModel}[job["model"]](**job["config"], get_trainer_func=trainer)
+    prepared = model.data_preparator
+    prepared.process_dataset_train(dataset)  # only to say what it keeps: every fit does so again
+    sequences = prepared.train_dataset.user_id_map.size
+    shift = prepared.train_session_max_len_addition  # SASRec's first event is no target
+
+    def describe_job(request):
+        found = describe(request)
+        found["versions"]["pytorch-lightning"] = lightning.__version__
+        return {
+            **found,
+            "train": len(log),
+            "users": shape[0],
+            "sequences": sequences,
+            "places": len(prepared.train_dataset.interactions.df) - shift * sequences,
+            "batches": len(prepared.get_dataloader_train()),
+            "candidates": prepared.item_id_map.size - prepared.n_item_extra_tokens,  # it knows the items of the training part only
+            "threads": torch.get_num_threads(),
+            "config": job["config"],
+        }
+
+    def epoch(_):
+        model.fit_partial(dataset, min_epochs=1, max_epochs=1)
+        clock = next(callback for callback in model.fit_trainer.callbacks if isinstance(callback, Clock))
+        return {
+            "seconds": clock.ended - clock.started,
+            "batches": clock.batches,
+            "sequences": clock.sequences,
+            "loss": float(model.fit_trainer.callback_metrics["train_loss"]),
+            "peak_memory_mb": peak_memory_mb(),
+        }
+
+    return {"describe": describe_job, "epoch": epoch}
+
+
+serve({"describe": describe, "evaluate": evaluate} if job is None else sequential())

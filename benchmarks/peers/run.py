@@ -50,16 +50,17 @@ def environment(peer: str) -> Path:
 class Worker:
     """A toolkit's process: works only while asked."""
 
-    def __init__(self, name: str, python: Path, arguments: list[str], threads: int) -> None:
+    def __init__(self, name: str, python: Path, arguments: list[str], threads: int, toolkit: str = "") -> None:
         self.name = name
+        toolkit = toolkit or name
         limits = {key: str(threads) for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS")}
         # implicit brings its own threads and asks for a single-threaded BLAS below them.
-        limits["OPENBLAS_NUM_THREADS"] = "1" if name == "rectools" else str(threads)
-        path = f"{HERE}{os.pathsep}{HERE.parents[1] / 'src'}" if name == "lexirec" else str(HERE)
-        log = WORK / f"{name}.log"
+        limits["OPENBLAS_NUM_THREADS"] = "1" if toolkit == "rectools" else str(threads)
+        path = f"{HERE}{os.pathsep}{HERE.parents[1] / 'src'}" if toolkit == "lexirec" else str(HERE)
+        log = WORK / f"{name.replace(', ', '-')}.log"
         self.log = log
         self.process = subprocess.Popen(
-            [str(python), str(HERE / f"{name}_worker.py"), *arguments],
+            [str(python), str(HERE / f"{toolkit}_worker.py"), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log.open("w"),
@@ -254,7 +255,7 @@ def main() -> None:
 def check_equal_work(about: dict[str, dict]) -> None:
     """Refuse to compare unequal jobs."""
     for who, description in about.items():
-        for key in ("users", "items", "train", "batches", "threads"):
+        for key in ("users", "items", "train", "sequences", "places", "batches", "threads"):
             if key in description and description[key] != about["lexirec"][key]:
                 raise SystemExit(f"{who} has {description[key]} {key}, lexirec {about['lexirec'][key]}: not the same job")
 
