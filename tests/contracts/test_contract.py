@@ -30,6 +30,9 @@ SETTINGS: dict[str, dict] = {
     "hstu": {"lr": 0.01, "embedding_dim": 16, "num_negs": 8, "num_layers": 2, "batch_size": 4},
     "llmemb": {"lr": 0.01, "embedding_dim": 16, "batch_size": 4, "dropout": 0.1, "scft": None, "encoder": "lsa", "causal": True},
     "llm2x": {"lr": 0.01, "embedding_dim": 8, "batch_size": 4, "dropout": 0.1, "encoder": "lsa", "causal": True},
+    "melt": {"lr": 0.02, "embedding_dim": 8, "batch_size": 20, "dropout": 0.1, "num_layers": 1, "causal": True, "pretrain_epochs": 5},
+    "said": {"lr": 0.02, "embedding_dim": 8, "batch_size": 10, "backbone": "gru4rec", "freeze": False, "lm_dim": 16, "lm_epochs": 3},
+    "tslrec": {"lr": 0.02, "embedding_dim": 8, "batch_size": 20, "backbone": "gru4rec", "lm_dim": 16, "lm_epochs": 3, "categories": 4},
 }
 """Settings that learn the checkerboard in seconds; a new model adds its line."""
 NAMES = sorted(MODELS)

@@ -26,6 +26,9 @@ MODELS = {
     "hstu": "lexirec.models.hstu:HSTU",
     "llmemb": "lexirec.models.llmemb:LLMEmb",
     "llm2x": "lexirec.models.llm2x:LLM2X",
+    "melt": "lexirec.models.melt:MELT",
+    "said": "lexirec.models.said:SAID",
+    "tslrec": "lexirec.models.tslrec:TSLRec",
 }
 
 

@@ -1,0 +1,111 @@
+"""What systems with a stage before the recommender share: its result is made once and kept, and plain models are trained on the way."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lexirec.data.dataset import Heldout, TrainSet
+from lexirec.models.contract import Recommender
+from lexirec.training.checkpoint import load_tensors, save_tensors
+from lexirec.training.options import TrainingOptions
+
+VERSION = 1
+"""Of what the stages compute; a kept result of another version is made again."""
+
+
+def kept(name: str, depends: Mapping[str, Any], options: TrainingOptions, make: Callable[[TrainingOptions], Tensor]) -> Tensor:
+    """The result of a stage, made once for everything that it depends on and kept in the cache.
+
+    Args:
+        name: of the system.
+        depends: JSON-able; equal values give equal results.
+        options: of the whole training. An interrupted stage leaves its checkpoints in a folder of its own in there and goes on from them.
+        make: computes the result with the options it is given.
+    """
+    from lexirec.text.cache import default_folder
+
+    key = hashlib.sha256(json.dumps([VERSION, depends], sort_keys=True).encode()).hexdigest()[:16]
+    path = default_folder() / "stages" / f"{name}-{key}.safetensors"
+    if path.exists():
+        return load_tensors(path)[0]["result"]
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    # The key is in the folder's name, so that checkpoints of other settings are never taken up.
+    own: dict[str, Any] = {"track": (), "max_minutes": None, "folder": None if options.folder is None else options.folder / f"{name}-{key}"}
+    result = make(options.model_copy(update=own))
+    save_tensors(path, {"result": result}, {"version": VERSION, "name": name})
+    return result
+
+
+def digest(*arrays: Any) -> str:
+    """SHA-256 of arrays' types, shapes and values."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(f"{array.dtype} {array.shape};".encode() + array.tobytes())
+    return found.hexdigest()
+
+
+def train_plain(
+    kind: str, settings: Mapping[str, Any], train: TrainSet, valid: Heldout | None, options: TrainingOptions, place: str
+) -> Recommender:
+    """Train a plain model on the way to another; a resumed run that has it already reads it from the run's folder.
+
+    Args:
+        kind: the model's name.
+        settings: settings to take over where the model has them.
+        train: the training part.
+        valid: selects the epoch.
+        options: of the whole training.
+        place: name of the model's folder within the run's.
+    """
+    from lexirec.models import model_class
+
+    found = model_class(kind)
+    folder = None if options.folder is None else options.folder / place
+    if folder is not None and folder.exists():
+        if options.resume:
+            return found.load(folder)
+        shutil.rmtree(folder)
+    own: dict[str, Any] = {"track": (), "folder": None if folder is None else folder.with_name(f"{place}.partial")}
+    model = found(**{name: value for name, value in settings.items() if name in found.Config.model_fields})
+    model.fit(train, valid, options.model_copy(update=own))
+    if folder is not None:
+        model.save(folder)
+    return model
+
+
+class Stage:
+    """A stage as the loop drives it: AdamW whose rate falls in a line to 0. A subclass gives batches and their loss.
+
+    Args:
+        network: what is trained; weights that need no gradient stay.
+        lr: rate at the start.
+        total_steps: steps after which it is 0.
+    """
+
+    def __init__(self, network: nn.Module, lr: float, total_steps: int) -> None:
+        self.network, self.lr, self.total_steps = network, lr, total_steps
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        weights = [p for p in self.network.parameters() if p.requires_grad]
+        optimiser = torch.optim.AdamW(weights, lr=self.lr, weight_decay=0.0)
+
+        def before_step(optimiser: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+            # Read from the optimiser's own count, so that a resumed training goes on exactly.
+            done = next((int(state["step"]) for state in optimiser.state.values() if "step" in state), 0)
+            for group in optimiser.param_groups:
+                group["lr"] = self.lr * max(0.0, 1 - done / self.total_steps)
+
+        optimiser.register_step_pre_hook(before_step)
+        return optimiser
+
+    def refresh(self) -> None:
+        """Nothing is cached between epochs."""
+
+
+__all__ = ["Stage", "digest", "kept", "train_plain"]
