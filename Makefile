@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "installing into $(VENV) (once; a few minutes)" >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) '$(TORCH)'
-	@$(PIP) -c constraints.txt -e '.[dev,plot,tune,track,llm]'
+	@$(PIP) -c constraints.txt -e '.[dev,finetune,plot,tune,track,llm]'
 	@touch $@
 
 demo: $(STAMP)

@@ -16,7 +16,6 @@ EXTRAS = (
     "usearch",
     "ray",
     "matplotlib",
-    "plotly",
     "openTSNE",
     "optuna",
     "tensorboard",

@@ -137,9 +137,9 @@ def bce(positive: Tensor, negatives: Tensor) -> Tensor:
 
 
 def gbce(positive: Tensor, negatives: Tensor, n_items: int, calibration: float) -> Tensor:
-    """Generalised binary cross entropy: the positive's probability to the power ``beta``, which undoes the overconfidence that sampling
-    few of many negatives brings.
+    """Generalised binary cross entropy, which undoes the overconfidence that sampling few of many negatives brings.
 
+    The positive's probability is taken to the power ``beta``:
     ``-(beta log sigmoid(s+) + sum log(1 - sigmoid(s-))) / (n + 1)`` with ``beta = a (t (1 - 1 / a) + 1 / a)``, ``a = n / (n_items - 1)``.
 
     Args:

@@ -305,6 +305,7 @@ def result_entry(model: Recommender, parts: Parts, options: TrainingOptions, sec
         entry["valid"] = {k: v for k, v in best[0].items() if "@" in k} if best else {}
     entry |= {
         "seconds": round(training.seconds if training else seconds, 2),
+        "fit_seconds": round(seconds, 2),
         "epoch_seconds": round(training.epoch_seconds, 3) if training else 0.0,
         "stopped": training.stopped if training else "",
         "peak_memory_mb": peak_memory_mb(),

@@ -29,12 +29,15 @@ from lexirec.models.contract import Recommender
 from lexirec.models.layers.adapters import ItemVectors
 from lexirec.models.layers.contrast import counted_soft_clip
 from lexirec.models.sequential import SequenceBatch
+from lexirec.models.stages import train_plain
 from lexirec.training.finetune import ScftConfig
 from lexirec.training.options import TrainingOptions
 
 if TYPE_CHECKING:
     from lexirec.text.encoders import Encoder
 
+OF_THE_BACKBONE = {"items", "num_layers", "dropout", "targets"}
+"""Settings that the teacher does not take over: it is the same for every backbone."""
 TEACHER_SEED = 42
 """Seed of the teacher in the official scripts."""
 
@@ -160,18 +163,8 @@ class LLMEmb(BackboneRecommender):
 
     def train_teacher(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> Recommender:
         """A plain SASRec with the same settings, as the official scripts train it for every backbone."""
-        from lexirec.models.sasrec import SASRec, SASRecConfig
-
-        folder = None if options.folder is None else options.folder / "teacher"
-        if folder is not None and (folder / "model.safetensors").exists():  # a resumed run has it already
-            return SASRec.load(folder)
-        shared = set(SASRecConfig.model_fields) - {"items", "num_layers", "dropout", "targets"}
-        settings = {name: value for name, value in self.config.model_dump().items() if name in shared}
-        own = {"seed": TEACHER_SEED, "track": (), "folder": None if folder is None else folder.with_name("teacher.partial")}
-        teacher = SASRec(**settings).fit(train, valid, options.model_copy(update=own))
-        if folder is not None:
-            teacher.save(folder)
-        return teacher
+        settings = {name: value for name, value in self.config.model_dump().items() if name not in OF_THE_BACKBONE}
+        return train_plain("sasrec", settings, train, valid, options.model_copy(update={"seed": TEACHER_SEED}), "teacher")
 
     def make_items(self, train: TrainSet) -> ItemVectors:
         found = super().make_items(train)
