@@ -14,8 +14,14 @@ if TYPE_CHECKING:
     from lexirec.evaluation.evaluate import evaluate
     from lexirec.models import available, create, load_model
     from lexirec.models.alpharec import AlphaRec
+    from lexirec.models.bert4rec import BERT4Rec
+    from lexirec.models.bsarec import BSARec
+    from lexirec.models.gru4rec import GRU4Rec
+    from lexirec.models.hstu import HSTU
     from lexirec.models.lightgcn import MFBPR, LightGCN, LightGCNInfoNCE
+    from lexirec.models.llmemb import LLMEmb
     from lexirec.models.popularity import Popularity
+    from lexirec.models.sasrec import SASRec
     from lexirec.query import Query
     from lexirec.training.options import TrainingOptions
 
@@ -28,7 +34,8 @@ _HOMES = {
     "Dataset": "data.dataset", "Split": "data.dataset", "TrainSet": "data.dataset", "mix": "data.dataset",
     "evaluate": "evaluation.evaluate", "available": "models", "create": "models", "load_model": "models",
     "AlphaRec": "models.alpharec", "LightGCN": "models.lightgcn", "LightGCNInfoNCE": "models.lightgcn", "MFBPR": "models.lightgcn",
-    "Popularity": "models.popularity", "Query": "query", "TrainingOptions": "training.options",
+    "BERT4Rec": "models.bert4rec", "BSARec": "models.bsarec", "GRU4Rec": "models.gru4rec", "HSTU": "models.hstu", "LLMEmb": "models.llmemb",
+    "SASRec": "models.sasrec", "Popularity": "models.popularity", "Query": "query", "TrainingOptions": "training.options",
 }  # fmt: skip
 
 
@@ -44,6 +51,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "MFBPR", "AlphaRec", "Dataset", "LightGCN", "LightGCNInfoNCE", "Popularity", "Query", "Split", "TrainSet", "TrainingOptions",
+    "HSTU", "MFBPR", "AlphaRec", "BERT4Rec", "BSARec", "Dataset", "GRU4Rec", "LLMEmb", "LightGCN", "LightGCNInfoNCE", "Popularity", "Query",
+    "SASRec", "Split", "TrainSet", "TrainingOptions",
     "__version__", "available", "create", "evaluate", "load_model", "mix",
 ]  # fmt: skip

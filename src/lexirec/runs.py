@@ -127,6 +127,10 @@ def resolve(
             data[key.removeprefix("data.")] = value
         elif key in config_class.model_fields:
             config[key] = value
+        elif "." in key and key.split(".")[0] in config_class.model_fields:  # a setting within a setting, such as scft.epochs
+            head, _, inner = key.partition(".")
+            present = config.get(head)
+            config[head] = {**(present if isinstance(present, Mapping) else {}), inner: value}
         elif key in TrainingOptions.model_fields:
             training[key] = value
         else:

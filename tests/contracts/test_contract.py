@@ -242,7 +242,7 @@ def test_transfer(name: str, models: dict[str, Recommender]) -> None:
     data, items = checkerboard(14)
     target = type(data)(data.interactions, items, name="other").train_set()
     model = models[name]
-    if name not in ("alpharec", "popularity"):
+    if name not in ("alpharec", "popularity", "llmemb"):
         with pytest.raises(UnsupportedQueryError, match="zero-shot"):
             model.transfer(target)
         return

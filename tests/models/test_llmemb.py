@@ -187,3 +187,39 @@ def test_stage_one_is_tuned_once_and_kept(tmp_path: Path, monkeypatch: pytest.Mo
     torch.testing.assert_close(first.network.items.text, second.network.items.text)
     untuned = built(**{**settings, "scft": None})
     assert not torch.allclose(untuned.network.items.text, first.network.items.text)
+
+
+def test_both_stages_read_the_same_prompts(tmp_path: Path) -> None:
+    from lexirec.training.finetune import finetune_items
+
+    with pytest.raises(InputError, match="set prompt instead"):
+        create("llmemb", scft={"style": "beauty"})
+    with pytest.raises(InputError, match="no weights that stage 1"):
+        built(scft={"steps": 1})
+    items = markov(0.8).items
+    finetune_items(items, {"steps": 1, "batch_size": 4, "max_characters": 7}, TrainingOptions(**QUIET), out=tmp_path / "tuned")
+    name = f"hf:{tmp_path / 'tuned'}?pooling=mean"
+    with pytest.raises(InputError, match="max_characters"):
+        built(encoder=name)
+    built(encoder=name, max_characters=7)
+
+
+def test_new_items_are_read_by_the_columns_of_training() -> None:
+    model = built()
+    plain = pl.DataFrame({"item_id": ["new"], "title": ["apple"]})
+    assert np.array_equal(model.item_text(plain), model.item_text(plain.with_columns(colour=pl.lit("red"))))
+
+
+def test_a_teacher_that_saw_other_data_is_told(tmp_path: Path) -> None:
+    from lexirec import runs
+
+    folder = tmp_path / "data"
+    folder.mkdir()
+    data = markov(0.8)
+    data.interactions.write_parquet(folder / "interactions.parquet")
+    data.items.write_parquet(folder / "items.parquet")
+    runs.fit_run(runs.resolve("mf-bpr", [folder], sets=["embedding_dim=8", "epochs=1"], split="temporal"), tmp_path / "run", progress=False)
+    with pytest.warns(UserWarning, match="leaks"):
+        built(teacher=str(tmp_path / "run"))
+    with pytest.raises(InputError, match="neither 'sasrec'"):
+        built(teacher="nope")

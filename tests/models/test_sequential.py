@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -10,11 +11,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from lexirec.data.dataset import Dataset
+from lexirec.data.dataset import Dataset, mix
 from lexirec.errors import InputError, LexirecError, UnsupportedQueryError
 from lexirec.evaluation.evaluate import evaluate
 from lexirec.losses import bce, gbce
-from lexirec.models import create
+from lexirec.models import create, load_model
 from lexirec.models.layers.adapters import Adapter
 from lexirec.models.layers.sequence import FilterBlock, Layout, over_groups, ranges
 from lexirec.models.layers.softmax import cross_entropy_over_items
@@ -480,3 +481,91 @@ def test_cloze_fates() -> None:
 def test_ranges_and_modules_are_ordinary_tensors() -> None:
     assert ranges(np.array([2]), np.array([0])).tolist() == []
     assert isinstance(create("sasrec").make_body(), nn.Module)
+
+
+@pytest.mark.parametrize("init", ["xavier", "normal"])
+def test_trained_text_starts_at_the_encoders_vectors(init: str) -> None:
+    model = untrained("sasrec", items="text", encoder="lsa", freeze_text=False, init=init)
+    torch.testing.assert_close(model.network.items.text.detach(), torch.from_numpy(model.reduce_text(model.item_text(model.items))))
+
+
+def test_an_item_without_events_is_known_by_its_words_alone() -> None:
+    data = markov(0.8)
+    split = data.split("cold-items", share=0.3)
+    model = create("sasrec", **SMALL, items="id+text", encoder="lsa").fit(split.train, options=TrainingOptions(epochs=2, **QUIET))
+    cold = torch.from_numpy(np.flatnonzero(split.train.new_items))
+    torch.testing.assert_close(model.encode_items()[cold], model.encode_items(split.train.items[cold.tolist()]), atol=1e-6, rtol=1e-5)
+
+
+def test_mixed_data_keep_to_a_users_own_catalogue() -> None:
+    one, other = markov(0.8), markov(0.5, users=30)
+    other.name = "other"
+    train, _ = mix([(one.train_set(), None), (other.train_set(), None)], "both")
+    model = create("sasrec", **SMALL).fit(train, options=TrainingOptions(epochs=1, **QUIET))
+    batch = next(iter(model.batches(train, np.random.default_rng(0))))
+    border = train.item_domains[1]
+    assert ((batch.targets >= border) == (batch.negatives[:, 0] >= border)).all()
+    for settings in ({"loss": "ce"}, {"negatives": "shared"}, {"loss": "gbce"}):
+        with pytest.raises(InputError, match="mixes 2 data sets"):
+            create("sasrec", **SMALL, **settings).fit(train)
+    with pytest.raises(InputError, match="mask_random=0"):
+        create("bert4rec", **SMALL, loss="bce", mask_random=0.1).fit(train)
+
+
+def test_random_masks_are_items_that_exist() -> None:
+    split = markov(0.8).split("cold-items", share=0.3)
+    model = create("bert4rec", **SMALL, mask_prob=0.9, mask_random=1.0).fit(split.train, options=TrainingOptions(epochs=0, **QUIET))
+    batch = next(iter(model.batches(split.train, np.random.default_rng(0))))
+    assert not split.train.new_items[batch.inputs.numpy()].any()
+    with pytest.raises(InputError, match="max_len = 1"):
+        create("bert4rec", max_len=1)
+
+
+def test_loading_needs_no_encoder_until_words_are_read(tmp_path: Path) -> None:
+    vectors = tmp_path / "vectors.parquet"
+    data = markov(0.8)
+    rng = np.random.default_rng(0)
+    pl.DataFrame({"item_id": data.items["item_id"], "vector": rng.standard_normal((data.n_items, 6)).tolist()}).write_parquet(vectors)
+    model = create("sasrec", **SMALL, items="text", encoder=f"file:{vectors}").fit(
+        data.train_set(), options=TrainingOptions(epochs=1, **QUIET)
+    )
+    model.save(tmp_path / "saved")
+    vectors.unlink()
+    loaded = load_model(tmp_path / "saved")
+    asked = Query(history=data.item_map.ids.to_list()[:3])
+    torch.testing.assert_close(loaded.score([asked]), model.score([asked]))
+    loaded.save(tmp_path / "again")  # the encoder's description goes along unread
+    with pytest.raises(InputError, match="can't be had"):
+        loaded.recommend(Query(intent="a drum"))
+
+
+def test_text_models_move_to_another_catalogue_and_others_say_why_not() -> None:
+    data, other = markov(0.8), markov(0.8, items=10)
+    model = create("sasrec", **SMALL, items="text", encoder="lsa").fit(data.train_set(), options=TrainingOptions(epochs=2, **QUIET))
+    moved = model.transfer(other.train_set())
+    assert moved.encode_items().shape[0] == 10 and model.encode_items().shape[0] == 12
+    torch.testing.assert_close(moved.encode_items(), model.encode_items()[:10], atol=1e-6, rtol=1e-5)  # the same titles
+    with pytest.raises(UnsupportedQueryError, match="items='text'"):
+        untrained("sasrec", items="id+text", encoder="lsa").transfer(other.train_set())
+
+
+def test_a_user_with_every_item_needs_no_own_negatives() -> None:
+    log = pl.DataFrame({"user_id": ["a"] * 3 + ["b"] * 2, "item_id": list("xyzxy"), "timestamp": range(5)})
+    train = Dataset.from_frames(log).train_set()
+    with pytest.raises(InputError, match="loss='ce'"):
+        create("sasrec", **SMALL).fit(train)
+    for settings in ({"loss": "ce"}, {"loss": "softmax", "negatives": "shared", "num_negs": 4}):
+        create("sasrec", **SMALL, **settings).fit(train, options=TrainingOptions(epochs=1, **QUIET))
+
+
+def test_heads_must_divide_in_every_model() -> None:
+    with pytest.raises(InputError, match=r"num_heads = 2 does not divide embedding_dim = 9"):
+        create("hstu", embedding_dim=9)
+
+
+def test_items_with_bad_vectors_are_named() -> None:
+    data = markov(0.8)
+    model = untrained("sasrec", data)
+    with torch.no_grad():
+        model.network.items.own.weight[3] = torch.nan
+    assert "item_id 'i03'" in model.culprits(one_batch(model, data))

@@ -49,7 +49,9 @@ class ModelConfig(BaseModel):
             return cls(**settings)
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"]) or cls.__name__
+            if not first["loc"]:  # a rule about several settings, which names them itself
+                raise InputError(f"{cls.__name__}: {first['msg'].removeprefix('Value error, ')}") from error
+            place = ".".join(str(part) for part in first["loc"])
             raise InputError(f"{place} = {first.get('input')!r}: {first['msg']}") from error
 
 

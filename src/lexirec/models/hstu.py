@@ -9,7 +9,7 @@ item vectors * sqrt(d) + positions -> dropout -> blocks of gated attention -> no
 import math
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import nn
 
 from lexirec.models.layers.sequence import HSTUBlock, Positions, Stack
@@ -37,6 +37,12 @@ class HSTUConfig(SequenceConfig):
     """Score by cosine."""
     optimiser: Literal["adam", "adamw"] = "adamw"
     """``adamw`` decays weights apart from the gradient."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "HSTUConfig":
+        if self.embedding_dim % self.num_heads:
+            raise ValueError(f"num_heads = {self.num_heads} does not divide embedding_dim = {self.embedding_dim}")
+        return self
 
 
 def gated(config: Any) -> Stack:

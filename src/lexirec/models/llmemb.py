@@ -10,6 +10,7 @@ stage 2 (RAT):  vectors -> two linear maps -> any sequence encoder -> its loss +
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,8 +22,10 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validat
 from torch import Tensor
 
 from lexirec import columns as c
+from lexirec.data.checks import warn
 from lexirec.data.dataset import Heldout, TrainSet
 from lexirec.errors import InputError
+from lexirec.files import read_json
 from lexirec.losses import symmetric_infonce
 from lexirec.models.backbones import BackboneConfig, BackboneRecommender
 from lexirec.models.contract import Recommender
@@ -30,12 +33,15 @@ from lexirec.models.layers.adapters import ItemVectors
 from lexirec.models.layers.contrast import counted_soft_clip
 from lexirec.models.sequential import SequenceBatch
 from lexirec.models.stages import train_plain
+from lexirec.text.prompts import CUT, attribute_columns
 from lexirec.training.finetune import ScftConfig
 from lexirec.training.options import TrainingOptions
 
 if TYPE_CHECKING:
     from lexirec.text.encoders import Encoder
 
+PROMPTS = {"style": "prompt", "columns": "columns", "instruction": "instruction", "max_characters": "max_characters"}
+"""Settings of the prompts: stage 1's name and this model's."""
 OF_THE_BACKBONE = {"items", "num_layers", "dropout", "targets"}
 """Settings that the teacher does not take over: it is the same for every backbone."""
 TEACHER_SEED = 42
@@ -49,11 +55,19 @@ class LLMEmbConfig(BackboneConfig):
     """``text`` as published; ``id+text`` adds a vector of its own to each item (not in the paper)."""
     scft: ScftConfig | None = ScftConfig()
     """Stage 1; ``null`` takes the encoder as it is (the paper's "without SCFT", or an encoder tuned before)."""
+    text: Literal["prompt"] = "prompt"
+    """Items are read as attribute prompts; which attributes is said by ``columns``."""
     prompt: Literal["general", "beauty", "fashion", "yelp"] = "general"
-    """Style of the attribute prompts, see :func:`~lexirec.text.prompts.attribute_prompts`; also of stage 1's."""
+    """Style of the attribute prompts of both stages, see :func:`~lexirec.text.prompts.attribute_prompts`."""
+    columns: tuple[str, ...] | None = None
+    """Attributes in the prompts; all but ids and links if not given."""
+    instruction: str | None = None
+    """In place of the style's first line."""
+    max_characters: PositiveInt = CUT
+    """Where the general style cuts a value."""
     teacher: str | None = "sasrec"
-    """Whose item vectors the adapter is aligned with: ``sasrec`` (trained first, on the same data, with the same settings), a run folder
-    of any model with item vectors of ``embedding_dim``, or ``null``."""
+    """Whose item vectors the adapter is aligned with: ``sasrec`` (trained first, on the same data, with the same settings but two blocks
+    and dropout .5, for every backbone), a run folder of any model with item vectors of ``embedding_dim``, or ``null``."""
     align_weight: NonNegativeFloat = 0.01
     """``alpha`` of the paper; 0: without alignment."""
     align_tau: PositiveFloat = 2.0
@@ -68,9 +82,11 @@ class LLMEmbConfig(BackboneConfig):
     """Give the last item no text vector, as the released SASRec and GRU4Rec do by mistake."""
 
     @model_validator(mode="after")
-    def _one_style(self) -> "LLMEmbConfig":
-        if self.scft is not None and self.scft.style not in ("general", self.prompt):
-            raise ValueError(f"scft.style = {self.scft.style!r} and prompt = {self.prompt!r}: tune and embed with the same prompts")
+    def _one_prompt(self) -> "LLMEmbConfig":
+        for inner, outer in PROMPTS.items():
+            value = None if self.scft is None else getattr(self.scft, inner)
+            if self.scft is not None and value not in (ScftConfig.model_fields[inner].default, getattr(self, outer)):
+                raise ValueError(f"scft.{inner} = {value!r}: both stages read the same prompts; set {outer} instead")
         return self
 
 
@@ -89,6 +105,10 @@ class LLMEmb(BackboneRecommender):
 
     def fit(self, train: TrainSet, valid: Heldout | None = None, options: TrainingOptions | None = None) -> Recommender:
         options = options or TrainingOptions()
+        # What is read of new items is what was read of these, whatever other columns they bring.
+        self.columns = self.config.columns or tuple(attribute_columns(train.items, self.config.prompt))
+        if self.config.teacher not in (None, "sasrec") and self.config.align_weight:
+            self.teacher_vectors(train, valid, options)  # a wrong teacher is told before hours of stage 1
         self.tuned = self.tuned_encoder(train.items, options)
         self.teacher_table = self.teacher_vectors(train, valid, options)
         return super().fit(train, valid, options)
@@ -104,8 +124,16 @@ class LLMEmb(BackboneRecommender):
 
         config = self.config
         if config.scft is None:
-            return load_encoder(config.encoder)
-        scft = config.scft.model_copy(update={"style": config.prompt})
+            encoder = load_encoder(config.encoder)
+            self.check_recipe(encoder)
+            return encoder
+        if config.encoder.split("?")[0].split(":")[0] not in ("minilm", "hf", "st"):
+            raise InputError(
+                f"encoder = {config.encoder!r} has no weights that stage 1 could tune; set scft=null, or use minilm, hf:<model> or"
+                " st:<model>"
+            )
+        own = {inner: getattr(config, outer) for inner, outer in PROMPTS.items()}
+        scft = config.scft.model_copy(update={**own, "columns": self.columns})
         prompts = attribute_prompts(items, scft.style, scft.instruction, columns=scft.columns, max_characters=scft.max_characters)
         seen = json.dumps([scft.model_dump(mode="json"), options.precision, load_encoder(config.encoder).fingerprint, prompts.texts()])
         folder = default_folder() / "encoders" / f"scft-{hashlib.sha256(seen.encode('utf-8', 'replace')).hexdigest()[:16]}"
@@ -114,7 +142,29 @@ class LLMEmb(BackboneRecommender):
         stage: dict[str, Any] = {"seed": 1, "epochs": 10_000, "max_minutes": None, "track": (), "folder": None, "resume": False}
         if options.folder is not None:  # an interrupted stage 1 goes on from here
             stage |= {"folder": options.folder / "stage-1", "resume": options.resume}
-        return finetune_items(items, scft, options.model_copy(update=stage), config.encoder, out=folder)
+        tuned = finetune_items(items, scft, options.model_copy(update=stage), config.encoder, out=folder)
+        if options.folder is not None:  # the encoder is whole: its checkpoints would only make the run folder heavy
+            shutil.rmtree(options.folder / "stage-1", ignore_errors=True)
+        return tuned
+
+    def check_recipe(self, encoder: "Encoder") -> None:
+        """An encoder that was tuned on prompts must be asked with the same ones.
+
+        Raises:
+            InputError: if its recipe has other prompts than this configuration.
+        """
+        from lexirec.training.finetune import RECIPE, read_recipe
+
+        folder = Path(encoder.name.removeprefix("hf:").split("?")[0])
+        if not encoder.name.startswith("hf:") or not (folder / RECIPE).exists():
+            return
+        recipe = ScftConfig.parse(read_recipe(folder)["config"])
+        for inner, outer in PROMPTS.items():
+            wanted, asked = getattr(recipe, inner), self.columns if outer == "columns" else getattr(self.config, outer)
+            if wanted is None and inner == "columns":
+                continue
+            if wanted != asked:
+                raise InputError(f"{encoder.name} was tuned with {inner} = {wanted!r} and {outer} is {asked!r}; set {outer} to the same")
 
     def make_encoder(self, train: TrainSet) -> "Encoder":
         return self.tuned
@@ -122,9 +172,10 @@ class LLMEmb(BackboneRecommender):
     def item_text(self, items: pl.DataFrame) -> NDArray[np.float32]:
         from lexirec.text.prompts import prompt_vectors
 
-        assert self.encoder is not None  # noqa: S101 (set by make_items)
-        scft = self.config.scft or ScftConfig()
-        found = prompt_vectors(items, self.encoder, self.config.prompt, scft.instruction, columns=scft.columns)
+        encoder, config = self.encoder, self.config
+        assert encoder is not None  # noqa: S101 (set by make_items)
+        columns = [name for name in self.columns if name in items.columns]
+        found = prompt_vectors(items, encoder, config.prompt, config.instruction, columns=columns, max_characters=config.max_characters)
         return np.ascontiguousarray(found, dtype=np.float32)
 
     # --- stage 2 -----------------------------------------------------------------------------------------------------------------
@@ -136,7 +187,6 @@ class LLMEmb(BackboneRecommender):
             InputError: if the teacher's items or dimensions are others.
         """
         from lexirec.models import load_model
-        from lexirec.models.saving import read_config
 
         config = self.config
         if config.teacher is None or config.align_weight == 0:
@@ -144,8 +194,15 @@ class LLMEmb(BackboneRecommender):
         if config.teacher == "sasrec":
             teacher = self.train_teacher(train, valid, options)
         else:
-            read_config(Path(config.teacher))
+            if not (Path(config.teacher) / "config.yaml").exists():
+                raise InputError(f"teacher = {config.teacher!r} is neither 'sasrec' nor null nor a run folder")
             teacher = load_model(config.teacher)
+            result = Path(config.teacher) / "result.json"
+            if result.exists() and read_json(result).get("data_hash") != train.content_hash:
+                warn(
+                    f"teacher {config.teacher} was trained on another data set or split than {train.name}: if it saw what is held out here,"
+                    " the alignment leaks it"
+                )
         at = teacher.item_map.index(train.items[c.ITEM_ID])
         if (at < 0).any():
             missing = train.items[c.ITEM_ID].filter(pl.Series(at < 0))
@@ -174,6 +231,14 @@ class LLMEmb(BackboneRecommender):
         if self.teacher_table is not None:
             self.teacher_table = self.teacher_table.to(self.device)
         return found
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors, values = super().state()
+        return tensors, {**values, "columns": list(self.columns)}
+
+    def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        self.columns = tuple(values["columns"])
+        super().restore(tensors, values)
 
     def extra_loss(self, table: Tensor, batch: SequenceBatch) -> Tensor | float:
         if self.teacher_table is None:

@@ -3,6 +3,7 @@
 item vectors (id | text through an adapter | both) -> sequence encoder -> dot with item vectors -> loss over sampled or all items
 """
 
+import copy
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 from torch import Tensor, nn
 
 from lexirec.data.dataset import TrainSet
-from lexirec.errors import InputError, UnsupportedQueryError
+from lexirec.errors import InputError, LexirecError, UnsupportedQueryError
 from lexirec.losses import bce, gbce, infonce
 from lexirec.models.contract import ModelConfig, Recommender, Supports
 from lexirec.models.layers.adapters import Adapter, AdapterKind, ItemVectors
@@ -79,7 +80,7 @@ class SequenceConfig(ModelConfig):
     negatives: Literal["per-sample", "shared"] = "per-sample"
     """``per-sample``: own items that the user has not in training. ``shared``: one set for the batch."""
     tau: PositiveFloat = 1.0
-    """Temperature of ``softmax`` and ``ce``."""
+    """Temperature that divides scores; with ``cosine`` it should be well below 1."""
     cosine: bool = False
     """Score by cosine instead of the inner product."""
     calibration: float = Field(default=0.75, ge=0.0, le=1.0)
@@ -215,18 +216,40 @@ class SequentialRecommender(Recommender):
     needs_history = True
     cloze: bool = False
     """Whether training masks events and fills them in; asked, such a model reads the state of a mask put after the history."""
-    encoder: "Encoder | None" = None
     reduction: Reduction | None = None
     stored: bool = False
 
     def __init__(self, config: ModelConfig | None = None, **settings: Any) -> None:
         super().__init__(config, **settings)
+        self._encoder: Encoder | None = None
+        self._encoder_state: tuple[dict[str, Any], dict[str, NDArray[Any]]] | None = None
         words = self.config.has_text
+        if self.cloze and self.config.max_len < 2:
+            raise InputError("max_len = 1 leaves no place for the history beside the mask; set at least 2")
         self.supports = Supports(user_id=True, history=True, intent=words, profile=words, new_items=words)
 
     @abstractmethod
     def make_body(self) -> nn.Module:
         """The sequence encoder that the configuration asks for."""
+
+    @property
+    def encoder(self) -> "Encoder | None":
+        """The encoder of item texts and wishes. A loaded model makes it at the first text: ids and histories need none."""
+        if self._encoder is None and self._encoder_state is not None:
+            from lexirec.text.encoders import encoder_from_state
+
+            try:
+                self._encoder = encoder_from_state(*self._encoder_state)
+            except LexirecError as error:
+                raise InputError(
+                    f"this needs the encoder of the item texts, which can't be had ({error}); users, histories and similar items are"
+                    " answered without it"
+                ) from error
+        return self._encoder
+
+    @encoder.setter
+    def encoder(self, encoder: "Encoder | None") -> None:
+        self._encoder, self._encoder_state = encoder, None
 
     # --- building ----------------------------------------------------------------------------------------------------------------
 
@@ -240,11 +263,18 @@ class SequentialRecommender(Recommender):
             self.sampler = WindowSampler(train, config.batch_size, config.max_len, None, repeat_flagged=config.last_pass)
         else:
             self.sampler = WindowSampler(train, config.batch_size, config.max_len, config.targets)
-        self.negative_sampler = None if config.loss == "ce" else NegativeSampler(train)
+        own_draws = config.loss != "ce" and config.negatives == "per-sample"
+        self.negative_sampler = None if config.loss == "ce" else NegativeSampler(train, own_draws=own_draws)
+        self.known = np.flatnonzero(~train.new_items)
+        if train.n_domains > 1 and (not own_draws or config.loss == "gbce" or (self.cloze and config.mask_random)):
+            raise InputError(
+                f"{train.name} mixes {train.n_domains} data sets, and only negatives drawn per sample keep to a user's own; use loss='bce'"
+                " or loss='softmax' with negatives='per-sample'" + (" and mask_random=0" if self.cloze else "")
+            )
         # Items that don't exist yet while training are no candidates of the softmax over all items.
         self.candidates: Tensor | None = None
         if train.new_items.any():
-            self.candidates = torch.from_numpy(np.flatnonzero(~train.new_items)).to(self.device)
+            self.candidates = torch.from_numpy(self.known).to(self.device)
             self.place = torch.from_numpy(np.cumsum(~train.new_items) - 1).to(self.device)
         self.log = train.item_index.astype(np.int64)
 
@@ -306,22 +336,23 @@ class SequentialRecommender(Recommender):
     @torch.no_grad()
     def initialise(self) -> None:
         """First values of every matrix, see ``init``."""
-        network = self._network
-        if self.config.init == "xavier":
-            for parameter in network.parameters():
-                if parameter.ndim >= 2:
-                    nn.init.xavier_normal_(parameter)
-        else:
-            for module in network.modules():
-                if isinstance(module, (nn.Linear, nn.Embedding)):
-                    nn.init.normal_(module.weight, std=self.config.init_std)
-                    if isinstance(module, nn.Linear) and module.bias is not None:
-                        nn.init.zeros_(module.bias)
-                elif isinstance(module, nn.GRU):
-                    for parameter in module.parameters():
-                        if parameter.ndim >= 2:
-                            nn.init.xavier_uniform_(parameter)
-        network.items.set_start()
+        xavier = self.config.init == "xavier"
+        for module in self._network.modules():
+            if isinstance(module, (nn.Linear, nn.Embedding)):
+                if xavier:
+                    nn.init.xavier_normal_(module.weight)
+                    continue
+                nn.init.normal_(module.weight, std=self.config.init_std)
+                if isinstance(module, nn.Linear) and module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.GRU):
+                for parameter in module.parameters():
+                    if parameter.ndim >= 2:
+                        (nn.init.xavier_normal_ if xavier else nn.init.xavier_uniform_)(parameter)
+        self._items.set_start()
+        if self._items.own is not None and self.config.items == "id+text":
+            # An item without a training event never learns a vector of its own: its words alone speak for it, as for an item added later.
+            self._items.own.weight[torch.from_numpy(self.popularity == 0)] = 0.0
 
     # --- training ----------------------------------------------------------------------------------------------------------------
 
@@ -364,7 +395,7 @@ class SequentialRecommender(Recommender):
         swapped = at[fate < config.mask_random]
         if len(swapped):
             inputs = inputs.copy()
-            inputs[swapped] = rng.integers(0, self.n_items, len(swapped))
+            inputs[swapped] = self.known[rng.integers(0, len(self.known), len(swapped))]
         masked = np.zeros(layout.total, dtype=bool)
         masked[at[fate >= config.mask_random + config.mask_kept]] = True
         return self._batch(layout, windows, inputs, masked, at, targets, rng)
@@ -423,28 +454,45 @@ class SequentialRecommender(Recommender):
     def recommendation_loss(self, states: Tensor, table: Tensor, batch: SequenceBatch, low: bool) -> Tensor:
         """``(M, D)`` states against the batch's targets and negatives."""
         config = self.config
-        if config.cosine:
-            states, table = F.normalize(states, dim=1), F.normalize(table, dim=1)
+        unit = self.unit
         targets, negatives = batch.targets, batch.negatives
+        states = unit(states)
         if config.loss == "ce":
+            table = unit(table)
             if self.candidates is not None:
                 table, targets = table[self.candidates], self.place[targets]
             return cross_entropy_over_items(states, table, targets, config.tau, low=low)
-        positive = (states * F.embedding(targets, table)).sum(1)
+        # Only the rows asked for are brought to unit length: the catalogue may be much larger than the batch.
+        positive = (states * unit(F.embedding(targets, table))).sum(1)
         assert negatives is not None  # noqa: S101 (drawn for every other loss)
         if negatives.ndim == 1:
-            scores = states @ F.embedding(negatives, table).T
+            scores = states @ unit(F.embedding(negatives, table)).T
             # A shared negative may be the target of another row: then it says nothing there.
             scores = scores.masked_fill(negatives[None, :] == targets[:, None], -torch.inf)
         elif negatives.shape[1] == 1:
-            scores = (states * F.embedding(negatives[:, 0], table)).sum(1, keepdim=True)
+            scores = (states * unit(F.embedding(negatives[:, 0], table))).sum(1, keepdim=True)
         else:
-            scores = sampled_scores(states, table, negatives)
+            scores = sampled_scores(states, unit(table), negatives)
         if config.loss == "softmax":
             return infonce(positive, scores, config.tau)
+        positive, scores = positive / config.tau, scores / config.tau
         if config.loss == "bce":
             return bce(positive, scores)
-        return gbce(positive, scores, self.n_items, config.calibration)
+        return gbce(positive, scores, len(self.known), config.calibration)
+
+    def culprits(self, batch: SequenceBatch) -> str:
+        """The items whose vectors are not finite, in words for the error of a loss that is not."""
+        rows = torch.cat([batch.inputs, batch.targets]).unique()
+        with torch.no_grad():
+            bad = rows[~torch.isfinite(self._items(rows if batch.rows is None else batch.rows[rows])).all(1)]
+        if not len(bad):
+            return "all vectors of the batch's items are finite"
+        names = self.item_map.name((bad if batch.rows is None else batch.rows[bad]).cpu().numpy())
+        return f"{len(bad):,} items of the batch have vectors with NaN or infinity (item_id {', '.join(map(repr, names.head(3)))})"
+
+    def unit(self, rows: Tensor) -> Tensor:
+        """Rows of unit length where scores are cosines, else as they are."""
+        return F.normalize(rows, dim=1) if self.config.cosine else rows
 
     # --- answering ---------------------------------------------------------------------------------------------------------------
 
@@ -458,13 +506,12 @@ class SequentialRecommender(Recommender):
     def use_table(self, table: Tensor) -> None:
         """Set the item vectors ``(I, D)`` that inputs are looked up in and answers are ranked by."""
         self.table = table
-        self.item_rows = (F.normalize(table, dim=1) if self.config.cosine else table).cpu()
+        self.item_rows = self.unit(table).cpu()
 
     def encode_items(self, items: pl.DataFrame | None = None) -> Tensor:
         if items is None:
             return self.item_rows
-        table = self.vectors_of_text(self.item_text(items))
-        return F.normalize(table, dim=1) if self.config.cosine else table
+        return self.unit(self.vectors_of_text(self.item_text(items)))
 
     @torch.no_grad()
     def vectors_of_text(self, raw: NDArray[np.float32]) -> Tensor:
@@ -539,7 +586,7 @@ class SequentialRecommender(Recommender):
         for lo in range(0, len(order), ENCODED_AT_ONCE):
             part = order[lo : lo + ENCODED_AT_ONCE]
             out[torch.from_numpy(part)] = self._states(flat, ends[part] - kept[part], kept[part]).float().cpu()
-        return F.normalize(out, dim=1) if self.config.cosine else out
+        return self.unit(out)
 
     def _states(self, flat: NDArray[np.int64], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Tensor:
         """Last states of windows of ``flat``, longest first."""
@@ -566,29 +613,44 @@ class SequentialRecommender(Recommender):
         self.use_table(torch.cat([self.table.cpu(), self.vectors_of_text(self.item_text(items))]).to(self.device))
         self.n_items += items.height
 
+    def transfer(self, train: TrainSet) -> "Recommender":
+        """The trained adapter and encoder on another data set, whose items are known by their texts alone (zero-shot)."""
+        self._check_fitted()
+        if self.config.items != "text":
+            raise UnsupportedQueryError(
+                f"{self.name} with items={self.config.items!r} has vectors of ids, which mean nothing in another data set; zero-shot needs"
+                " items='text'"
+            )
+        other = copy.copy(self)
+        other.remember(train)
+        other.n_items, other.stored = train.n_items, True
+        other.use_table(self.vectors_of_text(self.item_text(train.items)).to(self.device))
+        return other
+
     # --- saving ------------------------------------------------------------------------------------------------------------------
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if not self.config.has_text:  # the table is among the weights
             return {}, {"trained": self.trained}
         tensors: dict[str, Tensor] = {"table": self.table.cpu()}
-        assert self.encoder is not None  # noqa: S101 (set by build)
-        values, arrays = self.encoder.state()
+        if self._encoder is None and self._encoder_state is not None:
+            values, arrays = self._encoder_state
+        else:
+            assert self.encoder is not None  # noqa: S101 (set by build)
+            values, arrays = self.encoder.state()
         tensors |= {f"encoder.{name}": torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         if self.reduction is not None:
             tensors |= {"mean": torch.from_numpy(self.reduction.mean), "matrix": torch.from_numpy(self.reduction.matrix)}
-        return tensors, {"trained": self.trained, "text_dim": self.text_dim, "encoder": values, "fingerprint": self.encoder.fingerprint}
+        return tensors, {"trained": self.trained, "text_dim": self.text_dim, "encoder": values}
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        from lexirec.text.encoders import encoder_from_state
-
         self.n_items = self.trained = values["trained"]
         adapter, text = None, None
         if self.config.has_text:
             self.reduction = Reduction(tensors["mean"].numpy(), tensors["matrix"].numpy()) if "mean" in tensors else None
             self.text_dim = values["text_dim"]
             arrays = {name.removeprefix("encoder."): value.numpy() for name, value in tensors.items() if name.startswith("encoder.")}
-            self.encoder = encoder_from_state(values["encoder"], arrays)
+            self._encoder, self._encoder_state = None, (values["encoder"], arrays)
             adapter = self.make_adapter(self.text_dim)
             text = None if self.config.freeze_text else torch.empty(self.trained, self.text_dim)
         by_id = self.config.items != "text"

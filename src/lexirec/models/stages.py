@@ -76,6 +76,7 @@ def train_plain(
     model.fit(train, valid, options.model_copy(update=own))
     if folder is not None:
         model.save(folder)
+        shutil.rmtree(folder.with_name(f"{place}.partial"), ignore_errors=True)  # whole now: its checkpoints are of no more use
     return model
 
 

@@ -149,7 +149,7 @@ def attribute_prompts(
         raise InputError(f"items have no column 'item_id'; they have {', '.join(items.columns)}")
     rules = STYLES[style]
     if columns is None:
-        columns = [name for name in items.columns if name != c.ITEM_ID and _is_attribute(name, items.schema[name], style)]
+        columns = attribute_columns(items, style)
     for name in columns:
         if name not in items.columns:
             raise InputError(f"items have no column {name!r}{nearest(name, items.columns)}; they have {', '.join(items.columns)}")
@@ -176,6 +176,11 @@ def attribute_prompts(
             f"(item_id {shown(ids.filter(pl.Series(empty)))}); they have no prompt, so they are not trained on and take the mean vector"
         )
     return prompts
+
+
+def attribute_columns(items: pl.DataFrame, style: str = "general") -> list[str]:
+    """The columns that prompts are made of where none are named: all but ids, links and bytes, in their order."""
+    return [name for name in items.columns if name != c.ITEM_ID and _is_attribute(name, items.schema[name], style)]
 
 
 def _is_attribute(name: str, kind: pl.DataType, style: str) -> bool:
@@ -292,6 +297,7 @@ def prompt_vectors(
     instruction: str | None = None,
     *,
     columns: Sequence[str] | None = None,
+    max_characters: int = CUT,
     empty_text: str = "mean",
     cache: bool | EmbeddingCache = True,
     progress: bool = True,
@@ -304,6 +310,7 @@ def prompt_vectors(
         style: see :func:`attribute_prompts`; the style the encoder was tuned with.
         instruction: see there.
         columns: see there.
+        max_characters: see there.
         empty_text: what items without attributes get: ``mean``, the mean vector of the others at their mean length, or ``error``.
         cache: keep vectors on disk.
         progress: show a bar on stderr for work of over two seconds.
@@ -315,7 +322,7 @@ def prompt_vectors(
         InputError: if no item has an attribute, one has none under ``error``, or vectors are NaN, infinite or zero (with item ids).
     """
     as_choice(empty_text, "empty_text", ("mean", "error"))
-    prompts = attribute_prompts(items, style, instruction, columns=columns)
+    prompts = attribute_prompts(items, style, instruction, columns=columns, max_characters=max_characters)
     empty, texts = prompts.empty(), prompts.texts()
     if empty.all() or (empty.any() and empty_text == "error"):
         ids = pl.Series(prompts.item_ids, dtype=pl.String).filter(pl.Series(empty))

@@ -66,9 +66,15 @@ def fit_reduction(vectors: NDArray[np.float32], kind: Kind, dim: int | None = No
         return Reduction(vectors.mean(0).astype(np.float32), np.eye(width, dtype=np.float32))
     dim = width if dim is None else dim
     if dim > width:
-        raise InputError(f"{dim} dimensions are wanted of text vectors that have {width}; lower the number, or use a wider encoder")
+        raise InputError(
+            f"{dim} dimensions are wanted of text vectors that have {width}; lower text_dim (embedding_dim for a table that"
+            " starts at the text), or use a wider encoder"
+        )
     if dim < width and kind in ("pca", "whiten") and dim > n:
-        raise InputError(f"{dim} principal directions can't be fitted on {n} items; lower the number of dimensions")
+        raise InputError(
+            f"{dim} principal directions can't be fitted on {n} items; lower text_dim (embedding_dim for a table that starts at the text),"
+            " or use transform='random'"
+        )
     if kind == "random":
         matrix = np.random.default_rng(seed).standard_normal((width, dim)) / np.sqrt(dim)
         return Reduction(np.zeros(width, dtype=np.float32), matrix.astype(np.float32))

@@ -197,8 +197,10 @@ def _one_epoch(
             loss = model.loss(batch)
         value = loss.item()
         if not math.isfinite(value):
+            culprits = getattr(model, "culprits", None)
+            found = f" ({culprits(batch)})" if culprits else ""
             raise LexirecError(
-                f"the loss is {value} in epoch {epoch}, step {steps + 1}; lower lr, raise tau or use precision='fp32' (the last"
+                f"the loss is {value} in epoch {epoch}, step {steps + 1}{found}; lower lr, raise tau or use precision='fp32' (the last"
                 " checkpoint is kept)"
             )
         optimiser.zero_grad(set_to_none=True)

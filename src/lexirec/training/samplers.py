@@ -73,12 +73,13 @@ class NegativeSampler:
 
     Args:
         train: training set; ``train.new_items`` are never drawn, since they don't exist yet.
+        own_draws: whether :meth:`draw` will be asked; :meth:`shared` alone needs no negative of each user.
 
     Raises:
         InputError: if a user has every item of the catalogue, so that no negative exists.
     """
 
-    def __init__(self, train: TrainSet) -> None:
+    def __init__(self, train: TrainSet, *, own_draws: bool = True) -> None:
         starts, items = train.pairs
         self.name, self.user_ids = train.name, train.users
         # Candidates are numbered without the new items, so that a draw is one integer in a block.
@@ -93,11 +94,11 @@ class NegativeSampler:
         self.single = train.n_domains == 1
         self.low, self.size = borders[:-1][domain], np.diff(borders)[domain]
         full = np.flatnonzero((self.size - np.diff(starts) <= 0) & (np.diff(starts) > 0))
-        if len(full):
+        if len(full) and own_draws:
             raise InputError(
                 f"{train.name}: {len(full)} users have every item of the catalogue (user_id {train.users.ids[int(full[0])]!r}), so no"
-                " negative exists;"
-                " add items or set negatives='all'"
+                " negative exists; add items, set negatives='shared', or score all items (negatives='all' of the graph models, loss='ce' of"
+                " the sequential ones)"
             )
         owners = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
         bits = int(np.clip(np.ceil(np.log2(max(len(items), 1) * 16)), 12, 27))

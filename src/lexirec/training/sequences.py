@@ -63,7 +63,7 @@ class WindowSampler:
             self.users = np.flatnonzero(count >= least)
             self.ends = offsets[1:][self.users] - (least - 1)
             begin = offsets[:-1][self.users]
-        if not len(self.users):
+        if not (count >= 2).any():
             raise InputError(
                 f"{train.name}: no user has two training events, so there is no order to learn; choose a split that leaves some"
             )
