@@ -82,11 +82,11 @@ def speed_table(argument: str) -> str:
         return "(not measured yet)\n"
     result = json.loads(path.read_text())
     rows = result["rows"]
-    columns = list(rows[0])
+    columns = list(dict.fromkeys(key for row in rows for key in row))
     lines = [
         columns,
         ["---"] * len(columns),
-        *[[f"{row[c]:.3g}" if isinstance(row[c], float) else str(row[c]) for c in columns] for row in rows],
+        *[[f"{row[c]:.3g}" if isinstance(row.get(c), float) else str(row.get(c, "")) for c in columns] for row in rows],
     ]
     return (
         "".join("| " + " | ".join(line) + " |\n" for line in lines)
