@@ -21,18 +21,15 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
-from lexirec import columns as c
-from lexirec.data.checks import warn
 from lexirec.data.dataset import Heldout, TrainSet
 from lexirec.errors import InputError
-from lexirec.files import read_json
 from lexirec.losses import symmetric_infonce
 from lexirec.models.backbones import BackboneConfig, BackboneRecommender
 from lexirec.models.contract import Recommender
 from lexirec.models.layers.adapters import ItemVectors
 from lexirec.models.layers.contrast import counted_soft_clip
 from lexirec.models.sequential import SequenceBatch
-from lexirec.models.stages import train_plain
+from lexirec.models.stages import teacher_table
 from lexirec.text.prompts import CUT, attribute_columns
 from lexirec.training.finetune import ScftConfig
 from lexirec.training.options import TrainingOptions
@@ -183,45 +180,22 @@ class LLMEmb(BackboneRecommender):
     def teacher_vectors(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> Tensor | None:
         """Item vectors of the teacher in this catalogue's order, ``(I, D)``.
 
+        By default the teacher is a plain SASRec with the same settings, as the official scripts train it for every backbone.
+
         Raises:
             InputError: if the teacher's items or dimensions are others.
         """
-        from lexirec.models import load_model
-
         config = self.config
         if config.teacher is None or config.align_weight == 0:
             return None
-        if config.teacher == "sasrec":
-            teacher = self.train_teacher(train, valid, options)
-        else:
-            if not (Path(config.teacher) / "config.yaml").exists():
-                raise InputError(f"teacher = {config.teacher!r} is neither 'sasrec' nor null nor a run folder")
-            teacher = load_model(config.teacher)
-            result = Path(config.teacher) / "result.json"
-            if result.exists() and read_json(result).get("data_hash") != train.content_hash:
-                warn(
-                    f"teacher {config.teacher} was trained on another data set or split than {train.name}: if it saw what is held out here,"
-                    " the alignment leaks it"
-                )
-        at = teacher.item_map.index(train.items[c.ITEM_ID])
-        if (at < 0).any():
-            missing = train.items[c.ITEM_ID].filter(pl.Series(at < 0))
-            raise InputError(
-                f"teacher {config.teacher}: {len(missing):,} of {train.n_items:,} items are unknown to it (item_id {missing[0]!r});"
-                " train it on the same data"
-            )
-        vectors = teacher.encode_items()[torch.from_numpy(at)].float()
+        settings = {name: value for name, value in config.model_dump().items() if name not in OF_THE_BACKBONE}
+        vectors = teacher_table(config.teacher, settings, train, valid, options.model_copy(update={"seed": TEACHER_SEED}))
         if vectors.shape[1] != config.embedding_dim:
             raise InputError(
                 f"teacher {config.teacher}: its item vectors have {vectors.shape[1]} dimensions where embedding_dim is"
                 f" {config.embedding_dim}; train one of that width"
             )
         return vectors
-
-    def train_teacher(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> Recommender:
-        """A plain SASRec with the same settings, as the official scripts train it for every backbone."""
-        settings = {name: value for name, value in self.config.model_dump().items() if name not in OF_THE_BACKBONE}
-        return train_plain("sasrec", settings, train, valid, options.model_copy(update={"seed": TEACHER_SEED}), "teacher")
 
     def make_items(self, train: TrainSet) -> ItemVectors:
         found = super().make_items(train)

@@ -4,12 +4,18 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+import polars as pl
 import torch
 from torch import Tensor, nn
 
+from lexirec import columns as c
+from lexirec.data.checks import warn
 from lexirec.data.dataset import Heldout, TrainSet
+from lexirec.errors import InputError
+from lexirec.files import read_json
 from lexirec.models.contract import Recommender
 from lexirec.training.checkpoint import load_tensors, save_tensors
 from lexirec.training.options import TrainingOptions
@@ -80,6 +86,43 @@ def train_plain(
     return model
 
 
+def teacher_table(teacher: str, settings: Mapping[str, Any], train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> Tensor:
+    """Item vectors of a teacher in the order of this catalogue, ``(I, D)`` float32.
+
+    Args:
+        teacher: ``sasrec``, trained here first, or the run folder of any model with item vectors.
+        settings: for ``sasrec``, as :func:`train_plain` takes them.
+        train: the training part.
+        valid: selects the epoch.
+        options: of the whole training.
+
+    Raises:
+        InputError: if the folder is none, or the teacher lacks items. One that was trained on another split is warned about.
+    """
+    from lexirec.models import load_model
+
+    if teacher == "sasrec":
+        model = train_plain("sasrec", settings, train, valid, options, "teacher")
+    else:
+        if not (Path(teacher) / "config.yaml").exists():
+            raise InputError(f"teacher = {teacher!r} is neither 'sasrec' nor a run folder")
+        model = load_model(teacher)
+        result = Path(teacher) / "result.json"
+        if result.exists() and read_json(result).get("data_hash") != train.content_hash:
+            warn(
+                f"teacher {teacher} was trained on another data set or split than {train.name}: if it saw what is held out here, it leaks"
+                " into this training"
+            )
+    at = model.item_map.index(train.items[c.ITEM_ID])
+    if (at < 0).any():
+        missing = train.items[c.ITEM_ID].filter(pl.Series(at < 0))
+        raise InputError(
+            f"teacher {teacher}: {len(missing):,} of {train.n_items:,} items are unknown to it (item_id {missing[0]!r}); train it on the"
+            " same data"
+        )
+    return model.encode_items()[torch.from_numpy(at)].float()
+
+
 class Stage:
     """A stage as the loop drives it: AdamW whose rate falls in a line to 0. A subclass gives batches and their loss.
 
@@ -109,4 +152,4 @@ class Stage:
         """Nothing is cached between epochs."""
 
 
-__all__ = ["Stage", "digest", "kept", "train_plain"]
+__all__ = ["Stage", "digest", "kept", "teacher_table", "train_plain"]

@@ -12,17 +12,14 @@ stage 2: each item alone through the tuned model -> mean state -> principal comp
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import polars as pl
 import torch
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from lexirec import columns as c
 from lexirec.data.dataset import Heldout, TrainSet
 from lexirec.errors import InputError
 from lexirec.models.backbones import BackboneRecommender
@@ -30,7 +27,7 @@ from lexirec.models.contract import Recommender
 from lexirec.models.language import LanguageModelConfig, WithLM, load_lm
 from lexirec.models.layers.adapters import ItemVectors
 from lexirec.models.layers.sequence import ranges
-from lexirec.models.stages import Stage, digest, kept, train_plain
+from lexirec.models.stages import Stage, digest, kept, teacher_table
 from lexirec.text.encoders.batching import plan_batches
 from lexirec.text.reduce import fit_reduction
 from lexirec.training.loop import pick_device, run_training
@@ -218,27 +215,12 @@ class TSLRec(BackboneRecommender):
         Raises:
             InputError: if the teacher lacks items, or there are fewer items than categories.
         """
-        from lexirec.models import load_model
-        from lexirec.models.saving import read_config
-
         config = self.config
         if config.categories > train.n_items:
             raise InputError(f"categories = {config.categories} and the catalogue has {train.n_items} items; lower it")
-        if config.teacher == "sasrec":
-            # What the encoder's own kind decides is SASRec's own.
-            settings = {k: v for k, v in config.model_dump().items() if k not in ("num_layers", "dropout", "targets")}
-            teacher = train_plain("sasrec", settings, train, valid, options, "teacher")
-        else:
-            read_config(Path(config.teacher))
-            teacher = load_model(config.teacher)
-        at = teacher.item_map.index(train.items[c.ITEM_ID])
-        if (at < 0).any():
-            missing = train.items[c.ITEM_ID].filter(pl.Series(at < 0))
-            raise InputError(
-                f"teacher {config.teacher}: {len(missing):,} of {train.n_items:,} items are unknown to it (item_id {missing[0]!r});"
-                " train it on the same data"
-            )
-        return np.ascontiguousarray(teacher.encode_items().float().numpy()[at])
+        # What the encoder's own kind decides is SASRec's own.
+        settings = {k: v for k, v in config.model_dump().items() if k not in ("num_layers", "dropout", "targets")}
+        return np.ascontiguousarray(teacher_table(config.teacher, settings, train, valid, options).numpy())
 
     def read_states(self, train: TrainSet, teacher: NDArray[np.float32], options: TrainingOptions) -> Tensor:
         """Stage 1, and the states of single items, ``(I, H)``."""
