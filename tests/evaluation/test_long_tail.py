@@ -60,6 +60,24 @@ def test_conformance_15_random_scorer_within_sampling_error():
         assert error < 0.006
 
 
+def test_item_groups_of_the_conformance_list():
+    """Ranks 0, 0, 20 (from 0) of targets with 2, 2 and 50 events, tail below 4: tail 1.0 where the official report says .5, head 0."""
+    events = [("a", "i0", "test"), ("b", "i1", "test"), ("c", "i2", "test"), ("x", "i0", "train"), ("x", "i1", "train")]
+    events += [(f"p{n:02d}", "i2", "train") for n in range(49)]
+    train, _, test = world(events, {f"i{n}": f"T{n}" for n in range(40)})
+    scores = torch.zeros(train.n_users, 40)
+    users, items = train.users.index(["a", "b", "c"]), train.item_map.index(["i0", "i1", "i2"])
+    scores[users[0], items[0]] = scores[users[1], items[1]] = 1.0
+    scores[users[2]] = torch.where(torch.arange(40) < 20, 2.0, 0.0)
+    scores[users[2], items] = torch.tensor([2.0, 2.0, 1.0])
+    above = int((scores[users[2]] > 1.0).sum())
+    scores[users[2], torch.nonzero(scores[users[2]] == 0.0)[: 20 - above, 0]] = 2.0
+    rules = GroupRules(item_threshold=4, count_heldout=True)
+    found = evaluate(Matrix(train, scores), train, test, metrics=["hr@10", "hr@21", "hr@20"], groups=rules, beyond=False)
+    assert found.groups["tail_items"]["hr@10"] == 1.0 and found.groups["head_items"]["hr@10"] == 0.0
+    assert found.groups["head_items"]["hr@20"] == 0.0 and found.groups["head_items"]["hr@21"] == 1.0  # its rank is 20, from 0
+
+
 def test_no_first_user_is_skipped():
     # The official report by item group skips the first user's hit and counts it below the line: one hit of one would be 0 there.
     train, _, test = world([("u", "i0", "test"), ("v", "i1", "train")], {f"i{n}": f"T{n}" for n in range(40)})

@@ -106,8 +106,9 @@ def test_alignment_is_added_at_its_weight() -> None:
 
 def test_last_item_is_zeroed_only_on_demand() -> None:
     """Official SASRec and GRU4Rec lose the last item's vector: 0,1,2,0,3 for three items where 0,1,2,3,0 is right."""
-    assert built().network.items.text[-1].abs().sum() > 0
-    assert built(zero_last_item=True).network.items.text[-1].abs().sum() == 0
+    right, official = built().network.items.text, built(zero_last_item=True).network.items.text
+    assert right[-1].abs().sum() > 0 and official[-1].abs().sum() == 0
+    assert torch.equal(right[:-1], official[:-1])
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -223,3 +224,18 @@ def test_a_teacher_that_saw_other_data_is_told(tmp_path: Path) -> None:
         built(teacher=str(tmp_path / "run"))
     with pytest.raises(InputError, match="neither 'sasrec'"):
         built(teacher="nope")
+
+
+def test_llm2x_starts_at_the_components_with_a_mask_of_its_own() -> None:
+    train = markov(0.8).split("leave-one-out").train
+    settings = {"embedding_dim": 8, "max_len": 8, "batch_size": 32, "encoder": "lsa", "backbone": "bert4rec"}
+    masks = []
+    for seed in (1, 2):
+        model = create("llm2x", **settings).fit(train, options=TrainingOptions(epochs=0, seed=seed, **QUIET))
+        start = torch.from_numpy(model.reduce_text(model.item_text(train.items)))
+        torch.testing.assert_close(model.network.items.own.weight.detach(), start)
+        assert start.mean(0).abs().max() < 1e-6
+        masks.append(model.network.mask.detach())
+    assert not torch.equal(*masks)  # drawn, not taken from the text
+    model.fit(train, options=TrainingOptions(epochs=1, seed=2, **QUIET))
+    assert not torch.equal(model.network.items.own.weight.detach(), start)
