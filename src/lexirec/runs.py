@@ -32,6 +32,7 @@ from lexirec.files import read_json, sha256_file, write_json
 from lexirec.models import load_model, model_class
 from lexirec.models.contract import Recommender
 from lexirec.models.saving import read_config
+from lexirec.settings import parse_settings
 from lexirec.training.options import TrainingOptions
 
 PACKAGES = ("lexirec", "torch", "numpy", "polars", "transformers", "sentence-transformers", "scipy")
@@ -158,19 +159,7 @@ def parse_options(settings: Mapping[str, Any]) -> TrainingOptions:
     Raises:
         InputError: for an unknown option (nearest offered) or a bad value.
     """
-    from pydantic import ValidationError
-
-    for key in settings:
-        if key not in TrainingOptions.model_fields:
-            raise InputError(
-                f"there is no training option {key!r}{nearest(key, TrainingOptions.model_fields)}; there are"
-                f" {', '.join(TrainingOptions.model_fields)}"
-            )
-    try:
-        return TrainingOptions(**settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"training.{'.'.join(map(str, first['loc']))} = {first.get('input')!r}: {first['msg']}") from error
+    return parse_settings(TrainingOptions, settings, "there is no training option")
 
 
 @dataclass(frozen=True)

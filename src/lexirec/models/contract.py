@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from lexirec import columns as c
@@ -21,6 +21,7 @@ from lexirec.files import atomic_folder
 from lexirec.models.explaining import near_history, shared_attributes
 from lexirec.models.saving import read_model, write_model
 from lexirec.query import Query
+from lexirec.settings import parse_settings
 from lexirec.training.loop import TrainingResult, pick_device, run_training
 from lexirec.training.options import TrainingOptions
 
@@ -40,19 +41,7 @@ class ModelConfig(BaseModel):
         Raises:
             InputError: for an unknown key (nearest name offered) or a value out of range.
         """
-        for key in settings:
-            if key not in cls.model_fields:
-                raise InputError(
-                    f"{cls.__name__} has no setting {key!r}{nearest(key, cls.model_fields)}; it has {', '.join(cls.model_fields)}"
-                )
-        try:
-            return cls(**settings)
-        except ValidationError as error:
-            first = error.errors()[0]
-            if not first["loc"]:  # a rule about several settings, which names them itself
-                raise InputError(f"{cls.__name__}: {first['msg'].removeprefix('Value error, ')}") from error
-            place = ".".join(str(part) for part in first["loc"])
-            raise InputError(f"{place} = {first.get('input')!r}: {first['msg']}") from error
+        return parse_settings(cls, settings, f"{cls.__name__} has no setting")
 
 
 @dataclass(frozen=True)

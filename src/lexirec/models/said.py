@@ -7,7 +7,6 @@ stage 1: item vector -> linear, GELU, linear -> first input of a causal language
 stage 2: the table of item vectors, frozen or not -> any sequence encoder -> its loss
 """
 
-from collections.abc import Iterator
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -27,7 +26,6 @@ from lexirec.models.layers.adapters import ItemVectors
 from lexirec.models.layers.sequence import ranges
 from lexirec.models.layers.softmax import cross_entropy_over_items
 from lexirec.models.stages import Stage, kept
-from lexirec.text.encoders.batching import plan_batches
 from lexirec.training.loop import pick_device, run_training
 from lexirec.training.options import TrainingOptions
 
@@ -98,20 +96,10 @@ class WriteTexts(Stage):
         self.lengths = lengths[self.items]
         self.flat = np.concatenate(tokens)
         self.starts = np.cumsum(self.lengths) - self.lengths
-        self.budget, self.device = config.lm_tokens, device
+        self.device = device
         model = load_lm(config, vocabulary, int(lengths.max())).to(device)
         network = Writer(len(tokens), config.embedding_dim, config.lm_std, model, plain=config.lm == SMALL).to(device)
-        super().__init__(network, config.lm_rate, config.lm_epochs * self.n_batches())
-
-    def n_batches(self, train: Any = None) -> int:
-        return len(plan_batches(self.lengths, self.budget))
-
-    def batches(self, train: Any, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-        """Places of prompts of like length, each once."""
-        order = rng.permutation(len(self.items))
-        plan = plan_batches(self.lengths[order], self.budget)
-        for number in rng.permutation(len(plan)):
-            yield order[plan[number]]
+        super().__init__(network, config.lm_rate, config.lm_epochs, self.lengths, config.lm_tokens)
 
     def loss(self, batch: NDArray[np.int64]) -> Tensor:
         lengths = self.lengths[batch]

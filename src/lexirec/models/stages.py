@@ -3,12 +3,14 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lexirec import columns as c
@@ -17,6 +19,7 @@ from lexirec.data.dataset import Heldout, TrainSet
 from lexirec.errors import InputError
 from lexirec.files import read_json
 from lexirec.models.contract import Recommender
+from lexirec.text.encoders.batching import plan_batches
 from lexirec.training.checkpoint import load_tensors, save_tensors
 from lexirec.training.options import TrainingOptions
 
@@ -124,16 +127,30 @@ def teacher_table(teacher: str, settings: Mapping[str, Any], train: TrainSet, va
 
 
 class Stage:
-    """A stage as the loop drives it: AdamW whose rate falls in a line to 0. A subclass gives batches and their loss.
+    """A stage as the loop drives it: texts of like length share a batch, and AdamW's rate falls in a line to 0. A subclass gives the loss.
 
     Args:
         network: what is trained; weights that need no gradient stay.
         lr: rate at the start.
-        total_steps: steps after which it is 0.
+        epochs: passes after which it is 0.
+        lengths: ``(n,)`` tokens of each text.
+        budget: most tokens of a batch, padding included.
     """
 
-    def __init__(self, network: nn.Module, lr: float, total_steps: int) -> None:
-        self.network, self.lr, self.total_steps = network, lr, total_steps
+    def __init__(self, network: nn.Module, lr: float, epochs: int, lengths: NDArray[np.int64], budget: int) -> None:
+        self.network, self.lr, self.lengths, self.budget = network, lr, lengths, budget
+        self.total_steps = epochs * self.n_batches()
+
+    def n_batches(self, train: Any = None) -> int:
+        """Batches per epoch."""
+        return len(plan_batches(self.lengths, self.budget))
+
+    def batches(self, train: Any, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+        """Places of texts of like length, each once."""
+        order = rng.permutation(len(self.lengths))
+        plan = plan_batches(self.lengths[order], self.budget)
+        for number in rng.permutation(len(plan)):
+            yield order[plan[number]]
 
     def optimiser(self) -> torch.optim.Optimizer:
         weights = [p for p in self.network.parameters() if p.requires_grad]

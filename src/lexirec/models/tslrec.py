@@ -11,7 +11,6 @@ stage 1: history as item tokens -> causal language model -> mean -> linear -> cr
 stage 2: each item alone through the tuned model -> mean state -> principal components -> item vectors of any sequence encoder -> its loss
 """
 
-from collections.abc import Iterator
 from typing import Any, cast
 
 import numpy as np
@@ -28,7 +27,6 @@ from lexirec.models.language import LanguageModelConfig, WithLM, load_lm
 from lexirec.models.layers.adapters import ItemVectors
 from lexirec.models.layers.sequence import ranges
 from lexirec.models.stages import Stage, digest, kept, teacher_table
-from lexirec.text.encoders.batching import plan_batches
 from lexirec.text.reduce import fit_reduction
 from lexirec.training.loop import pick_device, run_training
 from lexirec.training.options import TrainingOptions
@@ -156,20 +154,10 @@ class ReadHistories(Stage):
         self.starts = train.offsets[1:][self.users] - self.lengths
         self.log, self.targets = train.item_index.astype(np.int64), targets
         self.seen = train.popularity > 0
-        self.budget, self.device = config.lm_tokens, device
+        self.device = device
         model = load_lm(config, 1, config.max_len).to(device)
         network = Reader(train.n_items, targets.shape[1], config.lm_std, model).to(device)
-        super().__init__(network, config.lm_rate, config.lm_epochs * self.n_batches())
-
-    def n_batches(self, train: Any = None) -> int:
-        return len(plan_batches(self.lengths, self.budget))
-
-    def batches(self, train: Any, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-        """Places of histories of like length, each once."""
-        order = rng.permutation(len(self.users))
-        plan = plan_batches(self.lengths[order], self.budget)
-        for number in rng.permutation(len(plan)):
-            yield order[plan[number]]
+        super().__init__(network, config.lm_rate, config.lm_epochs, self.lengths, config.lm_tokens)
 
     def loss(self, batch: NDArray[np.int64]) -> Tensor:
         lengths = self.lengths[batch]

@@ -22,13 +22,14 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from lexirec.data.checks import shown, warn
 from lexirec.errors import InputError, LexirecError, nearest, require
 from lexirec.files import atomic_folder, read_json, write_json
 from lexirec.losses import soft_clip, symmetric_infonce
+from lexirec.settings import parse_settings
 from lexirec.text.cache import default_folder
 from lexirec.text.encoders import Encoder, load_encoder
 from lexirec.text.encoders.batching import plan_batches
@@ -110,17 +111,7 @@ class ScftConfig(BaseModel):
         Raises:
             InputError: for an unknown key (nearest name offered) or a value out of range.
         """
-        for key in settings:
-            if key not in cls.model_fields:
-                raise InputError(
-                    f"fine-tuning has no setting {key!r}{nearest(key, cls.model_fields)}; it has {', '.join(cls.model_fields)}"
-                )
-        try:
-            return cls(**settings)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise InputError(f"{place} = {first.get('input')!r}: {first['msg']}") from error
+        return parse_settings(cls, settings, "fine-tuning has no setting")
 
     @property
     def temperature(self) -> float:

@@ -1,0 +1,36 @@
+"""Typed settings from a mapping, with errors that say key, value and cure."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from lexirec.errors import InputError, nearest
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+def parse_settings(kind: type[Settings], settings: Mapping[str, Any], refusal: str) -> Settings:
+    """Build ``kind`` from a mapping.
+
+    Args:
+        kind: a pydantic model.
+        settings: key -> value.
+        refusal: how the error for an unknown key begins, such as ``"SASRecConfig has no setting"``.
+
+    Raises:
+        InputError: for an unknown key (nearest name offered), a value out of range, or settings that don't go together.
+    """
+    for key in settings:
+        if key not in kind.model_fields:
+            raise InputError(f"{refusal} {key!r}{nearest(key, kind.model_fields)}; there are {', '.join(kind.model_fields)}")
+    try:
+        return kind(**settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        if not place:  # a rule about several settings, which names them itself
+            raise InputError(f"{kind.__name__}: {first['msg'].removeprefix('Value error, ')}") from error
+        if first["type"] == "extra_forbidden":
+            raise InputError(f"{place} = {first.get('input')!r}: there is no such setting") from error
+        raise InputError(f"{place} = {first.get('input')!r}: {first['msg']}") from error
