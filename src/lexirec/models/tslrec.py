@@ -96,6 +96,7 @@ def kmeans(vectors: NDArray[Any], k: int, rng: np.random.Generator, iterations: 
 def histograms(train: TrainSet, labels: NDArray[np.int64], k: int) -> NDArray[np.float32]:
     """Share of each category in every training history, ``(U, k)``; zeros without one.
 
+    >>> import polars as pl
     >>> from lexirec.data.dataset import Dataset
     >>> log = pl.DataFrame({"user_id": ["u"] * 4, "item_id": ["a", "b", "a", "c"], "timestamp": [1, 2, 3, 4]})
     >>> histograms(Dataset.from_frames(log).train_set(), np.array([0, 1, 1]), 3).tolist()
