@@ -26,7 +26,8 @@ from common import interleaved, rows, write
 from lexirec.data.demo import simulated_shop
 from lexirec.text.encoders import hub
 from lexirec.text.prompts import Prompts, attribute_prompts
-from lexirec.training.finetune import Batch, Scft, ScftConfig, base_encoder
+from lexirec.training.finetune import Batch, Scft, ScftConfig
+from lexirec.training.weights import base_encoder
 
 THEIRS = "sentence-transformers, MNRL, defaults (float32)"
 
@@ -40,7 +41,7 @@ def prompts_of(data: Path | None) -> Prompts:
 
 def ours(prompts: Prompts, **settings) -> Scft:
     config = ScftConfig(loss="infonce", **settings)
-    model = Scft(prompts, config, base_encoder("minilm", config, "cpu"), epochs=100)
+    model = Scft(prompts, config, base_encoder("minilm", device="cpu", **config.reading), epochs=100)
     model.network.train()
     return model
 

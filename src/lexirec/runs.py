@@ -5,7 +5,6 @@ While a run trains, everything is in ``RUN.partial`` (resumable); when all files
 
 import os
 import platform
-import re
 import shlex
 import shutil
 import sys
@@ -32,7 +31,7 @@ from lexirec.files import read_json, sha256_file, write_json
 from lexirec.models import load_model, model_class
 from lexirec.models.contract import Recommender
 from lexirec.models.saving import read_config
-from lexirec.settings import parse_settings
+from lexirec.settings import parse_set, parse_settings
 from lexirec.training.options import TrainingOptions
 
 PACKAGES = ("lexirec", "torch", "numpy", "polars", "transformers", "sentence-transformers", "scipy")
@@ -115,15 +114,7 @@ def resolve(
     config_class = model_class(model).Config
     config, training, data = (dict(document.get(part) or {}) for part in ("config", "training", "data"))
     for setting in sets:
-        key, sign, text = setting.partition("=")
-        if not sign:
-            raise InputError(f"--set {setting!r} has no '='; write key=value")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise InputError(f"--set {setting!r}: the value is not valid YAML ({error})") from error
-        if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
-            value = float(value)  # YAML reads 1e-3 as text
+        key, value = parse_set(setting)
         if key.startswith("data."):
             data[key.removeprefix("data.")] = value
         elif key in config_class.model_fields:

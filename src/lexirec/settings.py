@@ -1,8 +1,10 @@
 """Typed settings from a mapping, with errors that say key, value and cure."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from lexirec.errors import InputError, nearest
@@ -34,3 +36,24 @@ def parse_settings(kind: type[Settings], settings: Mapping[str, Any], refusal: s
         if first["type"] == "extra_forbidden":
             raise InputError(f"{place} = {first.get('input')!r}: there is no such setting") from error
         raise InputError(f"{place} = {first.get('input')!r}: {first['msg']}") from error
+
+
+def parse_set(setting: str) -> tuple[str, Any]:
+    """Key and value of ``key=value``; the value is read as YAML.
+
+    >>> parse_set("lr=1e-3"), parse_set("hidden=[64, 32]")
+    (('lr', 0.001), ('hidden', [64, 32]))
+
+    Raises:
+        InputError: without ``=``, or if the value is no YAML.
+    """
+    key, sign, text = setting.partition("=")
+    if not sign:
+        raise InputError(f"--set {setting!r} has no '='; write key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {setting!r}: the value is not valid YAML ({error})") from error
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+        value = float(value)  # YAML reads 1e-3 as text
+    return key, value

@@ -232,7 +232,7 @@ def test_llm2x_starts_at_the_components_with_a_mask_of_its_own() -> None:
     masks = []
     for seed in (1, 2):
         model = create("llm2x", **settings).fit(train, options=TrainingOptions(epochs=0, seed=seed, **QUIET))
-        start = torch.from_numpy(model.reduce_text(model.item_text(train.items)))
+        start = torch.from_numpy(model.reader.reduce(model.item_text(train.items)))
         torch.testing.assert_close(model.network.items.own.weight.detach(), start)
         assert start.mean(0).abs().max() < 1e-6
         masks.append(model.network.mask.detach())

@@ -308,7 +308,7 @@ def test_text_start_is_the_principal_components_and_is_trained() -> None:
     model = create("sasrec", **{**SMALL, "embedding_dim": 8}, items="text-start", transform="pca", encoder="lsa")
     model.fit(split.train, options=TrainingOptions(epochs=0, **QUIET))
     start = model.network.items.own.weight.detach().clone()
-    torch.testing.assert_close(start, torch.from_numpy(model.reduction(model.item_text(split.train.items))))
+    torch.testing.assert_close(start, torch.from_numpy(model.reader.reduce(model.item_text(split.train.items))))
     assert start.mean(0).abs().max() < 1e-6
     model.fit(split.train, options=TrainingOptions(epochs=1, **QUIET))
     assert not torch.equal(model.network.items.own.weight, start)
@@ -486,7 +486,7 @@ def test_ranges_and_modules_are_ordinary_tensors() -> None:
 @pytest.mark.parametrize("init", ["xavier", "normal"])
 def test_trained_text_starts_at_the_encoders_vectors(init: str) -> None:
     model = untrained("sasrec", items="text", encoder="lsa", freeze_text=False, init=init)
-    torch.testing.assert_close(model.network.items.text.detach(), torch.from_numpy(model.reduce_text(model.item_text(model.items))))
+    torch.testing.assert_close(model.network.items.text.detach(), torch.from_numpy(model.reader.reduce(model.item_text(model.items))))
 
 
 def test_an_item_without_events_is_known_by_its_words_alone() -> None:

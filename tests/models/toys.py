@@ -6,6 +6,7 @@ import torch
 
 from lexirec.data.dataset import Dataset, TrainSet
 from lexirec.models.alpharec import AlphaRec, Projector
+from lexirec.models.reading import TextReader
 
 
 def toy() -> TrainSet:
@@ -23,7 +24,7 @@ def alpharec(train: TrainSet, text: torch.Tensor, **settings: object) -> AlphaRe
     model = AlphaRec(embedding_dim=settings.pop("embedding_dim", 2), **settings)
     model.remember(train)
     super(AlphaRec, model).build(train, np.random.default_rng(0))
-    model.reduction = None
+    model.reader = TextReader(None)
     model.use_text(text)
     model.network = Projector(text.shape[1], model.config)
     model._fitted = True

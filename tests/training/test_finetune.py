@@ -16,13 +16,11 @@ from lexirec.text.prompts import attribute_prompts, prompt_vectors
 from lexirec.training.finetune import (
     Scft,
     ScftConfig,
-    base_encoder,
     finetune_items,
-    lora_targets,
-    pack_sorted,
     read_recipe,
 )
 from lexirec.training.options import TrainingOptions
+from lexirec.training.weights import base_encoder, lora_targets, pack_sorted
 from tests.text.worlds import WORDS, save_model
 
 FAMILIES = ("bert", "llama", "gpt2", "t5")
@@ -49,7 +47,7 @@ def shop(n: int = 24, seed: int = 0) -> pl.DataFrame:
 def made(folder: Path, items: pl.DataFrame | None = None, **settings: object) -> Scft:
     config = ScftConfig.parse({"batch_size": 8, **settings})
     items = shop() if items is None else items
-    return Scft(attribute_prompts(items), config, base_encoder(f"hf:{folder}", config, "cpu"), epochs=config.epochs)
+    return Scft(attribute_prompts(items), config, base_encoder(f"hf:{folder}", device="cpu", **config.reading), epochs=config.epochs)
 
 
 def options(**settings: object) -> TrainingOptions:
@@ -156,7 +154,7 @@ def test_adapters_on_all_projections_and_only_they_change(folders, tmp_path, fam
 
 
 def test_chosen_adapter_layers(folders):
-    inner = base_encoder(f"hf:{folders['llama']}", ScftConfig(), "cpu").load()[1]
+    inner = base_encoder(f"hf:{folders['llama']}", device="cpu", **ScftConfig().reading).load()[1]
     assert {n.rsplit(".", 1)[-1] for n in lora_targets(inner, ["q_proj", "v_proj"])} == {"q_proj", "v_proj"}
     with pytest.raises(InputError, match="did you mean 'q_proj'"):
         lora_targets(inner, ["q_pro"])
@@ -296,13 +294,13 @@ def test_sentence_transformers_folder(folders, tmp_path):
     modules.append({"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"})
     (folder / "modules.json").write_text(json.dumps(modules))
     config = ScftConfig()
-    assert base_encoder(f"st:{folder}", config, "cpu").folder == folder
+    assert base_encoder(f"st:{folder}", device="cpu", **config.reading).folder == folder
     modules.append({"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"})
     (folder / "modules.json").write_text(json.dumps(modules))
     with pytest.raises(InputError, match="Dense"):
-        base_encoder(f"st:{folder}", config, "cpu")
+        base_encoder(f"st:{folder}", device="cpu", **config.reading)
     with pytest.raises(InputError, match="no transformer"):
-        base_encoder("lsa", config, "cpu")
+        base_encoder("lsa", device="cpu", **config.reading)
 
 
 def test_nan_is_found_at_the_step_with_the_items(folders, tmp_path, monkeypatch):

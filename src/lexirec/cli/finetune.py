@@ -1,7 +1,6 @@
 """``lexirec finetune``: an encoder tuned on a catalogue's attributes, as a folder that ``--encoder hf:FOLDER`` reads."""
 
 import json
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -24,6 +23,7 @@ def finetune(
 ) -> None:
     """Fine-tune a text encoder so that items are told apart by their attributes (SCFT, LLMEmb's first stage)."""
     from lexirec.data.readers import read_dataset
+    from lexirec.runs import parse_options
     from lexirec.training.finetune import ScftConfig, finetune_items, read_recipe
     from lexirec.training.options import TrainingOptions
 
@@ -36,7 +36,7 @@ def finetune(
     if work.exists() and not resume:
         raise InputError(f"{work} is left from an interrupted fine-tuning; go on with --resume, or remove it")
     items = read_dataset(data).items
-    options = _training({**training, "folder": work, "resume": resume})
+    options = parse_options({**training, "folder": work, "resume": resume})
     tuned = finetune_items(items, settings, options, encoder, out=out)
     shutil.rmtree(work, ignore_errors=True)
     recipe = read_recipe(out)
@@ -51,35 +51,15 @@ def finetune(
 
 def _settings(sets: list[str], config_keys: Any, training_keys: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """``key=value`` strings, told apart into settings and training options."""
-    import yaml
+    from lexirec.settings import parse_set
 
     config: dict[str, Any] = {}
     training: dict[str, Any] = {}
     reserved = {"folder", "resume", "epochs", "eval_every", "patience", "monitor"}
     known = [*config_keys, *(key for key in training_keys if key not in reserved)]
     for setting in sets:
-        key, sign, text = setting.partition("=")
-        if not sign:
-            raise InputError(f"--set {setting!r} has no '='; write key=value")
+        key, value = parse_set(setting)
         if key not in known:
             raise InputError(f"--set {key}: fine-tuning has no such setting{nearest(key, known)}; there are {', '.join(known)}")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise InputError(f"--set {setting!r}: the value is not valid YAML ({error})") from error
-        if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
-            value = float(value)  # YAML reads 1e-3 as text
         (config if key in config_keys else training)[key] = value
     return config, training
-
-
-def _training(settings: dict[str, Any]) -> Any:
-    from pydantic import ValidationError
-
-    from lexirec.training.options import TrainingOptions
-
-    try:
-        return TrainingOptions(**settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{'.'.join(map(str, first['loc']))} = {first.get('input')!r}: {first['msg']}") from error

@@ -9,7 +9,7 @@ frozen text vectors -> MLP -> mean over neighbours x L -> unit norm -> dot / tem
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -23,10 +23,8 @@ from lexirec.data.dataset import TrainSet
 from lexirec.models.contract import Supports
 from lexirec.models.graph import Batch, GraphConfig, GraphRecommender
 from lexirec.models.layers.graph import Graph, product
-from lexirec.text.reduce import Reduction, fit_reduction
-
-if TYPE_CHECKING:
-    from lexirec.text.encoders import Encoder
+from lexirec.models.reading import TextReader
+from lexirec.text.reduce import fit_reduction
 
 OFFICIAL_HIDDEN = {768: 6144, 1536: 3072, 3072: 1536}
 """Hidden sizes of the official code by text dimension: they keep the number of weights alike."""
@@ -152,19 +150,16 @@ class AlphaRec(GraphRecommender):
     def build(self, train: TrainSet, rng: np.random.Generator) -> None:
         from lexirec.text.encoders import load_encoder
 
-        self._build(train, rng, load_encoder(self.config.encoder))
+        self.reader = TextReader(load_encoder(self.config.encoder))
+        raw = self._raw_text(train.items)
+        self.reader.reduction = fit_reduction(raw, self.config.transform)
+        self._build(train, rng, raw)
 
-    def _build(self, train: TrainSet, rng: np.random.Generator, encoder: "Encoder", reduction: Reduction | None = None) -> None:
-        from lexirec.text.embed import item_vectors
-
+    def _build(self, train: TrainSet, rng: np.random.Generator, raw: NDArray[np.float32]) -> None:
         super().build(train, rng)
-        self.encoder = encoder
-        text = item_vectors(train.items, self.encoder, self.config.text)
         if self.config.shuffle_text is not None:
-            text = text[np.random.default_rng(self.config.shuffle_text).permutation(len(text))]
-        vectors = np.ascontiguousarray(text, dtype=np.float32)
-        self.reduction = reduction or fit_reduction(vectors, self.config.transform)
-        self.use_text(self._reduced(vectors))
+            raw = raw[np.random.default_rng(self.config.shuffle_text).permutation(len(raw))]
+        self.use_text(self._reduced(raw))
         self.network = Projector(self.text.shape[1], self.config)
 
     def use_text(self, text: Tensor) -> None:
@@ -241,17 +236,18 @@ class AlphaRec(GraphRecommender):
         return self.unit(self.project(self._text_of(items)))
 
     def _text_of(self, items: pl.DataFrame) -> Tensor:
+        return self._reduced(self._raw_text(items))
+
+    def _raw_text(self, items: pl.DataFrame) -> NDArray[np.float32]:
         from lexirec.text.embed import item_vectors
 
-        return self._reduced(np.ascontiguousarray(item_vectors(items, self.encoder, self.config.text), dtype=np.float32))
+        return np.ascontiguousarray(item_vectors(items, self.reader.encoder, self.config.text), dtype=np.float32)
 
-    def _reduced(self, vectors: NDArray[np.float32]) -> Tensor:
-        return torch.from_numpy(vectors if self.reduction is None else self.reduction(vectors))
+    def _reduced(self, raw: NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(self.reader.reduce(raw))
 
     def encode_words(self, texts: Sequence[str]) -> Tensor:
-        from lexirec.text.cache import EmbeddingCache
-
-        return self.unit(self.project(self._reduced(EmbeddingCache().encode(self.encoder, list(texts)))))
+        return self.unit(self.project(self._reduced(self.reader.words(texts))))
 
     def history_layer0(self, rows: Tensor, items: Tensor, lengths: Tensor) -> Tensor:
         mean = torch.zeros(len(lengths), self.text.shape[1]).index_add(0, rows, self.text.cpu()[items]) / lengths[:, None].clamp(min=1)
@@ -273,8 +269,9 @@ class AlphaRec(GraphRecommender):
         other = AlphaRec(self.config)
         other.device = self.device
         other.remember(train)
-        # The encoder itself goes along: one that was fitted on texts (lsa) would span another space if it were fitted anew.
-        other._build(train, np.random.default_rng(0), self.encoder, self.reduction)
+        # The reader itself goes along: an encoder that was fitted on texts (lsa) would span another space if it were fitted anew.
+        other.reader = self.reader
+        other._build(train, np.random.default_rng(0), self._raw_text(train.items))
         other.network.load_state_dict(self.network.state_dict())
         other.network.to(self.device).eval()
         other._fitted = True
@@ -285,22 +282,15 @@ class AlphaRec(GraphRecommender):
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors, values = super().state()
-        encoder_values, arrays = self.encoder.state()
-        if self.reduction is not None:
-            tensors |= {"mean": torch.from_numpy(self.reduction.mean), "matrix": torch.from_numpy(self.reduction.matrix)}
-        tensors |= {"text": self.text.cpu()} | {f"encoder.{name}": torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
-        return tensors, {**values, "encoder": encoder_values, "fingerprint": self.encoder.fingerprint}
+        reader, encoder = self.reader.state()
+        return {**tensors, **reader, "text": self.text.cpu()}, {**values, "encoder": encoder}
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        from lexirec.text.encoders import encoder_from_state
-
         super().restore(tensors, values)
         self.smooth = None
-        self.reduction = Reduction(tensors["mean"].numpy(), tensors["matrix"].numpy()) if "mean" in tensors else None
+        self.reader = TextReader.restored(tensors, values["encoder"])
         self.text = tensors["text"]
         self.network = Projector(self.text.shape[1], self.config)
-        arrays = {name.removeprefix("encoder."): value.numpy() for name, value in tensors.items() if name.startswith("encoder.")}
-        self.encoder = encoder_from_state(values["encoder"], arrays)
 
 
 __all__ = ["AlphaRec", "AlphaRecConfig", "Projector", "hidden_size"]

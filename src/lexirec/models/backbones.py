@@ -11,7 +11,8 @@ from lexirec.models.contract import ModelConfig
 from lexirec.models.gru4rec import recurrent
 from lexirec.models.hstu import gated
 from lexirec.models.sasrec import transformer
-from lexirec.models.sequential import ClozeConfig, SequentialRecommender, TransformerConfig
+from lexirec.models.sequence_config import ClozeConfig, TransformerConfig
+from lexirec.models.sequential import SequentialRecommender
 
 BODIES: dict[str, Callable[[Any], nn.Module]] = {
     "sasrec": lambda config: transformer(config, causal=config.causal),
@@ -36,7 +37,7 @@ class BackboneConfig(TransformerConfig, ClozeConfig):
     max_len: PositiveInt = 200
     """Latest events of a history that are looked at."""
     init: Literal["xavier", "normal"] = "xavier"
-    """See :class:`~lexirec.models.sequential.SequenceConfig`."""
+    """See :class:`~lexirec.models.sequence_config.SequenceConfig`."""
     batch_size: PositiveInt = 128
     """Windows per step."""
 

@@ -13,7 +13,8 @@ from torch import nn
 
 from lexirec.models.layers.sequence import Block, Positions
 from lexirec.models.sasrec import transformer
-from lexirec.models.sequential import ClozeConfig, SequentialRecommender, TransformerConfig
+from lexirec.models.sequence_config import ClozeConfig, TransformerConfig
+from lexirec.models.sequential import SequentialRecommender
 
 
 class BERT4RecConfig(TransformerConfig, ClozeConfig):
@@ -30,7 +31,7 @@ class BERT4RecConfig(TransformerConfig, ClozeConfig):
     dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
     """Dropout of the input and inside the blocks."""
     loss: Literal["bce", "gbce", "softmax", "ce"] = "ce"
-    """See :class:`~lexirec.models.sequential.SequenceConfig`."""
+    """See :class:`~lexirec.models.sequence_config.SequenceConfig`."""
 
 
 class BERT4Rec(SequentialRecommender):

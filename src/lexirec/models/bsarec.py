@@ -12,7 +12,8 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import nn
 
 from lexirec.models.layers.sequence import FilterBlock, Positions, Stack
-from lexirec.models.sequential import SequentialRecommender, TransformerConfig
+from lexirec.models.sequence_config import TransformerConfig
+from lexirec.models.sequential import SequentialRecommender
 from lexirec.training.sequences import Targets
 
 
@@ -37,7 +38,7 @@ class BSARecConfig(TransformerConfig):
     activation: Literal["relu", "gelu"] = "gelu"
     """Of the feed-forward part."""
     loss: Literal["bce", "gbce", "softmax", "ce"] = "ce"
-    """See :class:`~lexirec.models.sequential.SequenceConfig`."""
+    """See :class:`~lexirec.models.sequence_config.SequenceConfig`."""
 
     @model_validator(mode="before")
     @classmethod

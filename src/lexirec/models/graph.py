@@ -17,7 +17,8 @@ from torch import Tensor
 from lexirec.data.dataset import TrainSet
 from lexirec.errors import UnsupportedQueryError
 from lexirec.losses import infonce, softmax_over_items
-from lexirec.models.contract import ModelConfig, Recommender
+from lexirec.models.answering import VectorRecommender
+from lexirec.models.contract import ModelConfig
 from lexirec.models.layers.graph import Graph, sampled_scores
 from lexirec.query import Query
 from lexirec.training.samplers import NegativeSampler, PositiveSampler, Sampling
@@ -52,7 +53,7 @@ class GraphConfig(ModelConfig):
     """Samples per step."""
 
 
-class GraphRecommender(Recommender):
+class GraphRecommender(VectorRecommender):
     """Base of the graph models.
 
     A subclass gives :meth:`layer0` and says in ``ranks_by_cosine`` whether the ranked vectors are unit length.
@@ -152,34 +153,15 @@ class GraphRecommender(Recommender):
             return self.item_rows
         raise UnsupportedQueryError(f"{self.name} knows items by id only; use a model that reads text, such as alpharec")
 
-    def encode_queries(self, queries: Sequence[Query]) -> Tensor:
-        self._check_fitted()
+    def encode_people(self, queries: Sequence[Query], modes: Sequence[str]) -> Tensor:
         out = torch.zeros(len(queries), self.item_rows.shape[1])
-        modes = [self.answered_by(query) for query in queries]
-        for row, mode in enumerate(modes):
-            if mode.startswith("popularity"):
-                raise UnsupportedQueryError(
-                    f"query {row} holds nothing that {self.name} can turn into a vector ({mode}); recommend() answers it by popularity"
-                )
         hot = [row for row, mode in enumerate(modes) if mode.startswith("user")]
         if hot:
             out[hot] = self.hot_users[torch.from_numpy(self.users.index([queries[row].user_id or "" for row in hot]))]
         warm = [row for row, mode in enumerate(modes) if mode.startswith("history")]
         if warm:
             out[warm] = self.encode_histories([queries[row].history or [] for row in warm])
-        worded = [row for row, mode in enumerate(modes) if mode.endswith("words")]
-        if worded:
-            wishes = self.encode_words([queries[row].words or "" for row in worded])
-            alpha = torch.tensor([self._alpha(queries[row]) if modes[row] != "words" else 1.0 for row in worded])[:, None]
-            out[worded] = (1 - alpha) * self.unit(out[worded]) + alpha * wishes
         return out
-
-    def _alpha(self, query: Query) -> float:
-        return float(self.config.alpha if query.alpha is None else query.alpha)
-
-    def encode_words(self, texts: Sequence[str]) -> Tensor:
-        """Vectors of wishes or profiles, ``(B, D)``, unit length."""
-        raise UnsupportedQueryError(f"{self.name} can't read words")
 
     def _flat_histories(self, histories: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor, Tensor]:
         """Distinct known items of each history: rows ``(n,)``, items ``(n,)`` and lengths ``(B,)``, int64."""

@@ -1,7 +1,7 @@
 """GRU4Rec (Hidasi et al., ICLR 2016, arXiv 1511.06939), in the form that sequential benchmarks use.
 
 Official code: hidasib/GRU4Rec. How this differs: windows of users instead of parallel sessions, and any of the losses of
-:class:`~lexirec.models.sequential.SequenceConfig` instead of BPR-max; tied item vectors.
+:class:`~lexirec.models.sequence_config.SequenceConfig` instead of BPR-max; tied item vectors.
 
 item vectors -> dropout -> gated recurrent layers -> (linear) -> dot with item vectors
 """
@@ -12,7 +12,8 @@ from pydantic import Field, PositiveInt
 from torch import nn
 
 from lexirec.models.layers.sequence import Recurrent
-from lexirec.models.sequential import SequenceConfig, SequentialRecommender
+from lexirec.models.sequence_config import SequenceConfig
+from lexirec.models.sequential import SequentialRecommender
 
 
 class GRU4RecConfig(SequenceConfig):

@@ -13,7 +13,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import nn
 
 from lexirec.models.layers.sequence import HSTUBlock, Positions, Stack
-from lexirec.models.sequential import SequenceConfig, SequentialRecommender
+from lexirec.models.sequence_config import SequenceConfig
+from lexirec.models.sequential import SequentialRecommender
 
 
 class HSTUConfig(SequenceConfig):
@@ -28,7 +29,7 @@ class HSTUConfig(SequenceConfig):
     dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
     """Dropout of the input and inside the blocks."""
     loss: Literal["bce", "gbce", "softmax", "ce"] = "softmax"
-    """See :class:`~lexirec.models.sequential.SequenceConfig`."""
+    """See :class:`~lexirec.models.sequence_config.SequenceConfig`."""
     num_negs: PositiveInt = 512
     """Sampled items per target or per batch."""
     tau: PositiveFloat = 0.1

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from lexirec.errors import InputError, require
+from lexirec.errors import InputError
 from lexirec.models.backbones import BackboneConfig
 
 SMALL = "small"
@@ -120,20 +120,9 @@ def load_lm(config: LanguageModelConfig, vocabulary: int, longest: int) -> Any:
             raise InputError(f"lm: {folder} can't be loaded as a causal language model with safetensors weights: {error}") from error
         model.config.use_cache = False
     if config.tune == "lora":
-        from transformers.pytorch_utils import Conv1D
+        from lexirec.training.weights import add_adapters
 
-        from lexirec.training.finetune import lora_targets
-
-        peft = require("peft", "finetune")
-        conv = any(isinstance(module, Conv1D) for module in model.modules())  # GPT-2 keeps its weights transposed
-        # Adapters are put into the model in place, so the model itself can be called as before.
-        peft.get_peft_model(
-            model,
-            peft.LoraConfig(
-                r=config.lora_r, lora_alpha=config.lora_alpha, lora_dropout=config.lora_dropout, bias="none", fan_in_fan_out=conv,
-                target_modules=lora_targets(model),
-            ),
-        )  # fmt: skip
+        add_adapters(model, config.lora_r, config.lora_alpha, config.lora_dropout)
     elif config.tune == "none":
         model.requires_grad_(False)
     return model

@@ -104,10 +104,12 @@ class LLMEmb(BackboneRecommender):
         options = options or TrainingOptions()
         # What is read of new items is what was read of these, whatever other columns they bring.
         self.columns = self.config.columns or tuple(attribute_columns(train.items, self.config.prompt))
-        if self.config.teacher not in (None, "sasrec") and self.config.align_weight:
-            self.teacher_vectors(train, valid, options)  # a wrong teacher is told before hours of stage 1
+        trains_teacher = self.config.teacher == "sasrec"
+        if not trains_teacher:  # a wrong run folder is told before hours of stage 1
+            self.teacher_table = self.teacher_vectors(train, valid, options)
         self.tuned = self.tuned_encoder(train.items, options)
-        self.teacher_table = self.teacher_vectors(train, valid, options)
+        if trains_teacher:
+            self.teacher_table = self.teacher_vectors(train, valid, options)
         return super().fit(train, valid, options)
 
     # --- stage 1 -----------------------------------------------------------------------------------------------------------------
@@ -169,8 +171,7 @@ class LLMEmb(BackboneRecommender):
     def item_text(self, items: pl.DataFrame) -> NDArray[np.float32]:
         from lexirec.text.prompts import prompt_vectors
 
-        encoder, config = self.encoder, self.config
-        assert encoder is not None  # noqa: S101 (set by make_items)
+        encoder, config = self.reader.encoder, self.config
         columns = [name for name in self.columns if name in items.columns]
         found = prompt_vectors(items, encoder, config.prompt, config.instruction, columns=columns, max_characters=config.max_characters)
         return np.ascontiguousarray(found, dtype=np.float32)

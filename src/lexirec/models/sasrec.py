@@ -13,7 +13,8 @@ from typing import Any
 from torch import nn
 
 from lexirec.models.layers.sequence import OriginalBlock, PostNormBlock, Stack
-from lexirec.models.sequential import SequentialRecommender, TransformerConfig
+from lexirec.models.sequence_config import TransformerConfig
+from lexirec.models.sequential import SequentialRecommender
 
 
 class SASRecConfig(TransformerConfig):

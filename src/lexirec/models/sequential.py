@@ -8,151 +8,36 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import polars as pl
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from lexirec.data.dataset import TrainSet
-from lexirec.errors import InputError, LexirecError, UnsupportedQueryError
+from lexirec.errors import InputError, UnsupportedQueryError
 from lexirec.losses import bce, gbce, infonce
+from lexirec.models.answering import VectorRecommender
 from lexirec.models.contract import ModelConfig, Recommender, Supports
-from lexirec.models.layers.adapters import Adapter, AdapterKind, ItemVectors
+from lexirec.models.layers.adapters import Adapter, ItemVectors
 from lexirec.models.layers.graph import sampled_scores
-from lexirec.models.layers.sequence import Block, Layout, Positions, ranges
+from lexirec.models.layers.sequence import Layout, ranges
 from lexirec.models.layers.softmax import cross_entropy_over_items
+from lexirec.models.reading import TextReader
+from lexirec.models.sequence_config import SequenceConfig
 from lexirec.query import Query
-from lexirec.text.reduce import Kind, Reduction, fit_reduction
+from lexirec.text.reduce import fit_reduction
 from lexirec.training.samplers import NegativeSampler
-from lexirec.training.sequences import Targets, Windows, WindowSampler
+from lexirec.training.sequences import Windows, WindowSampler
 
 if TYPE_CHECKING:
     from lexirec.text.encoders import Encoder
 
 ENCODED_AT_ONCE = 2048
 """Histories that go through the network together."""
-
-
-class SequenceConfig(ModelConfig):
-    """Settings that all sequential models have."""
-
-    embedding_dim: PositiveInt = 64
-    """Width of item vectors and states."""
-    max_len: PositiveInt = 50
-    """Latest events of a history that are looked at."""
-    num_layers: PositiveInt = 2
-    """Blocks, or recurrent layers."""
-    dropout: float = Field(default=0.5, ge=0.0, lt=1.0)
-    """Dropout of the input and inside the blocks."""
-
-    items: Literal["id", "text", "id+text", "text-start"] = "id"
-    """Item vectors: a learned table; frozen text vectors through an adapter; the sum of both; or a learned table that starts at the
-    reduced text vectors."""
-    encoder: str = "minilm"
-    """Encoder of the item texts and of wishes; see ``docs/encoders.md``. Read where ``items`` has text."""
-    text: str = "title"
-    """Text template, such as ``title,brand,categories``."""
-    transform: Kind = "none"
-    """What is done to the text vectors, see :func:`~lexirec.text.reduce.fit_reduction`; ``text-start`` needs ``pca``, ``whiten`` or
-    ``random``."""
-    text_dim: PositiveInt | None = None
-    """Dimensions that ``transform`` leaves; all if not given."""
-    adapter: AdapterKind | Literal["none"] = "two-linear"
-    """Map of the text vectors, see :class:`~lexirec.models.layers.adapters.Adapter`; ``none``: as they are (``text_dim`` must be
-    ``embedding_dim``)."""
-    adapter_dim: PositiveInt | None = None
-    """Hidden size of the adapter; half the text dimension if not given."""
-    freeze_text: bool = True
-    """Whether text vectors stay as they are."""
-    alpha: float = Field(default=0.5, ge=0.0, le=1.0)
-    """Weight of a wish against the person, where a query gives no own."""
-
-    loss: Literal["bce", "gbce", "softmax", "ce"] = "bce"
-    """``bce``: binary cross entropy. ``gbce``: with the correction for sampling. ``softmax``: cross entropy against sampled items.
-    ``ce``: against all items."""
-    num_negs: PositiveInt = 1
-    """Sampled items per target (``per-sample``) or per batch (``shared``)."""
-    negatives: Literal["per-sample", "shared"] = "per-sample"
-    """``per-sample``: own items that the user has not in training. ``shared``: one set for the batch."""
-    tau: PositiveFloat = 1.0
-    """Temperature that divides scores; with ``cosine`` it should be well below 1."""
-    cosine: bool = False
-    """Score by cosine instead of the inner product."""
-    calibration: float = Field(default=0.75, ge=0.0, le=1.0)
-    """Calibration of ``gbce``."""
-    targets: Targets = "all"
-    """Which events are predicted, see :data:`~lexirec.training.sequences.Targets`."""
-
-    init: Literal["xavier", "normal"] = "normal"
-    """First values of matrices: Xavier normal (LLMEmb), or normal with ``init_std`` (BERT)."""
-    init_std: PositiveFloat = 0.02
-    """Standard deviation of ``normal``."""
-    optimiser: Literal["adam", "adamw"] = "adam"
-    """``adamw`` decays weights apart from the gradient."""
-    lr: PositiveFloat = 1e-3
-    """Learning rate."""
-    weight_decay: NonNegativeFloat = 0.0
-    """Weight decay."""
-    batch_size: PositiveInt = 256
-    """Windows per step."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> "SequenceConfig":
-        if self.items == "text-start" and self.transform not in ("pca", "whiten", "random"):
-            raise ValueError("items='text-start' needs transform='pca', 'whiten' or 'random', which bring the text to embedding_dim")
-        if self.text_dim is not None and self.transform in ("none", "center"):
-            raise ValueError(f"text_dim is given and transform={self.transform!r} changes no dimension; use 'pca', 'whiten' or 'random'")
-        return self
-
-    @property
-    def has_text(self) -> bool:
-        """Whether new items and wishes can be answered by their words."""
-        return self.items in ("text", "id+text")
-
-
-class TransformerConfig(SequenceConfig):
-    """Settings of the models made of attention blocks."""
-
-    num_heads: PositiveInt = 1
-    """Attention heads; must divide ``embedding_dim``."""
-    inner: PositiveInt | None = None
-    """Width inside the feed-forward part; ``embedding_dim`` if not given."""
-    attention_dropout: float | None = Field(default=None, ge=0.0, lt=1.0)
-    """Dropout of attention weights; as ``dropout`` if not given."""
-    activation: Literal["relu", "gelu"] = "relu"
-    """Of the feed-forward part."""
-    block: Block = "original"
-    """See :data:`~lexirec.models.layers.sequence.Block`."""
-    positions: Positions = "first"
-    """See :data:`~lexirec.models.layers.sequence.Positions`."""
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> "TransformerConfig":
-        if self.embedding_dim % self.num_heads:
-            raise ValueError(f"num_heads = {self.num_heads} does not divide embedding_dim = {self.embedding_dim}")
-        return self
-
-
-class ClozeConfig(ModelConfig):
-    """Settings of models that fill in masked events."""
-
-    mask_prob: float = Field(default=0.2, gt=0.0, le=1.0)
-    """Share of events masked."""
-    mask_random: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Share of the masked that become a random item instead of the mask."""
-    mask_kept: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Share of the masked that stay as they are."""
-    mask_last: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Share of windows in which only the last event is masked, as when asked."""
-    last_pass: bool = False
-    """A second pass over all windows in each epoch with only the last event masked (LLMEmb's harness)."""
-    head: bool = True
-    """A linear map, GELU and norm between state and scores, as in BERT4Rec."""
 
 
 class SequenceNetwork(nn.Module):
@@ -193,7 +78,6 @@ class SequenceBatch:
         negatives: ``(M, n)`` or shared ``(n,)`` sampled items, or none.
         rows: ``(R,)`` the distinct items that the batch speaks of, ascending; inputs, targets and negatives then count in it.
             ``None``: they count in the catalogue.
-        users: ``(B,)`` user of each sequence.
     """
 
     layout: Layout
@@ -203,10 +87,9 @@ class SequenceBatch:
     targets: Tensor
     negatives: Tensor | None
     rows: Tensor | None
-    users: NDArray[np.int64]
 
 
-class SequentialRecommender(Recommender):
+class SequentialRecommender(VectorRecommender):
     """Base of the sequential models.
 
     A subclass gives :meth:`make_body`. What is trained is decided by ``items``: any source of item vectors fits any encoder.
@@ -216,13 +99,12 @@ class SequentialRecommender(Recommender):
     needs_history = True
     cloze: bool = False
     """Whether training masks events and fills them in; asked, such a model reads the state of a mask put after the history."""
-    reduction: Reduction | None = None
+    reader: TextReader
+    """Where ``items`` has text: what reads it, and wishes."""
     stored: bool = False
 
     def __init__(self, config: ModelConfig | None = None, **settings: Any) -> None:
         super().__init__(config, **settings)
-        self._encoder: Encoder | None = None
-        self._encoder_state: tuple[dict[str, Any], dict[str, NDArray[Any]]] | None = None
         words = self.config.has_text
         if self.cloze and self.config.max_len < 2:
             raise InputError("max_len = 1 leaves no place for the history beside the mask; set at least 2")
@@ -231,25 +113,6 @@ class SequentialRecommender(Recommender):
     @abstractmethod
     def make_body(self) -> nn.Module:
         """The sequence encoder that the configuration asks for."""
-
-    @property
-    def encoder(self) -> "Encoder | None":
-        """The encoder of item texts and wishes. A loaded model makes it at the first text: ids and histories need none."""
-        if self._encoder is None and self._encoder_state is not None:
-            from lexirec.text.encoders import encoder_from_state
-
-            try:
-                self._encoder = encoder_from_state(*self._encoder_state)
-            except LexirecError as error:
-                raise InputError(
-                    f"this needs the encoder of the item texts, which can't be had ({error}); users, histories and similar items are"
-                    " answered without it"
-                ) from error
-        return self._encoder
-
-    @encoder.setter
-    def encoder(self, encoder: "Encoder | None") -> None:
-        self._encoder, self._encoder_state = encoder, None
 
     # --- building ----------------------------------------------------------------------------------------------------------------
 
@@ -283,22 +146,17 @@ class SequentialRecommender(Recommender):
         config, dim = self.config, self.config.embedding_dim
         if config.items == "id":
             return ItemVectors(train.n_items, dim, None, None, by_id=True)
-        self.encoder = self.make_encoder(train)
+        self.reader = TextReader(self.make_encoder(train))
         raw = self.item_text(train.items)
-        if config.items == "text-start":
-            self.reduction = fit_reduction(raw, config.transform, dim)
-            start = torch.from_numpy(self.reduce_text(raw))
-            return ItemVectors(train.n_items, dim, None, None, by_id=True, start=start)
-        self.reduction = fit_reduction(raw, config.transform, config.text_dim)
-        text = torch.from_numpy(np.ascontiguousarray(self.reduce_text(raw)))
+        starts = config.items == "text-start"
+        self.reader.reduction = fit_reduction(raw, config.transform, dim if starts else config.text_dim)
+        text = torch.from_numpy(self.reader.reduce(raw))
+        if starts:
+            return ItemVectors(train.n_items, dim, None, None, by_id=True, start=text)
         self.text_dim = text.shape[1]
         return ItemVectors(
             train.n_items, dim, text, self.make_adapter(self.text_dim), by_id="id" in config.items, frozen=config.freeze_text
         )
-
-    def reduce_text(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Raw text vectors as the adapter gets them."""
-        return raw if self.reduction is None else self.reduction(raw)
 
     def make_adapter(self, text_dim: int) -> Adapter | None:
         """The map of text vectors, or none where they are used as they are."""
@@ -322,8 +180,7 @@ class SequentialRecommender(Recommender):
         """Raw text vectors of items, ``(n, text_dim)``."""
         from lexirec.text.embed import item_vectors
 
-        assert self.encoder is not None  # noqa: S101 (models without text never ask)
-        return np.ascontiguousarray(item_vectors(items, self.encoder, self.config.text), dtype=np.float32)
+        return np.ascontiguousarray(item_vectors(items, self.reader.encoder, self.config.text), dtype=np.float32)
 
     def make_network(self, items: ItemVectors) -> SequenceNetwork:
         """Item vectors, encoder and what a cloze model has besides."""
@@ -422,7 +279,7 @@ class SequentialRecommender(Recommender):
             negatives = flat.reshape(negatives.shape)  # type: ignore[union-attr]
         return SequenceBatch(
             layout, self._tensor(inputs), None if masked is None else self._tensor(masked), None if at is None else self._tensor(at),
-            self._tensor(targets), None if negatives is None else self._tensor(negatives), rows, windows.users,
+            self._tensor(targets), None if negatives is None else self._tensor(negatives), rows,
         )  # fmt: skip
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
@@ -519,36 +376,13 @@ class SequentialRecommender(Recommender):
         if not self.config.has_text:
             raise UnsupportedQueryError(f"{self.name} knows items by id only here; set items='text' or items='id+text'")
         self.network.eval()
-        return self._items.of_text(torch.from_numpy(self.reduce_text(raw)).to(self.device)).float().cpu()
+        return self._items.of_text(torch.from_numpy(self.reader.reduce(raw)).to(self.device)).float().cpu()
 
     def encode_words(self, texts: Sequence[str]) -> Tensor:
-        """Vectors of wishes or profiles in the space of the items, ``(B, D)``, unit length."""
-        from lexirec.text.cache import EmbeddingCache
+        return F.normalize(self.vectors_of_text(self.reader.words(texts)), dim=1)
 
-        assert self.encoder is not None  # noqa: S101 (models without text refuse words before)
-        return F.normalize(self.vectors_of_text(EmbeddingCache().encode(self.encoder, list(texts))), dim=1)
-
-    def encode_queries(self, queries: Sequence[Query]) -> Tensor:
-        self._check_fitted()
-        modes = [self.answered_by(query) for query in queries]
-        for row, mode in enumerate(modes):
-            if mode.startswith("popularity"):
-                raise UnsupportedQueryError(
-                    f"query {row} holds nothing that {self.name} can turn into a vector ({mode}); recommend() answers it by popularity"
-                )
-        out = torch.zeros(len(queries), self.config.embedding_dim)
-        person = [row for row, mode in enumerate(modes) if mode != "words"]
-        if person:
-            out[person] = self.encode_histories(*self._histories([queries[row] for row in person]))
-        worded = [row for row, mode in enumerate(modes) if mode.endswith("words")]
-        if worded:
-            wishes = self.encode_words([queries[row].words or "" for row in worded])
-            alpha = torch.tensor([1.0 if modes[row] == "words" else self._alpha(queries[row]) for row in worded])[:, None]
-            out[worded] = (1 - alpha) * F.normalize(out[worded], dim=1) + alpha * wishes
-        return out
-
-    def _alpha(self, query: Query) -> float:
-        return float(self.config.alpha if query.alpha is None else query.alpha)
+    def encode_people(self, queries: Sequence[Query], modes: Sequence[str]) -> Tensor:
+        return self.encode_histories(*self._histories(queries))
 
     def _histories(self, queries: Sequence[Query]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Known items of each query's history, one after another, and their numbers ``(B,)``.
@@ -632,25 +466,15 @@ class SequentialRecommender(Recommender):
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if not self.config.has_text:  # the table is among the weights
             return {}, {"trained": self.trained}
-        tensors: dict[str, Tensor] = {"table": self.table.cpu()}
-        if self._encoder is None and self._encoder_state is not None:
-            values, arrays = self._encoder_state
-        else:
-            assert self.encoder is not None  # noqa: S101 (set by build)
-            values, arrays = self.encoder.state()
-        tensors |= {f"encoder.{name}": torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
-        if self.reduction is not None:
-            tensors |= {"mean": torch.from_numpy(self.reduction.mean), "matrix": torch.from_numpy(self.reduction.matrix)}
-        return tensors, {"trained": self.trained, "text_dim": self.text_dim, "encoder": values}
+        tensors, encoder = self.reader.state()
+        return {"table": self.table.cpu(), **tensors}, {"trained": self.trained, "text_dim": self.text_dim, "encoder": encoder}
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         self.n_items = self.trained = values["trained"]
         adapter, text = None, None
         if self.config.has_text:
-            self.reduction = Reduction(tensors["mean"].numpy(), tensors["matrix"].numpy()) if "mean" in tensors else None
+            self.reader = TextReader.restored(tensors, values["encoder"])
             self.text_dim = values["text_dim"]
-            arrays = {name.removeprefix("encoder."): value.numpy() for name, value in tensors.items() if name.startswith("encoder.")}
-            self._encoder, self._encoder_state = None, (values["encoder"], arrays)
             adapter = self.make_adapter(self.text_dim)
             text = None if self.config.freeze_text else torch.empty(self.trained, self.text_dim)
         by_id = self.config.items != "text"
@@ -662,4 +486,4 @@ class SequentialRecommender(Recommender):
             self.use_table(tensors["table"])
 
 
-__all__ = ["ClozeConfig", "SequenceBatch", "SequenceConfig", "SequenceNetwork", "SequentialRecommender", "TransformerConfig"]
+__all__ = ["SequenceBatch", "SequenceNetwork", "SequentialRecommender"]

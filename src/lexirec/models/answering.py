@@ -1,0 +1,57 @@
+"""How a person, words, or both together become one vector, for every model that ranks by inner products."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (the field's name)
+from torch import Tensor
+
+from lexirec.errors import UnsupportedQueryError
+from lexirec.models.contract import Recommender
+from lexirec.query import Query
+
+
+class VectorRecommender(Recommender):
+    """A recommender whose queries are vectors: of a person, of words, or ``(1 - alpha) x unit person + alpha x unit words``.
+
+    A subclass gives :meth:`encode_people` and, where it reads words, :meth:`encode_words`; its configuration then has ``alpha``.
+    """
+
+    @abstractmethod
+    def encode_people(self, queries: Sequence[Query], modes: Sequence[str]) -> Tensor:
+        """Vectors of people, ``(B, D)``.
+
+        Args:
+            queries: each with a known user or a history.
+            modes: what :meth:`answered_by` says of each: it begins with ``user`` or ``history``.
+        """
+
+    def encode_words(self, texts: Sequence[str]) -> Tensor:
+        """Vectors of wishes or profiles, ``(B, D)``, unit length."""
+        raise UnsupportedQueryError(f"{self.name} can't read words")
+
+    def encode_queries(self, queries: Sequence[Query]) -> Tensor:
+        self._check_fitted()
+        modes = [self.answered_by(query) for query in queries]
+        for row, mode in enumerate(modes):
+            if mode.startswith("popularity"):
+                raise UnsupportedQueryError(
+                    f"query {row} holds nothing that {self.name} can turn into a vector ({mode}); recommend() answers it by popularity"
+                )
+        people = [row for row, mode in enumerate(modes) if mode != "words"]
+        worded = [row for row, mode in enumerate(modes) if mode.endswith("words")]
+        out = torch.zeros(len(queries), self.encode_items().shape[1])
+        if people:
+            out[people] = self.encode_people([queries[row] for row in people], [modes[row] for row in people])
+        if worded:
+            wishes = self.encode_words([queries[row].words or "" for row in worded])
+            alpha = torch.tensor([1.0 if modes[row] == "words" else self._alpha(queries[row]) for row in worded])[:, None]
+            out[worded] = (1 - alpha) * F.normalize(out[worded], dim=1) + alpha * wishes
+        return out
+
+    def _alpha(self, query: Query) -> float:
+        return float(self.config.alpha if query.alpha is None else query.alpha)
+
+
+__all__ = ["VectorRecommender"]

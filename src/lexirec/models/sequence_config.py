@@ -1,0 +1,137 @@
+"""Settings of the sequential models: item vectors, losses, attention blocks, masking."""
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from lexirec.models.contract import ModelConfig
+from lexirec.models.layers.adapters import AdapterKind
+from lexirec.models.layers.sequence import Block, Positions
+from lexirec.text.reduce import Kind
+from lexirec.training.sequences import Targets
+
+
+class SequenceConfig(ModelConfig):
+    """Settings that all sequential models have."""
+
+    embedding_dim: PositiveInt = 64
+    """Width of item vectors and states."""
+    max_len: PositiveInt = 50
+    """Latest events of a history that are looked at."""
+    num_layers: PositiveInt = 2
+    """Blocks, or recurrent layers."""
+    dropout: float = Field(default=0.5, ge=0.0, lt=1.0)
+    """Dropout of the input and inside the blocks."""
+
+    items: Literal["id", "text", "id+text", "text-start"] = "id"
+    """Item vectors: a learned table; frozen text vectors through an adapter; the sum of both; or a learned table that starts at the
+    reduced text vectors."""
+    encoder: str = "minilm"
+    """Encoder of the item texts and of wishes; see ``docs/encoders.md``. Read where ``items`` has text."""
+    text: str = "title"
+    """Text template, such as ``title,brand,categories``."""
+    transform: Kind = "none"
+    """What is done to the text vectors, see :func:`~lexirec.text.reduce.fit_reduction`; ``text-start`` needs ``pca``, ``whiten`` or
+    ``random``."""
+    text_dim: PositiveInt | None = None
+    """Dimensions that ``transform`` leaves; all if not given."""
+    adapter: AdapterKind | Literal["none"] = "two-linear"
+    """Map of the text vectors, see :class:`~lexirec.models.layers.adapters.Adapter`; ``none``: as they are (``text_dim`` must be
+    ``embedding_dim``)."""
+    adapter_dim: PositiveInt | None = None
+    """Hidden size of the adapter; half the text dimension if not given."""
+    freeze_text: bool = True
+    """Whether text vectors stay as they are."""
+    alpha: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Weight of a wish against the person, where a query gives no own."""
+
+    loss: Literal["bce", "gbce", "softmax", "ce"] = "bce"
+    """``bce``: binary cross entropy. ``gbce``: with the correction for sampling. ``softmax``: cross entropy against sampled items.
+    ``ce``: against all items."""
+    num_negs: PositiveInt = 1
+    """Sampled items per target (``per-sample``) or per batch (``shared``)."""
+    negatives: Literal["per-sample", "shared"] = "per-sample"
+    """``per-sample``: own items that the user has not in training. ``shared``: one set for the batch."""
+    tau: PositiveFloat = 1.0
+    """Temperature that divides scores; with ``cosine`` it should be well below 1."""
+    cosine: bool = False
+    """Score by cosine instead of the inner product."""
+    calibration: float = Field(default=0.75, ge=0.0, le=1.0)
+    """Calibration of ``gbce``."""
+    targets: Targets = "all"
+    """Which events are predicted, see :data:`~lexirec.training.sequences.Targets`."""
+
+    init: Literal["xavier", "normal"] = "normal"
+    """First values of matrices: Xavier normal (LLMEmb), or normal with ``init_std`` (BERT)."""
+    init_std: PositiveFloat = 0.02
+    """Standard deviation of ``normal``."""
+    optimiser: Literal["adam", "adamw"] = "adam"
+    """``adamw`` decays weights apart from the gradient."""
+    lr: PositiveFloat = 1e-3
+    """Learning rate."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Weight decay."""
+    batch_size: PositiveInt = 256
+    """Windows per step."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "SequenceConfig":
+        if self.items == "text-start" and self.transform not in ("pca", "whiten", "random"):
+            raise ValueError("items='text-start' needs transform='pca', 'whiten' or 'random', which bring the text to embedding_dim")
+        if self.text_dim is not None and self.transform in ("none", "center"):
+            raise ValueError(f"text_dim is given and transform={self.transform!r} changes no dimension; use 'pca', 'whiten' or 'random'")
+        return self
+
+    @property
+    def has_text(self) -> bool:
+        """Whether new items and wishes can be answered by their words."""
+        return self.items in ("text", "id+text")
+
+
+class TransformerConfig(SequenceConfig):
+    """Settings of the models made of attention blocks."""
+
+    num_heads: PositiveInt = 1
+    """Attention heads; must divide ``embedding_dim``."""
+    inner: PositiveInt | None = None
+    """Width inside the feed-forward part; ``embedding_dim`` if not given."""
+    attention_dropout: float | None = Field(default=None, ge=0.0, lt=1.0)
+    """Dropout of attention weights; as ``dropout`` if not given."""
+    activation: Literal["relu", "gelu"] = "relu"
+    """Of the feed-forward part."""
+    block: Block = "original"
+    """See :data:`~lexirec.models.layers.sequence.Block`."""
+    positions: Positions = "first"
+    """See :data:`~lexirec.models.layers.sequence.Positions`."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "TransformerConfig":
+        if self.embedding_dim % self.num_heads:
+            raise ValueError(f"num_heads = {self.num_heads} does not divide embedding_dim = {self.embedding_dim}")
+        return self
+
+
+class ClozeConfig(ModelConfig):
+    """Settings of models that fill in masked events."""
+
+    mask_prob: float = Field(default=0.2, gt=0.0, le=1.0)
+    """Share of events masked."""
+    mask_random: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of the masked that become a random item instead of the mask."""
+    mask_kept: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of the masked that stay as they are."""
+    mask_last: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of windows in which only the last event is masked, as when asked."""
+    last_pass: bool = False
+    """A second pass over all windows in each epoch with only the last event masked (LLMEmb's harness)."""
+    head: bool = True
+    """A linear map, GELU and norm between state and scores, as in BERT4Rec."""
+
+    @model_validator(mode="after")
+    def _shares(self) -> "ClozeConfig":
+        if self.mask_random + self.mask_kept > 1:
+            raise ValueError(f"mask_random + mask_kept = {self.mask_random + self.mask_kept:g} are shares of the masked events; at most 1")
+        return self
+
+
+__all__ = ["ClozeConfig", "SequenceConfig", "TransformerConfig"]
