@@ -1,4 +1,4 @@
-"""Encoders by name: ``minilm``, ``hf:``, ``st:``, ``api:``, ``lsa`` and ``file:``."""
+"""Encoders by name: ``minilm``, ``hf:``, ``st:``, ``api:``, ``lsa``, ``file:``, and several side by side with ``join:``."""
 
 import json
 from collections.abc import Mapping
@@ -13,14 +13,16 @@ from lexirec.text.encoders.base import Encoder, FloatArray
 __all__ = ["Encoder", "FloatArray", "encoder_from_state", "load_encoder", "parse_name"]
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-KINDS = ("minilm", "hf", "st", "api", "lsa", "file")
+KINDS = ("minilm", "hf", "st", "api", "lsa", "file", "join")
 OPTIONS: dict[str, tuple[str, ...]] = {
     "minilm": ("max_length", "precision", "device", "batch_tokens"),
     "hf": ("pooling", "max_length", "normalize", "prompt", "revision", "precision", "device", "padding", "batch_tokens"),
     "st": ("normalize", "prompt", "revision", "max_length", "device", "batch_size"),
     "api": ("dimensions", "prompt", "batch_size", "retries", "timeout", "base_url", "max_characters", "normalize"),
     "lsa": ("dim", "seed"),
+    "random": ("dim", "seed"),
     "file": ("words",),
+    "join": (),
 }
 """Options of each kind, as they may stand behind the ``?`` of a name."""
 
@@ -36,16 +38,18 @@ def parse_name(name: str) -> tuple[str, str, dict[str, str]]:
     Raises:
         InputError: for an unknown kind or option, or a missing target.
     """
+    if name.startswith("join:"):  # question marks behind it belong to the parts
+        return "join", name.removeprefix("join:"), {}
     head, _, query = name.partition("?")
     kind, colon, target = head.partition(":")
     if kind not in KINDS:
         raise InputError(
             f"encoder {name!r} is not known{nearest(kind, KINDS)}; "
-            "choose minilm, lsa, hf:<model>, st:<model>, api:<model> or file:<vectors.parquet>"
+            "choose minilm, lsa, random, hf:<model>, st:<model>, api:<model>, file:<vectors.parquet> or join:<encoder>|<encoder>"
         )
-    if kind in ("minilm", "lsa") and colon:
+    if kind in BARE and colon:
         raise InputError(f"encoder {name!r}: {kind} takes no target; write {kind!r}, options behind a question mark")
-    if kind not in ("minilm", "lsa") and not target:
+    if kind not in BARE and not target:
         raise InputError(f"encoder {name!r} names no target; write {kind}:<{'vectors.parquet' if kind == 'file' else 'model'}>")
     pairs = parse_qsl(query, keep_blank_values=True)
     if query and not pairs:
@@ -69,7 +73,7 @@ def load_encoder(name: str, **options: Any) -> Encoder:
 
     Args:
         name: ``minilm``; ``hf:<model>?pooling=last|mean|cls|pooler&max_length=128&normalize=true&prompt=...&revision=...``;
-            ``st:<model>``; ``api:<model>``; ``lsa``; ``file:<vectors.parquet or .npy>``.
+            ``st:<model>``; ``api:<model>``; ``lsa``; ``file:<vectors.parquet or .npy>``; ``join:minilm|lsa?dim=512``.
         **options: the same options as behind the ``?``; these win.
 
     Returns:
@@ -109,6 +113,10 @@ def load_encoder(name: str, **options: Any) -> Encoder:
         from lexirec.text.encoders.lsa import LsaEncoder
 
         return LsaEncoder(**merged)
+    if kind == "join":
+        from lexirec.text.encoders.joined import SIGN, JoinedEncoder
+
+        return JoinedEncoder([load_encoder(part.strip()) for part in target.split(SIGN)])
     from lexirec.text.encoders.file import FileEncoder
 
     return FileEncoder(target, **merged)
@@ -119,7 +127,7 @@ def encoder_from_state(config: Mapping[str, Any], arrays: Mapping[str, NDArray[A
 
     Args:
         config: the JSON-able dict.
-        arrays: the arrays; needed for ``lsa`` only.
+        arrays: the arrays; needed for ``lsa`` alone or joined.
 
     Raises:
         InputError: if the encoder made from the name has another fingerprint (another revision or other weights), since its vectors
@@ -130,6 +138,10 @@ def encoder_from_state(config: Mapping[str, Any], arrays: Mapping[str, NDArray[A
         from lexirec.text.encoders.lsa import LsaEncoder
 
         return LsaEncoder.from_state(config, arrays or {})
+    if kind == "join":
+        from lexirec.text.encoders.joined import JoinedEncoder
+
+        return JoinedEncoder.from_state(config, arrays or {})
     encoder = load_encoder(str(config["name"]))
     expected = config.get("fingerprint")
     if expected is not None and comparable(encoder.fingerprint) != comparable(str(expected)):

@@ -1,0 +1,41 @@
+"""Encoders side by side."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lexirec.errors import InputError
+from lexirec.text import encoder_from_state, load_encoder
+
+TEXTS = ["red lipstick", "hair brush", "red hair dye", "blue nail polish"]
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
+
+
+def test_rows_are_the_parts_beside_each_other_with_equal_shares() -> None:
+    joined = load_encoder("join:minilm|lsa?dim=3&seed=1")
+    rows = joined.encode(TEXTS)
+    meaning, wording = load_encoder("minilm").encode(TEXTS), load_encoder("lsa?dim=3&seed=1").encode(TEXTS)
+    assert joined.dim == rows.shape[1] == 384 + 3
+    np.testing.assert_allclose(rows @ rows.T, (meaning @ meaning.T + wording @ wording.T) / 2, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1.0, atol=1e-5)
+
+
+def test_saved_and_made_again_it_reads_alike() -> None:
+    joined = load_encoder("join:minilm|lsa?dim=3")
+    rows = joined.encode(TEXTS)
+    config, arrays = joined.state()
+    again = encoder_from_state(config, arrays)
+    assert again.fingerprint == joined.fingerprint
+    np.testing.assert_array_equal(again.encode(TEXTS), rows)
+
+
+@pytest.mark.parametrize("name", ["join:minilm", "join:minilm|file:vectors.parquet", "join:minilm|lsb"])
+def test_what_cannot_be_joined_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError):
+        load_encoder(name)
