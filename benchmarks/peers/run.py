@@ -123,22 +123,42 @@ def summary(answers: list[dict], drop: int) -> dict:
     return {**found, "peak_memory_mb": round(max(answer["peak_memory_mb"] for answer in answers))}
 
 
-def main() -> None:
-    """Run the rounds and write the result."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def arguments_of(description: str | None, result: Path) -> argparse.ArgumentParser:
+    """A parser with the options of every run beside other toolkits."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = os.environ.get("LEXIREC_DATA")
     parser.add_argument(
         "--data", type=Path, default=Path(default) / "amazon2014_beauty" if default else None, help="folder with the log and the items"
     )
-    parser.add_argument("--peers", default="recbole,rectools", help="which other toolkits, separated by commas")
-    parser.add_argument("--epochs", type=int, default=5, help="epochs of each; the first is left out of the median")
-    parser.add_argument("--evaluations", type=int, default=4, help="evaluations of each; the first is left out of the median")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--users", type=int, default=0, help="a trial on so many users; written beside the environments, not published")
-    parser.add_argument("--out", type=Path, default=None, help=f"default: {RESULT.relative_to(HERE.parents[1])}")
+    parser.add_argument("--out", type=Path, default=None, help=f"default: {result.relative_to(HERE.parents[1])}")
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The options as given, the data folder checked."""
     options = parser.parse_args()
     if options.data is None or not options.data.is_dir():
         parser.error(f"--data {options.data} is no folder; give one with interactions and items, or set LEXIREC_DATA")
+    return options
+
+
+def command_line(options: argparse.Namespace, *names: str) -> list[str]:
+    """The options as given, without this machine's paths: ``names`` beside those of every run."""
+    words = ["--data", options.data.name]
+    for name in (*names, "threads"):
+        words += [f"--{name}", str(getattr(options, name))]
+    return words + (["--users", str(options.users)] if options.users else [])
+
+
+def main() -> None:
+    """Run the rounds and write the result."""
+    parser = arguments_of(__doc__, RESULT)
+    parser.add_argument("--peers", default="recbole,rectools", help="which other toolkits, separated by commas")
+    parser.add_argument("--epochs", type=int, default=5, help="epochs of each; the first is left out of the median")
+    parser.add_argument("--evaluations", type=int, default=4, help="evaluations of each; the first is left out of the median")
+    options = parse(parser)
     peers = [peer for peer in options.peers.split(",") if peer]
     if unknown := [peer for peer in peers if peer not in REQUIREMENTS]:
         parser.error(f"no peer {unknown[0]!r}; there are {', '.join(REQUIREMENTS)}")
@@ -218,7 +238,7 @@ def main() -> None:
         "evaluation": {"ranking": "full, train and valid masked", "metrics": METRICS, "users_per_batch_recbole": USERS_PER_BATCH},
         "machine": where,
         "versions": {who: description["versions"] for who, description in about.items()},
-        "command": shlex.join(["python", "benchmarks/peers/run.py", *command_line(options)]),
+        "command": shlex.join(["python", "benchmarks/peers/run.py", *command_line(options, "peers", "epochs", "evaluations")]),
         "epoch_seconds": epoch_table,
         "evaluation_seconds": evaluation_table,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -263,13 +283,6 @@ def check_equal_work(about: dict[str, dict]) -> None:
 def ratios(table: dict[str, dict], base: str) -> dict[str, float]:
     """How many times as long as ``base`` each of the others takes."""
     return {who: round(row["median"] / table[base]["median"], 3) for who, row in table.items() if who != base}
-
-
-def command_line(options: argparse.Namespace) -> list[str]:
-    """The options as given, without this machine's paths."""
-    words = ["--data", options.data.name, "--peers", options.peers, "--epochs", str(options.epochs)]
-    words += ["--evaluations", str(options.evaluations), "--threads", str(options.threads)]
-    return words + (["--users", str(options.users)] if options.users else [])
 
 
 if __name__ == "__main__":

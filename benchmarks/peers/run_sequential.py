@@ -6,9 +6,7 @@ lexirec trains whole epochs. RecTools does so where an epoch is short; where it 
 the seconds are scaled to the epoch's sequences. See README.md beside this file.
 """
 
-import argparse
 import json
-import os
 import shlex
 import sys
 import time
@@ -16,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from prepare import load_split, write_parts
-from run import HERE, WORK, Worker, check_equal_work, environment, machine, ratios, summary
+from run import HERE, WORK, Worker, arguments_of, check_equal_work, command_line, environment, machine, parse, ratios, summary
 
 from lexirec.files import write_json
 
@@ -48,20 +46,11 @@ def sides(job: str, batches: int) -> dict[str, tuple[str, dict[str, Any]]]:
 
 def main() -> None:
     """Run the jobs one after another and write the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = os.environ.get("LEXIREC_DATA")
-    parser.add_argument(
-        "--data", type=Path, default=Path(default) / "amazon2014_beauty" if default else None, help="folder with the log and the items"
-    )
+    parser = arguments_of(__doc__, RESULT)
     parser.add_argument("--jobs", default=",".join(JOBS), help=f"which of {', '.join(JOBS)}, separated by commas")
     parser.add_argument("--turns", type=int, default=4, help="turns of each; the first is left out of the median")
     parser.add_argument("--batches", type=int, default=3, help="batches a turn of RecTools where an epoch takes it minutes; 0: all")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--users", type=int, default=0, help="a trial on so many users; written beside the environments, not published")
-    parser.add_argument("--out", type=Path, default=None, help=f"default: {RESULT.relative_to(HERE.parents[1])}")
-    options = parser.parse_args()
-    if options.data is None or not options.data.is_dir():
-        parser.error(f"--data {options.data} is no folder; give one with interactions and items, or set LEXIREC_DATA")
+    options = parse(parser)
     jobs = [job.strip() for job in options.jobs.split(",") if job.strip()]
     if unknown := [job for job in jobs if job not in JOBS]:
         parser.error(f"no job {unknown[0]!r}; there are {', '.join(JOBS)}")
@@ -126,7 +115,7 @@ def main() -> None:
         "settings": settings,
         "machine": where,
         "versions": versions,
-        "command": shlex.join(["python", "benchmarks/peers/run_sequential.py", *command_line(options)]),
+        "command": shlex.join(["python", "benchmarks/peers/run_sequential.py", *command_line(options, "turns", "batches", "jobs")]),
         "epoch_seconds": epochs,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "rows": rows,
@@ -143,14 +132,6 @@ def scaled(answer: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
     if "sequences" in answer:
         answer["seconds"] *= about["sequences"] / answer["sequences"]
     return answer
-
-
-def command_line(options: argparse.Namespace) -> list[str]:
-    """The options as given, without this machine's paths."""
-    words = ["--data", options.data.name, "--turns", str(options.turns), "--batches", str(options.batches)]
-    words += ["--jobs", options.jobs] if options.jobs != ",".join(JOBS) else []
-    words += ["--threads", str(options.threads)]
-    return words + (["--users", str(options.users)] if options.users else [])
 
 
 if __name__ == "__main__":
