@@ -35,7 +35,7 @@ from lexirec.settings import parse_set, parse_settings
 from lexirec.training.options import TrainingOptions
 
 PACKAGES = ("lexirec", "torch", "numpy", "polars", "transformers", "sentence-transformers", "scipy")
-DATA_KEYS = ("split", "split_options", "catalogue", "min_rating", "k_core", "duplicates")
+DATA_KEYS = ("split", "split_options", "catalogue", "min_rating", "k_core", "duplicates", "mask_seen")
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Experiment:
         model: name of the model.
         config: the model's settings.
         training: training options (without folder and resume).
-        data: ``split`` with ``split_options`` and how the log is read and filtered (``catalogue``, ``min_rating``, ``k_core``,
-        ``duplicates``).
+        data: ``split`` with ``split_options``, how the log is read and filtered (``catalogue``, ``min_rating``, ``k_core``,
+        ``duplicates``), and ``mask_seen``: whether items that a user has already are left out of the ranking (CALRec: no).
         paths: data folders; several are mixed as blocks.
         variant: free label, part of the name of published results.
     """
@@ -136,11 +136,15 @@ def resolve(
     for key in data:
         if key not in DATA_KEYS:
             raise InputError(f"data.{key}: unknown{nearest(key, DATA_KEYS)}; there are {', '.join(DATA_KEYS)}")
+    if not isinstance(data.get("mask_seen", True), bool):
+        raise InputError(f"data.mask_seen = {data['mask_seen']!r}; write true or false")
+    if "mask_seen" in training:
+        raise InputError("mask_seen belongs to the protocol; write data.mask_seen")
     if seed is not None:
         training["seed"] = seed
     parsed = config_class.parse(config)
     options = parse_options(training)
-    chosen = options.model_dump(mode="json", exclude={"folder", "resume", "progress"})
+    chosen = options.model_dump(mode="json", exclude={"folder", "resume", "progress", "mask_seen"})
     return Experiment(model, parsed.model_dump(mode="json"), chosen, data, tuple(str(p) for p in paths), str(document.get("variant", "")))
 
 
@@ -162,6 +166,7 @@ class Parts:
     test: Heldout | None
     name: str
     protocol: str
+    mask_seen: bool = True
 
 
 def load_parts(paths: Sequence[str], data: Mapping[str, Any]) -> Parts:
@@ -175,9 +180,10 @@ def load_parts(paths: Sequence[str], data: Mapping[str, Any]) -> Parts:
     splits = [_split_of(path, data) for path in paths]
     if len(splits) == 1:
         only = splits[0]
-        return Parts(only.train, only.valid if len(only.valid) else None, only.test if len(only.test) else None, only.train.name, only.name)
+        valid, test = (part if len(part) else None for part in (only.valid, only.test))
+        return Parts(only.train, valid, test, only.train.name, only.name, data.get("mask_seen", True))
     train, valid = mix([(s.train, s.valid if len(s.valid) else None) for s in splits], "+".join(s.train.name for s in splits))
-    return Parts(train, valid, None, train.name, splits[0].name)
+    return Parts(train, valid, None, train.name, splits[0].name, data.get("mask_seen", True))
 
 
 def _split_of(path: str, data: Mapping[str, Any]) -> Split:
@@ -231,7 +237,9 @@ def fit_run(experiment: Experiment, out: str | Path, *, resume: bool = False, pr
                 f"{partial} was made with other settings ({', '.join(differing)}); repeat the first command, or remove the folder"
             )
     parts = load_parts(experiment.paths, experiment.data)
-    options = parse_options(experiment.training).model_copy(update={"folder": partial, "resume": resume, "progress": progress})
+    options = parse_options(experiment.training).model_copy(
+        update={"folder": partial, "resume": resume, "progress": progress, "mask_seen": parts.mask_seen}
+    )
     model = model_class(experiment.model)(model_class(experiment.model).Config.parse(experiment.config))
     partial.mkdir(parents=True, exist_ok=True)
     (partial / "config.yaml").write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
@@ -268,13 +276,13 @@ def measure(
     """
     if on_valid:
         assert parts.valid is not None  # noqa: S101 (the caller looked)
-        return evaluate(model, parts.train, parts.valid, progress=progress)
+        return evaluate(model, parts.train, parts.valid, mask_seen=parts.mask_seen, progress=progress)
     if parts.test is None:
         raise InputError(f"{parts.name}: the split leaves no test part; choose another with --split")
     seen = () if parts.valid is None else (parts.valid,)
     return evaluate(
-        model, parts.train, parts.test, seen=seen, groups=groups or GroupRules(), sampled=sampled, mask_seen=sampled is None, seed=seed,
-        progress=progress,
+        model, parts.train, parts.test, seen=seen, groups=groups or GroupRules(), sampled=sampled,
+        mask_seen=parts.mask_seen and sampled is None, seed=seed, progress=progress,
     )  # fmt: skip
 
 

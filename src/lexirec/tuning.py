@@ -60,7 +60,7 @@ def tune_model(
     parts = runs.load_parts(base.paths, base.data)
     if parts.valid is None:
         raise InputError(f"{parts.name}: the split {base.data['split']!r} has no validation part, and tuning looks at nothing else")
-    options = runs.parse_options(base.training)
+    options = runs.parse_options(base.training).model_copy(update={"mask_seen": parts.mask_seen})
     out.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
         study_name=f"{model} {parts.train.content_hash[:12]}", storage=f"sqlite:///{out / 'study.db'}", direction="maximize",

@@ -276,3 +276,22 @@ def test_tuning_resumes_and_never_reads_the_test_part(data: Path, tmp_path: Path
     assert runs.resolve("lightgcn", [data], config_file=second["config"]).config["num_layers"] in (1, 2)
     with pytest.raises(InputError, match="--space"):
         tuning.tune_model("lightgcn", [data], 1, tmp_path / "other", space=["layers=1,2"])
+
+
+def test_nothing_is_masked_where_the_protocol_says_so(data: Path, run: Path, tmp_path: Path) -> None:
+    out = runs.fit_run(runs.resolve("lightgcn", [data], sets=[*SETS, "data.mask_seen=false"]), tmp_path / "open", progress=False)
+    masked, found = (json.loads((folder / "result.json").read_text()) for folder in (run, out))
+    assert masked["protocol"] == "full ranking, seen masked"
+    assert found["protocol"] == "full ranking, nothing masked"
+    assert found["test"]["mrr"] < masked["test"]["mrr"]  # the items of the history stand before the target now
+    # The values that selected the epoch were ranked in the same way.
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    best = next(line for line in lines if line["epoch"] == found["best_epoch"])
+    assert best["ndcg@20"] == pytest.approx(found["valid"]["ndcg@20"])
+    assert found["valid"]["ndcg@20"] < masked["valid"]["ndcg@20"]
+    entry, _ = runs.evaluate_run(out, progress=False)
+    assert entry["test"] == pytest.approx(found["test"])
+    with pytest.raises(InputError, match=r"data\.mask_seen"):
+        runs.resolve("lightgcn", [data], sets=["mask_seen=false"])
+    with pytest.raises(InputError, match="true or false"):
+        runs.resolve("lightgcn", [data], sets=["data.mask_seen=maybe"])

@@ -96,6 +96,7 @@ class Recommender(ABC):
         self.device = torch.device("cpu")
         self.training_result: TrainingResult | None = None
         self._fitted = False
+        self.mask_seen = True
 
     # --- fitting -----------------------------------------------------------------------------------------------------------------
 
@@ -118,23 +119,28 @@ class Recommender(ABC):
         self.remember(train)
         self.network = nn.Module()
         self.training_result = None
+        self.mask_seen = options.mask_seen
         self.build(train, np.random.default_rng([options.seed, 0]))
         self.network.to(self.device)
         self._fitted = True
         if any(True for _ in self.network.parameters()):
             validate = None
             if valid is not None and len(valid):
-                from lexirec.evaluation.evaluate import evaluate
-
                 metrics = list(dict.fromkeys([options.monitor, "recall@20", "ndcg@20", "recall@10", "ndcg@10"]))
 
                 def validate() -> Mapping[str, float]:
-                    return evaluate(self, train, valid, metrics=metrics, beyond=False).metrics
+                    return self.validation(train, valid, metrics)
 
             self.training_result = run_training(cast(Any, self), train, validate, options)
         self.network.eval()
         self.refresh()
         return self
+
+    def validation(self, train: TrainSet, valid: Heldout, metrics: Sequence[str]) -> Mapping[str, float]:
+        """The values that select the epoch: a full ranking of the validation part with the present weights."""
+        from lexirec.evaluation.evaluate import evaluate
+
+        return evaluate(self, train, valid, metrics=metrics, mask_seen=self.mask_seen, beyond=False).metrics
 
     def remember(self, train: TrainSet) -> None:
         """Keep what answering needs: the catalogue, the users' histories and the popularity."""

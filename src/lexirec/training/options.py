@@ -22,6 +22,8 @@ class TrainingOptions(BaseModel):
     """Validations without a better value before training stops."""
     monitor: str = "ndcg@20"
     """Validation metric that selects the best epoch (expected value over ties)."""
+    mask_seen: bool = True
+    """Whether validation leaves out the items that a user has already."""
     seed: NonNegativeInt = 1
     """Seed of everything random."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
