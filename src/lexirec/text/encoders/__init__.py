@@ -1,4 +1,4 @@
-"""Encoders by name: ``minilm``, ``hf:``, ``st:``, ``api:``, ``lsa``, ``file:``, and several side by side with ``join:``."""
+"""Encoders by name: ``minilm``, ``hf:``, ``st:``, ``api:``, ``lsa``, ``random``, ``file:``, and several side by side with ``join:``."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,9 @@ from lexirec.text.encoders.base import Encoder, FloatArray
 __all__ = ["Encoder", "FloatArray", "encoder_from_state", "load_encoder", "parse_name"]
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-KINDS = ("minilm", "hf", "st", "api", "lsa", "file", "join")
+KINDS = ("minilm", "hf", "st", "api", "lsa", "random", "file", "join")
+BARE = ("minilm", "lsa", "random")
+"""Kinds that need no target."""
 OPTIONS: dict[str, tuple[str, ...]] = {
     "minilm": ("max_length", "precision", "device", "batch_tokens"),
     "hf": ("pooling", "max_length", "normalize", "prompt", "revision", "precision", "device", "padding", "batch_tokens"),
@@ -113,6 +115,10 @@ def load_encoder(name: str, **options: Any) -> Encoder:
         from lexirec.text.encoders.lsa import LsaEncoder
 
         return LsaEncoder(**merged)
+    if kind == "random":
+        from lexirec.text.encoders.random import RandomEncoder
+
+        return RandomEncoder(**merged)
     if kind == "join":
         from lexirec.text.encoders.joined import SIGN, JoinedEncoder
 

@@ -1,0 +1,101 @@
+"""``lexirec profile``: texts that say what each item is and what each user likes, from the training part of a split."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lexirec.errors import InputError
+
+
+def profile(
+    data: Annotated[Path, typer.Option("--data", help="Folder with interactions and items.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the profiles; whole or absent.")],
+    split: Annotated[
+        str, typer.Option("--split", help="Only this split's training part is read: ratio, leave-one-out, temporal, given[:FILE], all, ...")
+    ] = "leave-one-out",
+    llm: Annotated[
+        str, typer.Option("--llm", help="plain writes without a language model; else the model's name at the server.")
+    ] = "plain",
+    versions: Annotated[int, typer.Option("--versions", help="Rephrased versions beside each profile; 0 for none.")] = 3,
+    seed: Annotated[int, typer.Option("--seed", help="Of wordings and samples.")] = 0,
+    collaborative: Annotated[
+        bool, typer.Option(help="Tell what is chosen together, for whom and how popular it is (writer plain).")
+    ] = True,
+    base_url: Annotated[
+        str | None, typer.Option("--base-url", help="The model's server; else OPENAI_BASE_URL, else the public service.")
+    ] = None,
+    prompts: Annotated[str, typer.Option("--prompts", help="general, product, book, place or game.")] = "general",
+    concurrency: Annotated[int, typer.Option("--concurrency", help="Requests on their way at a time.")] = 16,
+    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait for one answer.")] = 60.0,
+    budget: Annotated[str | None, typer.Option("--budget", help="Hard limit: calls=1000,tokens=2000000,cost=5 (any of them).")] = None,
+    price: Annotated[str | None, typer.Option("--price", help="Money per million tokens read and written: 0.5,1.5.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", help="As the server understands it; its default if not given.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask nothing and write nothing: show calls, tokens and cost.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask again where a known answer is not valid.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the folder if it exists.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")] = False,
+) -> None:
+    """Write profiles of items and users. A language model's key comes from OPENAI_API_KEY; its answers are kept and never asked twice."""
+    from lexirec.data.readers import read_dataset
+    from lexirec.text.llm import LanguageModel
+    from lexirec.text.llm_budget import Budget, Price
+    from lexirec.text.lm_writer import LmWriter
+    from lexirec.text.plain_writer import PlainWriter
+    from lexirec.text.profiles import write_profiles
+
+    if out.exists() and not (replace or dry_run):
+        raise InputError(f"{out} exists already; choose another folder or give --replace")
+    start = time.monotonic()
+    model = None
+    if llm == "plain":
+        given = {"--base-url": base_url, "--budget": budget, "--price": price, "--temperature": temperature}
+        useless = [name for name, value in given.items() if value is not None]
+        if useless:
+            raise InputError(f"{', '.join(useless)}: the plain writer asks no language model; name one with --llm")
+        writer: PlainWriter | LmWriter = PlainWriter(versions, seed, collaborative)
+    else:
+        model = LanguageModel(
+            llm,
+            base_url=base_url,
+            concurrency=concurrency,
+            timeout=timeout,
+            temperature=temperature,
+            budget=Budget.parse(budget) if budget else None,
+            price=Price.parse(price) if price else None,
+            dry_run=dry_run,
+            retry_failed=retry_failed,
+        )
+        writer = LmWriter(model, versions, family=prompts, seed=seed, plain=PlainWriter(versions, seed, collaborative))
+    train = read_dataset(data).split(split).train
+    profiles = writer.write(train)
+    facts = {"out": str(out), "items": train.n_items, "users": train.n_users, "versions": versions, **profiles.facts}
+    if dry_run:
+        plan: dict[str, float | None] = {"calls": 0, "cached": 0, "input_tokens": 0, "output_tokens": 0, "cost": None}
+        if model is not None:
+            plan = {**vars(model.plan), "cost": model.spent.price.of(model.plan.input_tokens, model.plan.output_tokens) if price else None}
+        if as_json:
+            print(json.dumps({**plan, "items": train.n_items, "users": train.n_users}))
+            return
+        cost = f"{plan['cost']:.4g}" if plan["cost"] is not None else "unknown (give --price)" if model is not None else "nothing"
+        print(f"{plan['calls']:,} calls ({plan['cached']:,} answers known), about {plan['input_tokens']:,} tokens read and", end=" ")
+        print(f"{plan['output_tokens']:,} written, cost {cost}; nothing was asked or written")
+        return
+    write_profiles(out, profiles, train, replace=replace, split=split)
+    facts["seconds"] = round(time.monotonic() - start, 3)
+    if model is not None:
+        spent = model.spent
+        facts |= {"calls": spent.calls, "input_tokens": spent.input_tokens, "output_tokens": spent.output_tokens}
+        if price:
+            facts["cost"] = spent.cost
+    if as_json:
+        print(json.dumps(facts))
+        return
+    print(f"{out}: {train.n_items:,} items and {train.n_users:,} users, {versions + 1} versions each, in {facts['seconds']:.1f} s")
+    if model is not None:
+        print(f"{spent.calls:,} calls, {spent.input_tokens:,} tokens read, {spent.output_tokens:,} written", file=sys.stderr)

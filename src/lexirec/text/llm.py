@@ -1,0 +1,377 @@
+"""A language model behind any address that speaks the OpenAI protocol (hosted, vLLM, Ollama, llama.cpp, ``transformers serve``).
+
+prompt -> cache -> budget -> request, retried with growing pauses -> checked answer (one repair attempt) -> cache
+
+Made for thousands of prompts: many at a time, each answer kept when it arrives, nothing asked twice, a limit on what is spent. The key
+comes from the environment's ``OPENAI_API_KEY`` and from nowhere else; it stands in no error, log, cache or result.
+"""
+
+import asyncio
+import contextlib
+import os
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from lexirec.errors import InputError, LexirecError, require
+from lexirec.progress import track
+from lexirec.text.encoders.api import DEFAULT_URL, public_url
+from lexirec.text.llm_budget import Budget, BudgetError, Price, Spending, likely_tokens, most_tokens
+from lexirec.text.llm_cache import Answer, AnswerCache, answer_key
+from lexirec.text.llm_protocol import (
+    NotTheProtocolError,
+    Parse,
+    Prompt,
+    Result,
+    asked_pause,
+    checked,
+    json_answer,
+    read_answer,
+    redacted,
+    repair,
+)
+
+__all__ = ["Budget", "BudgetError", "LanguageModel", "LlmError", "Plan", "Price", "Prompt", "Result", "json_answer"]
+
+T = TypeVar("T")
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
+"""Seconds. Pauses double; a server that asks for a longer pause (Retry-After) is taken to be down for this run."""
+GIVE_UP = 8
+"""So many prompts in a row without an answer stop the run: the server is down, not the prompt hard."""
+AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+FATAL = frozenset({401, 403, 404, 405})
+"""What holds for every prompt: a wrong key, model or address."""
+
+
+class LlmError(LexirecError, RuntimeError):
+    """The language model's server doesn't answer, or refuses. The message never holds the key; all answers so far are kept."""
+
+
+@dataclass
+class Plan:
+    """What a dry run would ask.
+
+    Attributes:
+        calls: requests, without repairs and retries.
+        cached: prompts whose answer is known.
+        input_tokens, output_tokens: estimates.
+    """
+
+    calls: int = 0
+    cached: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+class LanguageModel:
+    """Asks many prompts.
+
+    Args:
+        model: the model's name at the server.
+        base_url: address of the server; the environment's ``OPENAI_BASE_URL``, else the public service.
+        concurrency: requests on their way at a time.
+        timeout: seconds to wait for one answer.
+        tries: requests sent for one prompt at most, where the server is slow, overloaded or unreachable.
+        max_tokens: longest answer.
+        temperature, seed: as the server understands them; left out of the request if ``None``.
+        json_mode: ask the server for JSON by ``response_format``; some servers ignore it, and one that refuses it is asked without.
+        price: money per million tokens, for estimates and the budget.
+        budget: most calls, tokens and money of this object.
+        cache: folder of the answers; the usual cache folder if ``None``; ``False`` keeps nothing.
+        dry_run: send nothing; :attr:`plan` counts what would be sent.
+        retry_failed: ask again where the known answer doesn't pass the check.
+
+    Raises:
+        InputError: for a bad setting, or if the public service is to be asked without a key.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        base_url: str | None = None,
+        concurrency: int = 16,
+        timeout: float = 60.0,
+        tries: int = 6,
+        max_tokens: int = 400,
+        temperature: float | None = None,
+        seed: int | None = None,
+        json_mode: bool = True,
+        price: Price | None = None,
+        budget: Budget | None = None,
+        cache: "str | os.PathLike[str] | bool | None" = None,
+        dry_run: bool = False,
+        retry_failed: bool = False,
+    ) -> None:
+        for name, value in (("concurrency", concurrency), ("tries", tries), ("max_tokens", max_tokens)):
+            if value < 1:
+                raise InputError(f"{name} is {value}; it must be at least 1")
+        if not timeout > 0:
+            raise InputError(f"timeout is {timeout}; give seconds")
+        if not model.strip():
+            raise InputError("the language model's name is empty; give the name that the server knows it by")
+        if budget is not None and budget.cost is not None and price is None:
+            raise InputError("a budget in money needs a price: give the money per million tokens read and written")
+        self.model = model
+        self.base_url = base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
+        if urlsplit(self.base_url).scheme not in ("http", "https"):
+            raise InputError(f"base_url is {public_url(self.base_url)!r}; give an address like http://localhost:8000/v1")
+        self.concurrency, self.timeout, self.tries = concurrency, timeout, tries
+        self.parameters: dict[str, Any] = {"max_tokens": max_tokens}
+        if temperature is not None:
+            self.parameters["temperature"] = temperature
+        if seed is not None:
+            self.parameters["seed"] = seed
+        if json_mode:
+            self.parameters["response_format"] = {"type": "json_object"}
+        self.spent = Spending(price or Price(), budget or Budget())
+        self.plan = Plan()
+        self.dry_run, self.retry_failed = dry_run, retry_failed
+        self._cache = None if cache is False else AnswerCache(None if cache is None or cache is True else cache)
+        self._openai: Any = None if dry_run else require("openai", "llm")
+        self._json_refused = False
+        self._pause_until = 0.0
+        self._unanswered = self._answered = 0
+        self._last_reason = ""
+        if not dry_run and not os.environ.get("OPENAI_API_KEY") and self.base_url == DEFAULT_URL:
+            raise InputError("OPENAI_API_KEY is not set; set it, or give the address of a server of your own (base_url)")
+
+    def ask(
+        self,
+        prompts: Sequence[Prompt],
+        parse: Parse[T],
+        *,
+        plain_text: bool = False,
+        what: str = "asking the language model",
+        progress: bool = True,
+    ) -> list[Result[T]]:
+        """Ask prompts, many at a time; equal prompts are asked once.
+
+        Args:
+            prompts: any number.
+            parse: turns an answer into a value, or raises :class:`ValueError` saying what is wrong with it; then the model is asked
+                once to mend its answer. See :func:`json_answer`.
+            plain_text: the answer is not JSON (no ``response_format``).
+            what: in front of the progress bar.
+            progress: show a bar on stderr for work of over two seconds.
+
+        Returns:
+            One result per prompt, in order. A prompt without a valid answer has a result with an error.
+
+        Raises:
+            BudgetError: before the budget would be passed.
+            LlmError: if the server doesn't answer at all, or refuses key, model or address.
+        """
+        parameters = {k: v for k, v in self.parameters.items() if not (plain_text and k == "response_format")}
+        distinct = list(dict.fromkeys(prompts))
+        found: dict[Prompt, Result[T]] = {}
+        missing: list[Prompt] = []
+        for prompt in distinct:
+            known = self._known(prompt.messages(), parameters)
+            result = None if known is None else checked(known, parse)
+            # What isn't valid goes to the loop below, which looks for a known repair before it asks for one.
+            if result is not None and result.error is None:
+                self.plan.cached += 1
+                found[prompt] = result
+            else:
+                missing.append(prompt)
+        if self.dry_run:
+            for prompt in missing:
+                self.plan.calls += 1
+                self.plan.input_tokens += likely_tokens(prompt.messages())
+                self.plan.output_tokens += min(prompt.likely_words * 4 // 3, self.parameters["max_tokens"])
+                found[prompt] = Result(None, "dry run")
+        elif missing:
+            steps = track(self._results(missing, parse, parameters), what, total=len(missing), enabled=progress)
+            found.update(steps)
+        return [found[prompt] for prompt in prompts]
+
+    # --- many at a time ----------------------------------------------------------------------------------------------------------
+
+    def _results(self, prompts: list[Prompt], parse: Parse[T], parameters: Mapping[str, Any]) -> Iterator[tuple[Prompt, Result[T]]]:
+        """Results as they come. The event loop runs in a thread of its own, so that a notebook's running loop is no obstacle."""
+        arrived: queue.SimpleQueue[tuple[Prompt, Result[T]] | BaseException | None] = queue.SimpleQueue()
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(self._work(prompts, parse, parameters, arrived.put))
+
+        def run() -> None:
+            try:
+                loop.run_until_complete(task)
+                arrived.put(None)
+            except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, whatever it is
+                arrived.put(error)
+            finally:
+                loop.close()
+
+        thread = threading.Thread(target=run, name="lexirec-llm", daemon=True)
+        thread.start()
+        try:
+            while True:
+                entry = arrived.get()
+                if entry is None:
+                    return
+                if isinstance(entry, BaseException):
+                    raise entry
+                yield entry
+        finally:
+            if thread.is_alive():  # interrupted: requests on their way are dropped, what arrived is in the cache
+                with contextlib.suppress(RuntimeError):  # the loop may just have ended by itself
+                    loop.call_soon_threadsafe(task.cancel)
+                thread.join()
+
+    async def _work(
+        self, prompts: list[Prompt], parse: Parse[T], parameters: Mapping[str, Any], done: Callable[[tuple[Prompt, Result[T]]], None]
+    ) -> None:
+        client = self._client()
+        waiting = iter(prompts)
+        self._unanswered, self._answered, self._pause_until = 0, 0, 0.0
+
+        async def worker() -> None:
+            for prompt in waiting:
+                done((prompt, await self._one(client, prompt, parse, parameters)))
+
+        workers = [asyncio.ensure_future(worker()) for _ in range(min(self.concurrency, len(prompts)))]
+        try:
+            await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+            failed = next((w for w in workers if w.done() and w.exception() is not None), None)
+            if failed is not None:
+                if isinstance(failed.exception(), BudgetError):
+                    # What is on its way is paid for: it is awaited and kept. Each worker ends at the first call that doesn't fit.
+                    await asyncio.wait(workers)
+                failed.result()
+            if self._unanswered and not self._answered:
+                raise self._down()  # fewer prompts than GIVE_UP, none of them answered
+        finally:
+            for other in workers:
+                other.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+            await client.close()
+
+    def _client(self) -> Any:
+        # Retries are ours (max_retries=0), so that every request is counted and Retry-After holds for all workers.
+        key = os.environ.get("OPENAI_API_KEY") or "none"
+        return self._openai.AsyncOpenAI(base_url=self.base_url, api_key=key, max_retries=0, timeout=self.timeout)
+
+    # --- one prompt --------------------------------------------------------------------------------------------------------------
+
+    async def _one(self, client: Any, prompt: Prompt, parse: Parse[T], parameters: Mapping[str, Any]) -> Result[T]:
+        messages = prompt.messages()
+        try:
+            answer, fresh = await self._answer(
+                client, messages, parameters, self.retry_failed and self._invalid(messages, parameters, parse)
+            )
+            result = checked(answer, parse)
+            if result.error is None:
+                return result
+            again = [*messages, *repair(answer.text, result.error)]
+            repaired, _ = await self._answer(
+                client, again, parameters, self.retry_failed and not fresh and self._invalid(again, parameters, parse)
+            )
+            return checked(repaired, parse)
+        except _NoAnswerError as error:
+            return Result(None, str(error))
+
+    def _invalid(self, messages: list[dict[str, str]], parameters: Mapping[str, Any], parse: Parse[T]) -> bool:
+        known = self._known(messages, parameters)
+        return known is not None and checked(known, parse).error is not None
+
+    def _known(self, messages: list[dict[str, str]], parameters: Mapping[str, Any]) -> Answer | None:
+        return None if self._cache is None else self._cache.get(answer_key(self.model, parameters, messages))
+
+    async def _answer(self, client: Any, messages: list[dict[str, str]], parameters: Mapping[str, Any], anew: bool) -> tuple[Answer, bool]:
+        """From the cache, else from the server; true if it came from the server."""
+        known = None if anew else self._known(messages, parameters)
+        if known is not None:
+            return known, False
+        answer = await self._request(client, messages, parameters)
+        if self._cache is not None:
+            self._cache.put(answer_key(self.model, parameters, messages), self.model, answer)
+        return answer, True
+
+    async def _request(self, client: Any, messages: list[dict[str, str]], parameters: Mapping[str, Any]) -> Answer:
+        openai = self._openai
+        most = most_tokens(messages), int(parameters["max_tokens"])
+        reason = ""
+        for attempt in range(self.tries):
+            await self._wait_for_pause()
+            sent = {k: v for k, v in parameters.items() if not (self._json_refused and k == "response_format")}
+            await self._reserve(*most)
+            used = (0, 0)
+            try:
+                # As `extra_body` the messages are merged into the request as they are; as `messages` the client walks through their types,
+                # which costs as much time as sending them.
+                raw = await client.chat.completions.with_raw_response.create(
+                    model=self.model, messages=[], extra_body={"messages": messages, **sent}
+                )
+                answer = read_answer(raw.http_response.content, messages)
+                used = (answer.input_tokens, answer.output_tokens)
+                self._unanswered, self._answered = 0, self._answered + 1
+                return answer
+            except openai.APITimeoutError:
+                used = most  # it may have been served all the same
+                reason, pause = f"no answer within {self.timeout:g} s", None
+            except openai.APIConnectionError as error:
+                reason, pause = redacted(f"no connection ({error.__cause__ or error})"), None
+            except openai.APIStatusError as error:
+                reason, pause = redacted(f"status {error.status_code}: {error.message}"), asked_pause(error.response.headers)
+                if "response_format" in sent and error.status_code in (400, 422) and "response_format" in str(error.message):
+                    self._json_refused = True
+                    continue
+                if error.status_code in FATAL or error.code == "insufficient_quota":
+                    cure = (
+                        "check OPENAI_API_KEY" if error.status_code in (401, 403) else "check the model's name, the address and the account"
+                    )
+                    # `from None`: the library's error holds the request and with it the key.
+                    raise LlmError(f"{self._place()} refused ({reason}); {cure}") from None
+                if error.status_code not in AGAIN:
+                    raise _NoAnswerError(reason) from None
+            except NotTheProtocolError as error:
+                reason, pause = str(error), None
+            finally:
+                self.spent.settle(*most, *used)
+            if pause is not None and pause > LONGEST_PAUSE:
+                raise LlmError(f"{self._place()} asks to come back in {pause:.0f} s ({reason}); all answers are kept: run again then")
+            if attempt + 1 < self.tries:
+                if pause is not None:  # the server speaks to all of us
+                    self._pause_until = max(self._pause_until, time.monotonic() + pause)
+                else:
+                    await asyncio.sleep(min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1.0))
+        self._unanswered += 1
+        self._last_reason = reason
+        if self._unanswered >= GIVE_UP:
+            raise self._down()
+        raise _NoAnswerError(f"no answer after {self.tries} tries ({reason})")
+
+    def _down(self) -> LlmError:
+        return LlmError(
+            f"{self._place()} left {self._unanswered} prompts in a row without an answer after {self.tries} tries each (last: "
+            f"{self._last_reason}); check the server; all answers are kept: the same command asks only what is missing"
+        )
+
+    async def _reserve(self, most_input: int, most_output: int) -> None:
+        while True:
+            try:
+                return self.spent.reserve(most_input, most_output)
+            except BudgetError:
+                if not self.spent.in_flight:
+                    raise
+            # Others have their worst case set aside; what they really use is known soon.
+            await asyncio.sleep(0.01)
+
+    async def _wait_for_pause(self) -> None:
+        while (left := self._pause_until - time.monotonic()) > 0:
+            # Not all at the same moment.
+            await asyncio.sleep(left + random.uniform(0.0, 0.1) * min(left, 1.0))
+
+    def _place(self) -> str:
+        return f"{self.model} at {public_url(self.base_url)}"
+
+
+class _NoAnswerError(Exception):
+    """This prompt gets no answer; others may."""

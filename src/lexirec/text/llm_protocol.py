@@ -1,0 +1,161 @@
+"""One prompt and one answer: messages, what comes back, how it is checked, and what a server's errors say."""
+
+import email.utils
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from lexirec.text.llm_budget import likely_tokens
+from lexirec.text.llm_cache import Answer
+
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+Parse = Callable[[str], T]
+"""Turns an answer into a value, or raises :class:`ValueError` saying what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A system message (instructions) and a user message (data).
+
+    Attributes:
+        likely_words: words expected in the answer, for estimates of cost.
+    """
+
+    system: str
+    user: str
+    likely_words: int = 100
+
+    def messages(self) -> list[dict[str, str]]:
+        """In the protocol's form."""
+        return [{"role": "system", "content": self.system}, {"role": "user", "content": self.user}]
+
+
+@dataclass(frozen=True)
+class Result(Generic[T]):
+    """The checked answer to a prompt, or why there is none.
+
+    Attributes:
+        value: what the parser made of the answer; ``None`` if there is none.
+        error: why not; ``None`` if there is a value.
+    """
+
+    value: T | None
+    error: str | None = None
+
+
+class NotTheProtocolError(Exception):
+    """A body that is no chat completion: truncated, or another kind of server."""
+
+
+def read_answer(content: bytes, messages: list[dict[str, str]]) -> Answer:
+    """The answer in a response's body, read without the client's typed objects, which cost as much time as a request.
+
+    Args:
+        content: the body.
+        messages: what was asked, for an estimate of its tokens where the server doesn't count them.
+
+    Raises:
+        NotTheProtocolError: if it is no chat completion.
+    """
+    try:
+        body = json.loads(content)
+        choice = body["choices"][0]
+        text = choice["message"]["content"] or ""
+        usage = body.get("usage") or {}
+        read, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        if not isinstance(text, str):
+            raise TypeError("content is not a string")
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        shown = redacted(content[:100].decode("utf-8", "replace"))
+        raise NotTheProtocolError(f"the body is no chat completion ({type(error).__name__}: {shown!r})") from None
+    key = os.environ.get("OPENAI_API_KEY")
+    if key:
+        text = text.replace(key, "***")
+    return Answer(
+        text.encode("utf-8", "replace").decode(),  # half a surrogate pair can't be kept in a file
+        read if isinstance(read, int) and read >= 0 else likely_tokens(messages),
+        written if isinstance(written, int) and written >= 0 else len(text.encode()) // 4 + 1,
+        choice.get("finish_reason") == "length",
+    )
+
+
+def checked(answer: Answer, parse: Parse[T]) -> Result[T]:
+    """An answer's value, or why it has none."""
+    if not answer.text.strip():
+        return Result(None, "the answer is empty")
+    try:
+        return Result(parse(answer.text))
+    except ValueError as error:
+        cut = "; it was cut at the limit of tokens" if answer.truncated else ""
+        return Result(None, f"{error}{cut}"[:500])
+
+
+def redacted(message: str) -> str:
+    """A message without the key and without what servers echo of keys.
+
+    >>> redacted("Incorrect API key provided: sk-abc123***xyz.")
+    'Incorrect API key provided: ***.'
+    """
+    key = os.environ.get("OPENAI_API_KEY")
+    if key:
+        message = message.replace(key, "***")
+    return re.sub(r"\b(sk[-_]|key[-_]|Bearer )[\w*\-]{4,}", "***", message)[:300]
+
+
+def asked_pause(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a server asks to wait: ``retry-after-ms``, or ``Retry-After`` in seconds or as a date; ``None`` if it doesn't.
+
+    >>> asked_pause({"retry-after": "2"})
+    2.0
+    """
+    try:
+        if headers.get("retry-after-ms"):
+            return max(0.0, float(headers["retry-after-ms"]) / 1000)
+        value = headers.get("retry-after")
+        if not value:
+            return None
+        if re.fullmatch(r"\s*[\d.]+\s*", value):
+            return float(value)
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def json_answer(schema: type[M]) -> Parse[M]:
+    """A parser for :meth:`LanguageModel.ask`: a JSON object that fits ``schema``, alone or within other words or a code fence.
+
+    >>> class Colour(BaseModel):
+    ...     name: str
+    >>> json_answer(Colour)('Here you are: {"name": "red"}')
+    Colour(name='red')
+    """
+
+    def parse(text: str) -> M:
+        start, end = text.find("{"), text.rfind("}")
+        if start < 0 or end < start:
+            raise ValueError("the answer holds no complete JSON object")
+        try:
+            return schema.model_validate_json(text[start : end + 1])
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'JSON'}: {e['msg']}" for e in error.errors()[:3])
+            raise ValueError(f"the JSON doesn't fit ({problems})") from None
+
+    return parse
+
+
+def repair(answer: str, problem: str) -> list[dict[str, str]]:
+    """Messages that show the model its answer and what is wrong with it."""
+    return [
+        {"role": "assistant", "content": answer[:4000] or "(nothing)"},
+        {
+            "role": "user",
+            "content": f"This answer can't be used: {problem}. Answer the first message again, in exactly the form it asks for.",
+        },
+    ]

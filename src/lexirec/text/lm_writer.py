@@ -1,0 +1,211 @@
+"""Profiles by a language model: items first, then people from their items' profiles and their own reviews, then rephrasings.
+
+Source: EasyRec (github.com/HKUDS/EasyRec @ 95c8ede) and RLMRec (arXiv 2310.15950, eq. 13). How this differs: own wording; data is quoted as
+JSON; who gets no valid answer keeps the plain writer's text instead of being deleted, and is counted.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from lexirec import columns as c
+from lexirec.data.checks import warn
+from lexirec.data.dataset import TrainSet
+from lexirec.errors import InputError
+from lexirec.text import profile_prompts
+from lexirec.text.llm import LanguageModel, Prompt, Result, json_answer
+from lexirec.text.plain_facts import ABOUTS, READ, pieces, roles
+from lexirec.text.plain_wording import MAX_VERSIONS, words_of
+from lexirec.text.plain_writer import PlainWriter
+from lexirec.text.profile_prompts import ProfileAnswer, rephrase_prompt, revised
+from lexirec.text.profiles import Profiles, frames
+
+
+class ProfileWarning(UserWarning):
+    """Some profiles could not be written by the language model."""
+
+
+class LmWriter:
+    """Writes profiles with a language model.
+
+    Args:
+        model: whom to ask.
+        versions: rephrased versions beside the profile, 0 to 12.
+        family: prompts, one of :data:`~lexirec.text.profile_prompts.FAMILIES`.
+        seed: of the sample of reviews and of long histories.
+        max_history: items of a person that are shown; a sample, in the order of the history.
+        max_reviews: reviews of an item that are shown.
+        plain: writes for those that the model gives no valid answer for.
+
+    Raises:
+        InputError: for a setting out of range.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        versions: int = 3,
+        *,
+        family: str = "general",
+        seed: int = 0,
+        max_history: int = 10,
+        max_reviews: int = 5,
+        plain: PlainWriter | None = None,
+    ) -> None:
+        if not 0 <= versions <= MAX_VERSIONS:
+            raise InputError(f"versions is {versions}; 0 to {MAX_VERSIONS} rephrasings can be written")
+        if max_history < 1 or max_reviews < 0:
+            raise InputError(f"max_history is {max_history} and max_reviews {max_reviews}; at least 1 and 0")
+        self.model, self.versions, self.seed = model, versions, seed
+        self.family = profile_prompts.family(family)
+        self.max_history, self.max_reviews = max_history, max_reviews
+        self.plain = plain if plain is not None else PlainWriter(versions, seed)
+
+    def write(self, train: TrainSet) -> Profiles:
+        """Profiles of all items and users of a training part; reviews and histories come from this part alone.
+
+        Raises:
+            BudgetError, LlmError: as the client raises them; answers so far are kept, and the next call goes on from there.
+        """
+        plain = self.plain.write(train)
+        failed: dict[str, int] = {}
+        item_texts, ok_items = self._asked("items", self._item_prompts(train), plain.item_texts(), self.family.item_words, failed)
+        user_texts, ok_users = self._asked(
+            "users", self._user_prompts(train, item_texts), plain.user_texts(), self.family.user_words, failed
+        )
+        items, users = [item_texts], [user_texts]
+        for version in range(1, self.versions + 1):
+            for texts, ok, versions, fallback in (
+                (item_texts, ok_items, items, plain.item_texts(version)),
+                (user_texts, ok_users, users, plain.user_texts(version)),
+            ):
+                versions.append(self._rephrased(texts, ok, version, fallback, failed))
+        if any(failed.values()) and not self.model.dry_run:
+            shown = ", ".join(f"{count:,} {what}" for what, count in failed.items() if count)
+            warn(f"{self.model.model} gave no valid answer for {shown}; they have the plain writer's texts", ProfileWarning)
+        raw = plain.items["raw"].to_list() if "raw" in plain.items.columns else None
+        return frames(
+            train, items, users, raw, writer="lm", model=self.model.model, family=self.family.name, seed=self.seed, fallbacks=failed
+        )
+
+    # --- asking ------------------------------------------------------------------------------------------------------------------
+
+    def _asked(
+        self, what: str, prompts: list[Prompt | None], fallback: list[str], limit: int, failed: dict[str, int]
+    ) -> tuple[list[str], list[bool]]:
+        """Profiles, and which of them the model wrote. ``None`` asks nothing: there is nothing to tell of this one."""
+        results: list[Result[ProfileAnswer]] = self.model.ask(
+            [p for p in prompts if p is not None], json_answer(ProfileAnswer), what=f"profiles of {what}"
+        )
+        waiting = iter(results)
+        texts, ok = [], []
+        for prompt, plain in zip(prompts, fallback, strict=True):
+            value = next(waiting).value if prompt is not None else None
+            texts.append(plain if value is None else words_of(value.summarization, limit))
+            ok.append(value is not None)
+        failed[what] = sum(result.value is None for result in results)
+        return texts, ok
+
+    def _rephrased(self, texts: list[str], ok: list[bool], version: int, fallback: list[str], failed: dict[str, int]) -> list[str]:
+        """Another wording of each text that the model wrote; the plain writer's own rephrasing of the others."""
+        asked = [rephrase_prompt(text, version, self.versions) for text, fine in zip(texts, ok, strict=True) if fine or self.model.dry_run]
+        results = iter(self.model.ask(asked, revised, plain_text=True, what=f"rephrasing {version}"))
+        written = []
+        for text, fine, plain in zip(texts, ok, fallback, strict=True):
+            value = next(results).value if fine or self.model.dry_run else None
+            if fine and value is None:
+                failed["rephrasings"] = failed.get("rephrasings", 0) + 1
+            # A rewriting may come out longer than its original; twice that is not a rewriting any more.
+            written.append(words_of(value, 2 * len(text.split()) + 10) if value is not None else text if fine else plain)
+        return written
+
+    # --- prompts -----------------------------------------------------------------------------------------------------------------
+
+    def _item_prompts(self, train: TrainSet) -> list[Prompt | None]:
+        described, shown = self._fields(train.items)
+        reviews = self._reviews_of_items(train)
+        prompts: list[Prompt | None] = []
+        for row in range(train.n_items):
+            about = described[row]
+            if self.family.with_reviews is None and about:
+                # The raw text is there: title and description suffice (RLMRec, eq. 13).
+                facts = {"title": shown[row].get("title", ""), "description": about}
+                feedback: Sequence[str] = ()
+            else:
+                facts = shown[row]
+                feedback = reviews[row]
+            prompts.append(self.family.item_prompt(facts, feedback) if any(facts.values()) or feedback else None)
+        return prompts
+
+    def _fields(self, items: pl.DataFrame) -> tuple[list[str], list[dict[str, str]]]:
+        """Description of each item, and its fields by the prompt's names."""
+        n = items.height
+        about_columns = [name for name in items.columns if name.lower() in ABOUTS and name.lower() != "text"]
+        described = [""] * n
+        for name in about_columns:
+            described = [old or new for old, new in zip(described, _texts(items[name]), strict=True)]
+        wanted: dict[str, tuple[str, ...]]
+        attributes = {name: (name,) for name in roles(items) if name not in about_columns and name.lower() != "text"}
+        if self.family.fields is None or self.family.with_reviews is None:
+            # No description: the title and all attributes take its place.
+            wanted = {"title": (c.TITLE,), **attributes}
+        else:
+            wanted = dict(self.family.fields)
+        by_name = {name.lower(): name for name in items.columns}
+        rows: list[dict[str, str]] = [{} for _ in range(n)]
+        for field, candidates in wanted.items():
+            present = [by_name[name.lower()] for name in candidates if name.lower() in by_name]
+            texts = _texts(items[present[0]]) if present else [""] * n
+            for row, text in zip(rows, texts, strict=True):
+                row[field] = text
+        return described, rows
+
+    def _reviews_of_items(self, train: TrainSet) -> list[list[str]]:
+        found: list[list[str]] = [[] for _ in range(train.n_items)]
+        if c.REVIEW not in train.interactions.columns or not self.max_reviews:
+            return found
+        rng = np.random.default_rng([self.seed, 1])
+        table = pl.DataFrame(
+            {
+                "item": train.item_index,
+                "review": train.interactions[c.REVIEW].cast(pl.String).str.slice(0, READ),
+                "key": rng.random(train.n_interactions),
+            }
+        )
+        table = (
+            table.filter(pl.col("review").str.strip_chars() != "")
+            .sort("item", "key")
+            .group_by("item", maintain_order=True)
+            .head(self.max_reviews)
+        )
+        for item, review in zip(table["item"].to_list(), table["review"].to_list(), strict=True):
+            found[item].append(" ".join(review.split()))
+        return found
+
+    def _user_prompts(self, train: TrainSet, item_texts: list[str]) -> list[Prompt | None]:
+        titles = _texts(train.items[c.TITLE]) if c.TITLE in train.items.columns else [""] * train.n_items
+        has_reviews = c.REVIEW in train.interactions.columns
+        reviews = train.interactions[c.REVIEW].cast(pl.String).str.slice(0, READ) if has_reviews else None
+        prompts: list[Prompt | None] = []
+        for user in range(train.n_users):
+            rows = np.arange(train.offsets[user], train.offsets[user + 1])
+            if len(rows) > self.max_history:
+                rng = np.random.default_rng([self.seed, 2, user])
+                rows = np.sort(rng.choice(rows, self.max_history, replace=False))
+            own = reviews[rows.tolist()].to_list() if reviews is not None else [None] * len(rows)
+            history = [
+                (titles[item], item_texts[item], " ".join(review.split()) if review else "")
+                for item, review in zip(train.item_index[rows].tolist(), own, strict=True)
+            ]
+            prompts.append(self.family.user_prompt(history) if history else None)
+        return prompts
+
+
+def _texts(values: pl.Series) -> list[str]:
+    """A column's values as clean strings."""
+    if values.dtype in (pl.Categorical, pl.Enum):
+        values = values.cast(pl.String)
+    if values.dtype == pl.String:
+        return values.str.slice(0, 4 * READ).str.replace_all(r"\s+", " ").str.strip_chars().fill_null("").to_list()
+    return [", ".join(dict.fromkeys(pieces(value))) for value in values.to_list()]

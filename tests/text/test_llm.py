@@ -1,0 +1,371 @@
+"""The language-model client against local servers: faults, budget, cache, kill and resume."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from email.utils import formatdate
+
+import pytest
+from pydantic import BaseModel
+
+from lexirec.errors import InputError, MissingExtraError
+from lexirec.text import llm
+from lexirec.text.llm import Budget, BudgetError, LanguageModel, LlmError, Price, Prompt, json_answer
+from lexirec.text.llm_cache import AnswerCache
+from tests.text.llm_server import KEY, Faulty, error
+
+pytest.importorskip("openai", reason="the language-model client needs the extra `llm`")
+
+
+class Echo(BaseModel):
+    """The schema of these tests."""
+
+    n: int
+
+
+def echo(body):
+    return json.dumps({"n": int(body["messages"][1]["content"])})
+
+
+def prompts(n):
+    return [Prompt("Say the number as JSON.", str(i)) for i in range(n)]
+
+
+PARSE = json_answer(Echo)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch, tmp_path):
+    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.setattr(llm, "FIRST_PAUSE", 0.005)
+
+
+def model(server, **options):
+    return LanguageModel("small", base_url=server.url, **{"timeout": 10.0, **options})
+
+
+def values(results):
+    return [result.value.n if result.value else None for result in results]
+
+
+def test_in_order_equal_prompts_once_and_concurrency_is_kept_and_limited():
+    with Faulty(echo, delay=0.02) as server:
+        asked = model(server, concurrency=4)
+        results = asked.ask([*prompts(20), *prompts(3)], PARSE)
+        assert values(results) == [*range(20), 0, 1, 2]
+        assert len(server.requests) == 20
+        assert server.most_at_once == 4
+        assert asked.spent.calls == 20
+        assert (asked.spent.input_tokens, asked.spent.output_tokens) == (80, 40)
+        body = server.requests[0]
+        assert body["model"] == "small"
+        assert body["response_format"] == {"type": "json_object"}
+        assert [m["role"] for m in body["messages"]] == ["system", "user"]
+        assert {h["authorization"] for h in server.headers} == {f"Bearer {KEY}"}
+
+
+def test_known_answers_are_never_asked_again_by_another_object():
+    with Faulty(echo) as server:
+        model(server).ask(prompts(5), PARSE)
+        again = model(server)
+        assert values(again.ask(prompts(7), PARSE)) == list(range(7))
+        assert len(server.requests) == 7
+        assert again.spent.calls == 2
+        # Another model name, another parameter: other prompts.
+        LanguageModel("other", base_url=server.url).ask(prompts(1), PARSE)
+        model(server, temperature=0.5).ask(prompts(1), PARSE)
+        assert len(server.requests) == 9
+
+
+def test_without_a_cache_everything_is_asked(tmp_path):
+    with Faulty(echo) as server:
+        for _ in range(2):
+            model(server, cache=False).ask(prompts(2), PARSE)
+        assert len(server.requests) == 4
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        error(429, headers={"retry-after": "0"}),
+        error(429, headers={"retry-after-ms": "1"}),
+        error(500),
+        error(503, headers={"retry-after": formatdate(0, usegmt=True)}),
+        error(408),
+        (200, {}, b'{"choices": [{"mess'),  # a body cut short
+        (200, {}, b'{"object": "list", "data": []}'),  # another protocol
+        (200, {}, b"<html>proxy</html>"),
+    ],
+)
+def test_passing_faults_are_retried(fault):
+    with Faulty(echo, faults=[fault, fault]) as server:
+        asked = model(server, concurrency=1)
+        assert values(asked.ask(prompts(2), PARSE)) == [0, 1]
+        assert asked.spent.calls == 4
+        assert asked.spent.input_tokens == 8  # only what was answered
+
+
+def test_retry_after_holds_for_all_workers():
+    with Faulty(echo, faults=[error(429, headers={"retry-after-ms": "300"})], delay=0.01) as server:
+        start = time.monotonic()
+        assert values(model(server, concurrency=2).ask(prompts(6), PARSE)) == list(range(6))
+        assert time.monotonic() - start > 0.3
+
+
+def test_a_pause_beyond_the_longest_stops_the_run_at_once():
+    with Faulty(echo, every=error(429, headers={"retry-after": "3600"})) as server, pytest.raises(LlmError, match="3600 s"):
+        model(server).ask(prompts(3), PARSE)
+
+
+def test_malformed_answers_get_one_repair_and_are_not_asked_a_third_time():
+    with Faulty(echo, faults=['{"n": 1'], every=None) as server:
+        asked = model(server, concurrency=1)
+        assert values(asked.ask(prompts(1), PARSE)) == [0]
+        repair = server.requests[1]["messages"]
+        assert [m["role"] for m in repair] == ["system", "user", "assistant", "user"]
+        assert repair[2]["content"] == '{"n": 1'
+        assert "JSON" in repair[3]["content"]
+    for wrong in ('{"m": 1}', '{"n": "many"}', "", "   ", "I can't.", '{"n": 3', "[1]"):
+        with Faulty(echo, every=wrong) as server:
+            asked = LanguageModel(f"wrong {wrong}", base_url=server.url)
+            for _ in range(2):
+                result = asked.ask(prompts(1), PARSE)[0]
+                assert result.value is None
+                assert result.error
+            assert len(server.requests) == 2  # the answer and its repair, both kept
+            server.every = None
+            # The wish to try again is granted, once; then the answer is known.
+            retrying = LanguageModel(f"wrong {wrong}", base_url=server.url, retry_failed=True)
+            assert values(retrying.ask(prompts(1), PARSE)) == [0]
+            assert values(retrying.ask(prompts(1), PARSE)) == [0]
+            assert len(server.requests) == 3
+
+
+def test_a_fence_or_words_around_the_object_are_no_fault():
+    with Faulty(lambda body: "Here:\n```json\n" + echo(body) + "\n```") as server:
+        assert values(model(server).ask(prompts(2), PARSE)) == [0, 1]
+        assert len(server.requests) == 2
+
+
+def test_a_server_that_refuses_response_format_is_asked_without():
+    with Faulty(echo, faults=[error(400, "unknown field response_format")]) as server:
+        assert values(model(server, concurrency=1).ask(prompts(2), PARSE)) == [0, 1]
+        assert ["response_format" in body for body in server.requests] == [True, False, False]
+
+
+def test_one_bad_prompt_does_not_stop_the_others():
+    with Faulty(echo, faults=[error(400, "too many tokens")]) as server:
+        results = model(server, concurrency=1).ask(prompts(3), PARSE)
+        assert values(results) == [None, 1, 2]
+        assert "too many tokens" in results[0].error
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "cure"), [(401, None, "OPENAI_API_KEY"), (404, None, "name"), (429, "insufficient_quota", "account")]
+)
+def test_what_holds_for_all_prompts_stops_the_run_and_no_message_holds_the_key(status, code, cure, caplog):
+    caplog.set_level(logging.DEBUG, logger="lexirec")
+    with Faulty(echo, every=error(status, f"no: {KEY} (sk-very***7890)", code=code)) as server:
+        with pytest.raises(LlmError, match=cure) as caught:
+            model(server, concurrency=2).ask(prompts(50), PARSE)
+        assert len(server.requests) <= 4
+    shown = "".join(
+        str(e) for e in (caught.value, caught.value.__cause__, caught.value.__context__ if not caught.value.__suppress_context__ else "")
+    )
+    assert KEY not in shown + caplog.text
+    assert "sk-very" not in str(caught.value)
+
+
+def test_the_key_is_in_no_file(tmp_path):
+    with Faulty(lambda body: json.dumps({"n": 1, "note": KEY})) as server:
+        model(server).ask(prompts(2), PARSE)
+    for path in (tmp_path / "cache").rglob("*"):
+        assert path.is_dir() or KEY.encode() not in path.read_bytes()
+
+
+def test_a_server_that_is_down():
+    with Faulty(echo) as server:
+        url = server.url
+    for n in (1, 30):
+        asked = LanguageModel("small", base_url=url, tries=2)
+        with pytest.raises(LlmError, match="check the server"):
+            asked.ask(prompts(n), PARSE)
+        assert asked.spent.calls <= 2 * (llm.GIVE_UP + asked.concurrency)
+        assert asked.spent.in_flight == 0
+
+
+def test_a_slow_server_is_timed_out_retried_and_its_tokens_are_counted_at_worst():
+    with Faulty(echo, faults=[1.0]) as server:
+        asked = model(server, timeout=0.2, concurrency=1, max_tokens=50)
+        assert values(asked.ask(prompts(2), PARSE)) == [0, 1]
+        assert asked.spent.calls == 3
+        assert asked.spent.output_tokens == 50 + 2 * 2
+
+
+def test_down_in_the_middle_keeps_what_was_answered():
+    with Faulty(echo, delay=0.005) as server:
+        done = model(server)
+        done.ask(prompts(10), PARSE)
+        server.every = error(503)
+        with pytest.raises(LlmError, match="kept"):
+            model(server, tries=2).ask(prompts(100), PARSE)
+        server.every = None
+        assert values(model(server).ask(prompts(100), PARSE)) == list(range(100))
+        assert sum(count > 0 for count in server.counts.values()) == 100
+
+
+@pytest.mark.parametrize(
+    ("budget", "price", "most"),
+    [("calls=7", None, lambda s: s.calls <= 7), ("tokens=400", None, lambda s: s.input_tokens + s.output_tokens <= 400),
+     ("cost=0.0005", "1,2", lambda s: s.cost <= 0.0005)],
+)  # fmt: skip
+def test_the_budget_holds_and_a_larger_one_asks_only_the_rest(budget, price, most):
+    price = Price.parse(price) if price else None
+    with Faulty(echo) as server:
+        asked = model(server, concurrency=5, max_tokens=20, budget=Budget.parse(budget), price=price)
+        with pytest.raises(BudgetError, match="kept"):
+            asked.ask(prompts(120), PARSE)
+        done = len(server.requests)
+        assert most(asked.spent)
+        assert 5 <= done == asked.spent.calls < 120
+        assert asked.spent.in_flight == 0
+        if not budget.startswith("calls"):
+            # Reservations are worst cases that are given back, so most of the budget could be used.
+            assert asked.spent.input_tokens + asked.spent.output_tokens > 200
+        assert values(model(server, max_tokens=20).ask(prompts(120), PARSE)) == list(range(120))
+        assert len(server.requests) == 120
+
+
+def test_a_budget_of_nothing_asks_nothing():
+    with Faulty(echo) as server:
+        with pytest.raises(BudgetError):
+            model(server, budget=Budget(calls=0)).ask(prompts(1), PARSE)
+        assert not server.requests
+
+
+def test_dry_run_counts_and_sends_nothing(monkeypatch):
+    with Faulty(echo) as server:
+        model(server).ask(prompts(2), PARSE)
+        dry = model(server, dry_run=True, price=Price(1.0, 2.0))
+        results = dry.ask(prompts(5), PARSE)
+        assert [r.value is None for r in results] == [False, False, True, True, True]
+        assert (dry.plan.calls, dry.plan.cached) == (3, 2)
+        assert dry.plan.input_tokens > 3 * 5
+        assert dry.plan.output_tokens == 3 * 133
+        assert len(server.requests) == 2
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert LanguageModel("any", dry_run=True).ask(prompts(1), PARSE)[0].value is None  # no key, no server: fine
+
+
+def test_two_processes_share_the_file(tmp_path):
+    code = (
+        "import sys; from lexirec.text.llm_cache import AnswerCache, Answer\n"
+        "cache = AnswerCache()\n"
+        "for i in range(300): cache.put(f'{sys.argv[1]} {i}'.encode(), 'm', Answer('x', 1, 1))"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", code, name], env=os.environ) for name in "ab"]
+    assert [process.wait(60) for process in both] == [0, 0]
+    assert len(AnswerCache()) == 600
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / "cache" / "llm").mkdir(parents=True)
+    (tmp_path / "cache" / "llm" / "answers.sqlite").write_bytes(b"not a database" * 100)
+    with pytest.raises(InputError, match=r"answers\.sqlite"):
+        AnswerCache()
+
+
+KILLED = """
+import sys
+from lexirec.text.llm import LanguageModel, json_answer, Prompt
+from pydantic import BaseModel
+class Echo(BaseModel):
+    n: int
+asked = LanguageModel("small", base_url=sys.argv[1], concurrency=8)
+results = asked.ask([Prompt("Say the number as JSON.", str(i)) for i in range(1000)], json_answer(Echo), progress=False)
+assert [r.value.n for r in results] == list(range(1000))
+print(asked.spent.calls)
+"""
+
+
+def test_killed_in_the_middle_and_resumed_no_call_repeated_no_row_lost():
+    with Faulty(echo) as server:
+        run = subprocess.Popen([sys.executable, "-c", KILLED, server.url], env=os.environ, stdout=subprocess.PIPE)
+        deadline = time.monotonic() + 60
+        while len(server.requests) < 300 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        run.stdout.close()
+        time.sleep(0.2)
+        stored, sent = len(AnswerCache()), len(server.requests)
+        assert 250 <= stored <= sent < 1000
+        assert sent - stored <= 8  # those on their way
+        resumed = subprocess.run(
+            [sys.executable, "-c", KILLED, server.url], env=os.environ, capture_output=True, text=True, timeout=60, check=True
+        )
+        assert int(resumed.stdout) == 1000 - stored
+        assert len(AnswerCache()) == 1000
+        assert len(server.counts) == 1000
+        assert sum(count - 1 for count in server.counts.values()) == sent - stored
+
+
+def test_interrupted_by_the_user_nothing_hangs():
+    with Faulty(echo, delay=0.05) as server:
+        asked = model(server, concurrency=2)
+        steps = asked._results(prompts(100), PARSE, asked.parameters)
+        next(steps)
+        start = time.monotonic()
+        steps.close()
+        assert time.monotonic() - start < 2
+        assert len(server.requests) < 10
+
+
+def test_inside_a_running_event_loop():
+    import asyncio
+
+    async def notebook(server):
+        return model(server).ask(prompts(3), PARSE)
+
+    with Faulty(echo) as server:
+        assert values(asyncio.run(notebook(server))) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [({"concurrency": 0}, "concurrency"), ({"tries": 0}, "tries"), ({"timeout": 0}, "timeout"), ({"base_url": "localhost:1"}, "http"),
+     ({"budget": Budget(cost=1.0)}, "price")],
+)  # fmt: skip
+def test_bad_settings(options, match):
+    with pytest.raises(InputError, match=match):
+        LanguageModel("small", **{"base_url": "http://127.0.0.1:1/v1", **options})
+    with pytest.raises(InputError, match="empty"):
+        LanguageModel(" ")
+
+
+@pytest.mark.parametrize("text", ["calls", "calls=x", "money=3", "calls=-1", "calls=1,calls=2", "cost=inf"])
+def test_bad_budgets(text):
+    with pytest.raises(InputError, match="budget"):
+        Budget.parse(text)
+
+
+@pytest.mark.parametrize("text", ["1", "a,b", "1,-1", "1,2,3"])
+def test_bad_prices(text):
+    with pytest.raises(InputError, match="price"):
+        Price.parse(text)
+
+
+def test_the_public_service_needs_a_key_and_the_library_an_extra(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(InputError, match="OPENAI_API_KEY"):
+        LanguageModel("small")
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(MissingExtraError, match="llm"):
+        LanguageModel("small", base_url="http://127.0.0.1:1/v1")
