@@ -478,6 +478,18 @@ def test_cloze_fates() -> None:
     assert len(ends & set(batch.at.tolist())) >= 200
 
 
+def test_cloze_over_prefixes_hides_every_event_in_turn() -> None:
+    data = markov(0.8, users=20)
+    train = data.split("leave-one-out").train
+    model = untrained("bert4rec", data, targets="prefixes", mask_last=1.0, batch_size=1000)
+    (batch,) = model.batches(train, np.random.default_rng(0))
+    count = np.diff(train.offsets)
+    assert len(batch.targets) == (count - 1).sum()  # every event but the first of each person, once
+    assert sorted(batch.targets.tolist()) == sorted(np.concatenate([train.history(u)[1:] for u in range(20)]).tolist())
+    assert batch.layout.lengths.min() == 2 and batch.layout.lengths.max() == min(count.max(), 8)
+    assert torch.equal(batch.at, torch.from_numpy(batch.layout.starts + batch.layout.lengths - 1))
+
+
 def test_ranges_and_modules_are_ordinary_tensors() -> None:
     assert ranges(np.array([2]), np.array([0])).tolist() == []
     assert isinstance(create("sasrec").make_body(), nn.Module)

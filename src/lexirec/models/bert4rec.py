@@ -8,13 +8,16 @@ item vectors + positions -> norm, dropout -> blocks of attention in both directi
 
 from typing import Literal
 
+import numpy as np
 from pydantic import Field, PositiveInt
 from torch import nn
 
+from lexirec.data.dataset import TrainSet
 from lexirec.models.layers.sequence import Block, Positions
 from lexirec.models.sasrec import transformer
 from lexirec.models.sequence_config import ClozeConfig, TransformerConfig
 from lexirec.models.sequential import SequentialRecommender
+from lexirec.training.sequences import WindowSampler
 
 
 class BERT4RecConfig(TransformerConfig, ClozeConfig):
@@ -44,6 +47,12 @@ class BERT4Rec(SequentialRecommender):
     name = "bert4rec"
     Config = BERT4RecConfig
     cloze = True
+
+    def build(self, train: TrainSet, rng: np.random.Generator) -> None:
+        super().build(train, rng)
+        config = self.config
+        if config.targets == "prefixes":
+            self.sampler = WindowSampler(train, config.batch_size, config.max_len, "prefixes", repeat_flagged=config.last_pass, whole=True)
 
     def make_body(self) -> nn.Module:
         return transformer(self.config, causal=False)

@@ -42,14 +42,16 @@ class WindowSampler:
         max_len: events of a window at most; the latest are kept.
         targets: see :data:`Targets`; ``None``: the window holds everything, its own targets included (cloze).
         repeat_flagged: add every window a second time with its flag set (LLMEmb's cloze, which masks the last event once per epoch).
+        whole: with ``prefixes``: the window holds its target too, so it has two events at least (cloze over every prefix).
 
     Raises:
         InputError: if no user has enough events.
     """
 
     def __init__(
-        self, train: TrainSet, batch_size: int, max_len: int, targets: Targets | None = "all", *, repeat_flagged: bool = False
-    ) -> None:
+        self, train: TrainSet, batch_size: int, max_len: int, targets: Targets | None = "all", *, repeat_flagged: bool = False,
+        whole: bool = False,
+    ) -> None:  # fmt: skip
         offsets = train.offsets
         count = np.diff(offsets)
         if targets == "prefixes":
@@ -58,6 +60,7 @@ class WindowSampler:
             self.ends = event[event > first]
             self.users = train.user_index[self.ends].astype(np.int64)
             begin = first[self.ends]
+            self.ends = self.ends + whole
         else:
             least = 1 if targets is None else 2
             self.users = np.flatnonzero(count >= least)
