@@ -85,6 +85,7 @@ class TrainSet:
         user_domains, item_domains: ``(n_domains + 1,)`` int64 block borders where several data sets are mixed; one block otherwise.
         content_hash: SHA-256 of the dataset and the split that this part comes from.
         name: name of the dataset.
+        domain_hashes: ``content_hash`` of each data set of a mix; empty where nothing is mixed.
     """
 
     items: pl.DataFrame
@@ -97,6 +98,7 @@ class TrainSet:
     item_domains: NDArray[np.int64]
     content_hash: str
     name: str = "dataset"
+    domain_hashes: tuple[str, ...] = ()
 
     @cached_property
     def item_map(self) -> IdMap:
@@ -391,6 +393,7 @@ def mix(parts: Sequence[tuple[TrainSet, Heldout | None]], name: str = "mix") -> 
         item_domains=np.array(item_borders, dtype=np.int64),
         content_hash=hashlib.sha256("".join(train.content_hash for train, _ in parts).encode()).hexdigest(),
         name=name,
+        domain_hashes=tuple(train.content_hash for train, _ in parts),
     )
     if not valid_users:
         return mixed, None

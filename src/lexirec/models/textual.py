@@ -1,0 +1,338 @@
+"""Models that read people and items as texts and rank by the cosine of the two: no vector belongs to an id.
+
+catalogue and log -> a text per item and per person -> encoder -> cosine
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+import torch.nn.functional as F  # noqa: N812 (the field's name)
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from lexirec import columns as c
+from lexirec.data.checks import warn
+from lexirec.data.dataset import TrainSet
+from lexirec.data.ids import IdMap
+from lexirec.errors import InputError
+from lexirec.models.answering import VectorRecommender
+from lexirec.models.contract import ModelConfig, Supports
+from lexirec.query import Query
+from lexirec.text.embed import PLACEHOLDER
+from lexirec.text.plain_writer import PlainWriter
+from lexirec.text.profiles import RAW, Profiles, read_profiles, version_column
+from lexirec.text.templates import render
+
+REMEMBERED = 1 << 18
+"""Texts whose vectors are kept in memory until the weights change."""
+WRITER = "writer."
+"""Of the plain writer's arrays among a model's tensors."""
+
+
+class TextConfig(ModelConfig):
+    """Settings of the texts."""
+
+    profiles: tuple[str, ...] = ()
+    """Folders of written profiles (``lexirec profile``); a data set takes the one that was written from its training part, the others are
+    written without a language model."""
+    versions: int = Field(default=3, ge=0, le=12)
+    """Rephrased versions of each profile that the plain writer makes beside the first."""
+    collaborative: bool = True
+    """Whether the plain writer may tell what others chose: co-purchases, popularity, for whom."""
+    item_text: str = "profile"
+    """What an item is read as: its profile, or a template of columns such as ``title,brand,categories``."""
+    profile_first: bool = False
+    """Whether a user of a ``profiles`` folder is read by that profile even where a query's history goes further (as EasyRec tests: profiles
+    are of the training part). By default the text is then written anew from the longer history."""
+    alpha: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Weight of a wish against the person, where a query gives no own."""
+
+    @field_validator("profiles", mode="before")
+    @classmethod
+    def _one_folder(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+class TextRecommender(VectorRecommender):
+    """Base of the models that rank by the cosine of a person's text and an item's text.
+
+    A wish or a profile in a query is the person's text. A history is written up without a language model, and so is the stored history of
+    a known user, unless a folder of profiles has that user: the same history gives the same text and the same vector either way.
+
+    A subclass gives :meth:`encode_texts`, and calls :meth:`read_texts` in ``build``.
+    """
+
+    Config = TextConfig
+    supports = Supports(user_id=True, history=True, intent=True, profile=True, new_items=True)
+    needs_history = True
+
+    version = 0
+    """Which version of the profiles is asked with; see :meth:`use_version`."""
+    item_rows: Tensor | None = None
+    _known: dict[str, Tensor]
+
+    # --- texts -------------------------------------------------------------------------------------------------------------------
+
+    def read_texts(self, train: TrainSet) -> None:
+        """Write or read the profiles of a training part, and prepare to write those of new people and items."""
+        config = self.config
+        self.writer = PlainWriter(config.versions, collaborative=config.collaborative)
+        written = self.writer.write(train)
+        self.profiles: Profiles | None = written
+        self.written_users = pl.DataFrame(schema={c.USER_ID: pl.String})
+        if config.profiles:
+            self.profiles, self.written_users = merge_profiles(train, written, config.profiles)
+        self._index_users()
+        if config.item_text != "profile":
+            self.item_texts = [[readable(text) for text in render(train.items, config.item_text)]]
+        else:
+            self.item_texts = [self.profiles.item_texts(v) for v in range(self.profiles.n_versions + 1)]
+        self.new_texts: list[str] = []
+        self.forget()
+
+    def _index_users(self) -> None:
+        self._written = IdMap(self.written_users[c.USER_ID])
+
+    def use_version(self, version: int) -> None:
+        """Ask with another version of the profiles, for items and people alike; for evaluations over several versions.
+
+        Raises:
+            InputError: if there is no such version; a loaded model has only the first (``transfer`` writes all of them again).
+        """
+        if self.profiles is None or not 0 <= version <= self.profiles.n_versions:
+            known = 0 if self.profiles is None else self.profiles.n_versions
+            raise InputError(f"version {version} of the profiles is not at hand; there are 0 to {known}")
+        if version != self.version:
+            self.version, self.item_rows = version, None
+
+    def person_texts(self, queries: Sequence[Query], modes: Sequence[str]) -> list[str]:
+        """The text of each query's person; see :class:`TextRecommender`."""
+        texts = [""] * len(queries)
+        histories: list[NDArray[np.int64]] = []
+        rows: list[int] = []
+        column = version_column(self.version)
+        for row, (query, mode) in enumerate(zip(queries, modes, strict=True)):
+            stored, given = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+            if query.history is not None and len(query.history):
+                given = self.item_map.index(query.history)
+                given = given[given >= 0]
+            if mode.startswith("user"):
+                at = int(self.users.index([query.user_id or ""])[0])
+                stored = self.history_items[self.history_offsets[at] : self.history_offsets[at + 1]].astype(np.int64)
+                place = int(self._written.index([query.user_id or ""])[0]) if len(self._written) else -1
+                if place >= 0 and (self.config.profile_first or not len(given) or np.array_equal(given, stored)):
+                    texts[row] = self.written_users[column][place]
+                    continue
+            history = given if len(given) else stored
+            known = history[history < self.n_written_items]
+            if len(known):
+                rows.append(row)
+                histories.append(known)
+            else:  # nothing but items that were added later: the latest one's own text
+                texts[row] = self.new_texts[int(history[-1]) - self.n_written_items]
+        for row, text in zip(rows, self.writer.user_texts(histories, self.version), strict=True):
+            texts[row] = text
+        return texts
+
+    # --- vectors -----------------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def encode_texts(self, texts: list[str]) -> Tensor:
+        """Vectors of distinct texts, ``(n, D)`` float32 of unit length; a text's vector does not depend on its company."""
+
+    def text_vectors(self, texts: Sequence[str]) -> Tensor:
+        """As :meth:`encode_texts`, each distinct text once while the weights stay the same."""
+        missing = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if missing:
+            found = self.encode_texts(missing)
+            if len(self._known) + len(missing) > REMEMBERED:
+                kept = {text: self._known[text] for text in texts if text in self._known}
+                self._known = kept
+            self._known.update(zip(missing, found, strict=True))
+        return torch.stack([self._known[text] for text in texts])
+
+    def forget(self) -> None:
+        """Drop all vectors: the weights or texts have changed."""
+        self._known = {}
+        self.item_rows = None
+
+    @property
+    def n_written_items(self) -> int:
+        """Items that the writer knows; those after them were added later."""
+        return len(self.item_map) - len(self.new_texts)
+
+    def encode_items(self, items: pl.DataFrame | None = None) -> Tensor:
+        if items is not None:
+            return self.encode_texts_of(self.new_item_texts(items))
+        if self.item_rows is None:
+            texts = self.item_texts[min(self.version, len(self.item_texts) - 1)] + self.new_texts
+            self.item_rows = self.encode_texts_of(texts)
+        return self.item_rows
+
+    def encode_texts_of(self, texts: Sequence[str]) -> Tensor:
+        """Vectors of item texts, ``(n, D)``; not kept by text, since they are kept as the catalogue's vectors."""
+        distinct = list(dict.fromkeys(texts))
+        row = {text: i for i, text in enumerate(distinct)}
+        return self.encode_texts(distinct)[[row[text] for text in texts]]
+
+    def encode_people(self, queries: Sequence[Query], modes: Sequence[str]) -> Tensor:
+        return self.text_vectors(self.person_texts(queries, modes))
+
+    def encode_words(self, texts: Sequence[str]) -> Tensor:
+        return self.text_vectors(texts)
+
+    def new_item_texts(self, items: pl.DataFrame) -> list[str]:
+        """Texts of new items, by their own columns."""
+        if self.config.item_text == "profile":
+            return self.writer.item_texts(items)
+        return [readable(text) for text in render(items, self.config.item_text)]
+
+    def append_items(self, items: pl.DataFrame) -> None:
+        before, texts = self.encode_items(), self.new_item_texts(items)
+        self.item_rows = torch.cat([before, self.encode_texts_of(texts)])
+        self.new_texts += texts
+
+    # --- saving ------------------------------------------------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        values, arrays = self.writer.state()
+        tensors = {WRITER + name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        tensors["items"] = self.encode_items()
+        for name, texts in (("new_texts", self.new_texts), *((n, self.written_users[n].to_list()) for n in self.written_users.columns)):
+            tensors[f"texts.{name}"] = pack_texts(texts)
+        return tensors, {"writer": values}
+
+    def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        arrays = {name.removeprefix(WRITER): value.numpy() for name, value in tensors.items() if name.startswith(WRITER)}
+        self.writer = PlainWriter.restore(values["writer"], arrays)
+        texts = {n.removeprefix("texts."): unpack_texts(v) for n, v in tensors.items() if n.startswith("texts.")}
+        self.new_texts = texts.pop("new_texts")
+        self.written_users = pl.DataFrame(texts, schema=dict.fromkeys(texts, pl.String))
+        self._index_users()
+        self.profiles, self.item_texts = None, []
+        self.forget()
+        self.item_rows = tensors["items"]
+
+
+def readable(text: str) -> str:
+    """The text, or a placeholder where it is blank."""
+    return text if text.strip() else PLACEHOLDER
+
+
+def merge_profiles(train: TrainSet, written: Profiles, folders: Sequence[str]) -> tuple[Profiles, pl.DataFrame]:
+    """Profiles from folders where a data set has one, else those that were written just now.
+
+    Args:
+        train: of one data set or a mix.
+        written: profiles of all of it.
+        folders: each written from the training part of one data set.
+
+    Returns:
+        The profiles, with as many versions as all of them have, and the users' part of those that came from folders.
+
+    Raises:
+        InputError: if no folder was written from any of these training parts, or one is damaged.
+    """
+    parts = [domain_part(train, number) for number in range(train.n_domains)]
+    items, users, found, reasons = [], [], [], []
+    fitting: dict[int, Profiles] = {}
+    for folder in folders:
+        for number, part in enumerate(parts):
+            try:
+                fitting[number] = read_profiles(folder, part)
+                break
+            except InputError as error:
+                reasons.append(str(error))
+        else:
+            warn(f"{folder} was not written from the training part of {train.name}, so the plain writer's texts are read ({reasons[-1]})")
+    if not fitting:
+        raise InputError(f"no folder of profiles was written from the training part of {train.name}: {reasons[-1]}")
+    least = min([written.n_versions, *(profiles.n_versions for profiles in fitting.values())])
+    kept = [version_column(version) for version in range(least + 1)]
+    for number in range(train.n_domains):
+        own = slice(int(train.item_domains[number]), int(train.item_domains[number + 1]))
+        people = slice(int(train.user_domains[number]), int(train.user_domains[number + 1]))
+        ours_items, ours_users = written.items[own], written.users[people]
+        if number in fitting:
+            theirs = fitting[number]
+            extra = [RAW] if RAW in theirs.items.columns else []
+            items.append(theirs.items.select(ours_items[c.ITEM_ID], *kept, *extra))
+            users.append(theirs.users.select(ours_users[c.USER_ID], *kept))
+            found.append(users[-1])
+        else:
+            items.append(ours_items.select(c.ITEM_ID, *kept, *([RAW] if RAW in ours_items.columns else [])))
+            users.append(ours_users.select(c.USER_ID, *kept))
+    return Profiles(pl.concat(items, how="diagonal"), pl.concat(users)), pl.concat(found)
+
+
+def fitting_folders(folders: Sequence[str], train: TrainSet) -> tuple[str, ...]:
+    """Those folders of profiles that were written from this training part."""
+    found = []
+    for folder in folders:
+        try:
+            read_profiles(folder, train)
+        except InputError:
+            continue
+        found.append(folder)
+    return tuple(found)
+
+
+def domain_part(train: TrainSet, number: int) -> TrainSet:
+    """One data set of a mix as it was before mixing: its own ids, columns and content hash."""
+    if train.n_domains == 1:
+        return train
+    u0, u1 = (int(v) for v in train.user_domains[number : number + 2])
+    i0, i1 = (int(v) for v in train.item_domains[number : number + 2])
+    name = str(train.items[c.ITEM_ID][i0]).split("/", 1)[0]
+    events = slice(int(train.offsets[u0]), int(train.offsets[u1]))
+
+    def own(column: str) -> pl.Expr:
+        return pl.col(column).str.strip_prefix(f"{name}/")
+
+    items = train.items[i0:i1].with_columns(own(c.ITEM_ID))
+    return TrainSet(
+        items=items.select([s.name for s in items if s.null_count() < len(s) or s.name == c.TITLE]),
+        users=IdMap(train.users.ids[u0:u1].str.strip_prefix(f"{name}/")),
+        interactions=train.interactions[events].with_columns(own(c.USER_ID), own(c.ITEM_ID)),
+        offsets=train.offsets[u0 : u1 + 1] - train.offsets[u0],
+        item_index=train.item_index[events] - np.int32(i0),
+        new_items=train.new_items[i0:i1],
+        user_domains=np.array([0, u1 - u0], dtype=np.int64),
+        item_domains=np.array([0, i1 - i0], dtype=np.int64),
+        content_hash=train.domain_hashes[number] if train.domain_hashes else "",
+        name=name,
+    )
+
+
+def pack_texts(texts: Sequence[str]) -> Tensor:
+    """Texts as bytes with their lengths in front, so that they go into a file of arrays; ``(n,)`` uint8.
+
+    >>> unpack_texts(pack_texts(["", "Rose oil", "mío"]))
+    ['', 'Rose oil', 'mío']
+    """
+    written = [text.encode("utf-8", "replace") for text in texts]
+    lengths = np.array([len(written), *map(len, written)], dtype=np.int64)
+    return torch.from_numpy(np.concatenate([lengths.view(np.uint8), np.frombuffer(b"".join(written), dtype=np.uint8)]))
+
+
+def unpack_texts(packed: Tensor) -> list[str]:
+    """Undo :func:`pack_texts`."""
+    raw = packed.numpy().tobytes()
+    count = int.from_bytes(raw[:8], "little")
+    lengths = np.frombuffer(raw[8 : 8 * (count + 1)], dtype=np.int64)
+    ends = np.cumsum(lengths) + 8 * (count + 1)
+    return [raw[end - length : end].decode() for end, length in zip(ends.tolist(), lengths.tolist(), strict=True)]
+
+
+def unit(vectors: NDArray[np.float32] | Tensor) -> Tensor:
+    """Rows of unit length, float32 on the CPU."""
+    rows = torch.from_numpy(vectors) if isinstance(vectors, np.ndarray) else vectors
+    return F.normalize(rows.float(), dim=1).cpu()
+
+
+__all__ = ["TextConfig", "TextRecommender", "domain_part", "fitting_folders", "merge_profiles", "pack_texts", "unit", "unpack_texts"]

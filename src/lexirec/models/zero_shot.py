@@ -1,0 +1,72 @@
+"""Any text encoder as it is, as a recommender: the baseline of EasyRec and its like.
+
+profile of the person, profile of the item -> frozen encoder -> cosine
+
+Nothing is trained. ``encoder=lsa`` is the TF-IDF baseline, ``encoder=random`` the control without any meaning, ``encoder=minilm`` what
+EasyRec starts from; ``hf:``, ``st:`` and ``api:`` bring any other.
+Command: ``lexirec fit zero-shot --data DIR --set encoder=lsa --out RUN``.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lexirec.data.dataset import TrainSet
+from lexirec.models.reading import TextReader
+from lexirec.models.textual import TextConfig, TextRecommender, unit
+from lexirec.text.encoders import load_encoder, parse_name
+
+
+class ZeroShotConfig(TextConfig):
+    """Settings of a frozen encoder as a recommender."""
+
+    encoder: str = "minilm"
+    """Encoder of the texts; see ``docs/encoders.md``. ``random`` without a seed of its own takes the run's."""
+
+
+class ZeroShot(TextRecommender):
+    """Cosine of texts by a frozen encoder.
+
+    >>> ZeroShot(encoder="lsa").config.item_text
+    'profile'
+    """
+
+    name = "zero-shot"
+    Config = ZeroShotConfig
+
+    def build(self, train: TrainSet, rng: np.random.Generator) -> None:
+        self.read_texts(train)
+        kind, _, options = parse_name(self.config.encoder)
+        drawn = {"seed": int(rng.integers(2**31))} if kind == "random" and "seed" not in options else {}
+        self.reader = TextReader(load_encoder(self.config.encoder, **drawn))
+        self.encode_items()  # an encoder that is fitted (lsa) is fitted on the catalogue's texts, before it reads anybody's
+
+    def encode_texts(self, texts: list[str]) -> Tensor:
+        return unit(self.reader.words(texts))
+
+    def transfer(self, train: TrainSet) -> "ZeroShot":
+        """The encoder on another data set; ``lsa`` is fitted on its texts."""
+        self._check_fitted()
+        other = ZeroShot(self.config)
+        other.remember(train)
+        other.read_texts(train)
+        fitted = parse_name(self.config.encoder)[0] == "lsa"
+        other.reader = TextReader(load_encoder(self.config.encoder)) if fitted else self.reader
+        other._fitted = True
+        other.encode_items()
+        return other
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors, values = super().state()
+        arrays, encoder = self.reader.state()
+        return {**tensors, **arrays}, {**values, "encoder": encoder}
+
+    def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        super().restore(tensors, values)
+        self.reader = TextReader.restored(tensors, values["encoder"])
+        self.network = torch.nn.Module()
+
+
+__all__ = ["ZeroShot", "ZeroShotConfig"]

@@ -1,0 +1,130 @@
+"""Frozen encoders as recommenders, the random projection, and the packing of texts."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from lexirec.data.dataset import mix
+from lexirec.errors import InputError
+from lexirec.evaluation.evaluate import evaluate
+from lexirec.models import create, load_model
+from lexirec.models.textual import domain_part, pack_texts, unpack_texts
+from lexirec.query import Query
+from lexirec.text import load_encoder
+from tests.models.text_worlds import sports
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("encoder", ["lsa", "random", "minilm"])
+def test_every_encoder_finds_the_missing_item_of_a_sport(encoder: str, tmp_path: Path) -> None:
+    split = sports(18).split("leave-one-out")
+    model = create("zero-shot", encoder=encoder).fit(split.train)
+    found = evaluate(model, split.train, split.test, seen=(split.valid,), metrics=["recall@5"], beyond=False)
+    assert found.metrics["recall@5"] > 0.5  # five of 18 items by chance: 0.36 with the seen masked
+    model.save(tmp_path / "saved")
+    loaded = load_model(tmp_path / "saved")
+    queries = [Query(user_id="u01"), Query(intent="swimming goggles")]
+    assert torch.equal(loaded.score(queries), model.score(queries))
+    assert model.training_result is None
+
+
+def test_the_score_is_the_cosine_of_the_two_texts() -> None:
+    train = sports().train_set()
+    model = create("zero-shot", encoder="random", item_text="title").fit(train)
+    encoder = model.reader.encoder
+    text = model.person_texts([Query(user_id="u01")], ["user"])[0]
+    assert text == model.writer.user_texts([train.history(1)])[0]
+    expected = encoder.encode([text]) @ encoder.encode(train.items["title"].to_list()).T
+    np.testing.assert_allclose(model.score([Query(user_id="u01")]).numpy(), expected, atol=1e-6)
+
+
+def test_a_wish_is_mixed_with_the_person() -> None:
+    model = create("zero-shot", encoder="random").fit(sports().train_set())
+    person, wish, both = model.encode_queries(
+        [Query(user_id="u00"), Query(intent="swim cap"), Query(user_id="u00", intent="swim cap", alpha=0.25)]
+    )
+    torch.testing.assert_close(both, 0.75 * person + 0.25 * wish)
+    default = model.encode_queries([Query(user_id="u00", profile="swim cap")])[0]
+    torch.testing.assert_close(default, 0.5 * person + 0.5 * wish)
+
+
+def test_held_out_events_never_reach_a_text() -> None:
+    split = sports().split("leave-one-out")
+    model = create("zero-shot", encoder="random").fit(split.train)
+    for user in range(split.train.n_users):
+        held = split.train.items["title"][int(split.test.item_index[user])]
+        text = model.person_texts([Query(user_id=split.train.users.ids[user])], ["user"])[0]
+        recent = text.split("Recently chose")[1].split(".")[0]
+        assert held not in recent
+
+
+def test_the_seed_of_a_run_draws_the_projection_unless_the_name_does() -> None:
+    from lexirec.training.options import TrainingOptions
+
+    train = sports().train_set()
+    vectors = [create("zero-shot", encoder="random").fit(train, options=TrainingOptions(seed=s)).encode_items() for s in (1, 1, 2)]
+    assert torch.equal(vectors[0], vectors[1])
+    assert not torch.equal(vectors[0], vectors[2])
+    named = [create("zero-shot", encoder="random?seed=5").fit(train, options=TrainingOptions(seed=s)).encode_items() for s in (1, 2)]
+    assert torch.equal(named[0], named[1])
+
+
+def test_versions_are_asked_one_by_one() -> None:
+    train = sports().train_set()
+    model = create("zero-shot", encoder="random", versions=2).fit(train)
+    first = model.score([Query(user_id="u00")])
+    model.use_version(1)
+    assert not torch.equal(model.score([Query(user_id="u00")]), first)
+    model.use_version(0)
+    assert torch.equal(model.score([Query(user_id="u00")]), first)
+    with pytest.raises(InputError, match="version 3"):
+        model.use_version(3)
+
+
+def test_random_projection_keeps_shared_words_and_nothing_else() -> None:
+    encoder = load_encoder("random", dim=2048)
+    same, shared, strange, alike = encoder.encode(["red lip stick", "red lip stick brush", "green garden hose", "red lip sticks"])
+    assert same @ shared == pytest.approx(3 / np.sqrt(12), abs=0.08)
+    assert abs(same @ strange) < 0.08
+    assert same @ alike == pytest.approx(2 / 3, abs=0.08)  # a plural is another word
+    again = load_encoder("random?dim=2048").encode(["red lip stick brush"])
+    np.testing.assert_array_equal(again[0], shared)
+    other = load_encoder("random?dim=2048&seed=1").encode(["red lip stick brush"])
+    assert abs(float(other[0] @ shared)) < 0.08
+    assert load_encoder(encoder.name).fingerprint == encoder.fingerprint
+    with pytest.raises(InputError, match="takes no target"):
+        load_encoder("random:x")
+
+
+def test_a_part_of_a_mix_is_the_data_set_itself() -> None:
+    a, b = sports(9).train_set(), sports(6, name="club").train_set()
+    mixed, _ = mix([(a, None), (b, None)])
+    for number, own in enumerate((a, b)):
+        part = domain_part(mixed, number)
+        assert part.content_hash == own.content_hash
+        assert part.items.select("item_id", "title").equals(own.items.select("item_id", "title"))
+        assert part.users.ids.to_list() == own.users.ids.to_list()
+        assert (part.item_index == own.item_index).all()
+        assert (part.offsets == own.offsets).all()
+
+
+def test_blank_titles_are_read_as_a_placeholder() -> None:
+    data = sports()
+    items = data.items.with_columns(pl.when(pl.col("item_id") == "b0").then(None).otherwise(pl.col("title")).alias("title"))
+    train = type(data)(data.interactions, items, name="blank").train_set()
+    model = create("zero-shot", encoder="random", item_text="title").fit(train)
+    assert model.item_texts[0][train.item_map.index(["b0"])[0]] == "unknown item"
+    assert torch.isfinite(model.encode_items()).all()
+
+
+def test_texts_are_packed_and_unpacked() -> None:
+    texts = ["", "plain", "\x00\x1f separators\n", "多言語 🏀", "x" * 10_000]
+    assert unpack_texts(pack_texts(texts)) == texts
+    assert unpack_texts(pack_texts([])) == []
