@@ -19,6 +19,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 METRICS = {"leave-one-out": ("hr@10", "ndcg@10", "hr@20", "ndcg@20")}
 """Metrics shown, by split; the first two of the others' are what the graph models are compared by."""
 OTHERS = ("recall@20", "ndcg@20", "hr@20", "ndcg@10")
+UNMASKED = ("ndcg@10", "recall@1", "recall@10", "mrr")
+"""Metrics of the protocol that masks nothing (CALRec's), whose ties are told: optimistic / pessimistic where they differ."""
 TESTED = {"leave-one-out": "ndcg@10"}
 """Metric of the groups and of the paired tests, by split."""
 MARKER = re.compile(r"(<!-- (results|speed): ([^>]*?) -->\n)(.*?)(<!-- end -->)", flags=re.DOTALL)
@@ -29,20 +31,31 @@ def number(value: float) -> str:
     return f"{value:.4f}".lstrip("0") if abs(value) < 1 else f"{value:.2f}"
 
 
-def shown(split: str) -> tuple[tuple[str, ...], str]:
-    """Metrics of a split's table, and the one of its groups and tests."""
-    return METRICS.get(split, OTHERS), TESTED.get(split, "recall@20")
+def shown(result: dict[str, Any]) -> tuple[tuple[str, ...], str]:
+    """Metrics of a result's table, and the one of its groups and tests."""
+    split = result["split"]
+    metrics = UNMASKED if "nothing masked" in result["protocol"] else METRICS.get(split, OTHERS)
+    return metrics, TESTED.get(split, "recall@20")
+
+
+def value_cell(result: dict[str, Any], metric: str) -> str:
+    """Mean over the seeds with its interval; of an unmasked result the values with ties settled for and against the target."""
+    if "nothing masked" in result["protocol"]:
+        sides = []
+        for side in ("test_optimistic", "test_pessimistic"):
+            values = [run[side][metric] for run in result["runs"]]
+            sides.append(number(sum(values) / len(values)))
+        return " / ".join(dict.fromkeys(sides))
+    interval = result["interval95"].get(metric)
+    spread = f" ± {number((interval[1] - interval[0]) / 2)}" if interval else ""
+    return number(result["mean"][metric]) + spread
 
 
 def result_row(name: str, result: dict[str, Any]) -> list[str]:
     """One line of a results table."""
     runs = result["runs"]
-    metrics, tested = shown(result["split"])
-    cells = [name]
-    for metric in metrics:
-        interval = result["interval95"].get(metric)
-        spread = f" ± {number((interval[1] - interval[0]) / 2)}" if interval else ""
-        cells.append(number(result["mean"][metric]) + spread)
+    metrics, tested = shown(result)
+    cells = [name, *(value_cell(result, metric) for metric in metrics)]
     for group in ("tail_items", "cold_items"):
         values = [run["groups"][group][tested] for run in runs if group in run.get("groups", {})]
         cells.append(number(sum(values) / len(values)) if values else "")
@@ -62,7 +75,7 @@ def results_table(argument: str) -> str:
     rows = [result_row(name, result) for name, result in results.items() if "mean" in result]
     if not rows:
         return "(no results yet)\n"
-    metrics, tested = shown(next(iter(results.values()))["split"])
+    metrics, tested = shown(next(iter(results.values())))
     head = ["model", *metrics, f"tail {tested}", f"cold {tested}", "against the baseline", "seeds", "best epoch", "minutes"]
     keep = [k for k in range(len(head)) if any(row[k] for row in rows)]
     lines = [[head[k] for k in keep], ["---"] * len(keep), *[[row[k] for k in keep] for row in rows]]

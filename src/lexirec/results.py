@@ -17,6 +17,8 @@ from lexirec.models import available
 from lexirec.models.saving import read_config
 
 TESTED = ("recall@20", "ndcg@20", "hr@10", "ndcg@10")
+CALREC_TESTED = ("recall@1", "mrr")
+"""Besides, where nothing is masked: CALRec's table has them."""
 """Metrics that published results carry paired tests for."""
 TAIL = "tail_items"
 """Group that published results carry paired tests for too, as ``group``: it is what the text models are about."""
@@ -101,7 +103,8 @@ def publish(folders: Mapping[str, Sequence[Path]], out: Path, against: str | Non
     frames = {name: [pl.read_parquet(f / "per_user.parquet") for f in group] for name, group in folders.items()}
     tests: list[dict[str, Any]] = []
     if against is not None and len(frames) > 1:
-        tests = compare(frames, TESTED, against)
+        unmasked = "nothing masked" in next(iter(entries.values()))[0]["protocol"]
+        tests = compare(frames, (*TESTED, *CALREC_TESTED) if unmasked else TESTED, against)
         if all((f / "per_group.parquet").exists() for group in folders.values() for f in group):
             tails = {name: [_of_group(f, TAIL) for f in group] for name, group in folders.items()}
             tests += [{**test, "group": TAIL} for test in compare(tails, [m for m in TESTED if m in runs.GROUP_METRICS], against)]
