@@ -18,12 +18,13 @@ app = typer.Typer(
 
 
 def _register() -> None:
-    from lexirec.cli import data, demo, doctor, embed, finetune, models, report, results
+    from lexirec.cli import data, demo, doctor, embed, finetune, models, profile, report, results
 
     commands: list[Callable[..., Any]] = [
         demo.demo,
         embed.embed,
         finetune.finetune,
+        profile.profile,
         models.fit,
         results.evaluate,
         results.bench,

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -58,6 +58,8 @@ def recommend(
     alpha: Annotated[float | None, typer.Option("--alpha", help="Weight of the words against the person, 0 to 1.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
     seen: Annotated[bool, typer.Option("--seen", help="Also show items that the person already has.")] = False,
+    hybrid: Annotated[str | None, typer.Option("--hybrid", help="Fuse with BM25 over the items' texts: rrf or sum.")] = None,
+    hybrid_weight: Annotated[float, typer.Option("--hybrid-weight", help="Share of BM25, 0 to 1.")] = 0.5,
     explain: Annotated[bool, typer.Option("--explain", help="Say what pulled each item up.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -69,6 +71,10 @@ def recommend(
         raise InputError("nothing to ask with; give --user, --history, --intent or --profile")
     items = [name.strip() for name in history.split(",") if name.strip()] if history is not None else None
     model, _, _ = load_run(run)
+    if hybrid is not None:
+        from lexirec.models.hybrid import Hybrid
+
+        model = Hybrid(model, cast(Any, hybrid), weight=hybrid_weight)
     query = Query(user_id=user, history=items, intent=intent, profile=profile, alpha=alpha)
     if items:
         unknown = [name for name in items if name not in model.item_map]

@@ -1,0 +1,170 @@
+"""LIR: the last item of a history as a search in the catalogue, CALRec's baseline without training.
+
+Paper: CALRec (Li et al., RecSys 2024, arXiv 2405.02429) names it; its reading as *last item* is the specification's, see
+``docs/retrieval.md``. Numbers: ``lexirec fit lir --data DIR --config configs/amazon2018_scientific/lir.yaml --out RUN``.
+
+text of the last item -> BM25 over the texts of all items (the last item itself stays in the list, where nothing is masked)
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from pydantic import Field, PositiveFloat
+from torch import Tensor
+
+from lexirec import columns as c
+from lexirec.data.dataset import TrainSet
+from lexirec.errors import UnsupportedQueryError
+from lexirec.models.calrec.texts import ItemTemplate
+from lexirec.models.contract import ModelConfig, Recommender, Supports
+from lexirec.models.explaining import shared_attributes
+from lexirec.query import Query
+from lexirec.retrieval.bm25 import BM25, Tokens
+from lexirec.retrieval.hybrid import unit_range
+
+TEMPLATE = "Title=title,Category=main_category,Brand=brand,Price=price"
+
+
+class LIRConfig(ModelConfig):
+    """Settings of LIR."""
+
+    text: str = TEMPLATE
+    """How an item is written, see :class:`~lexirec.models.calrec.texts.ItemTemplate`."""
+    k1: PositiveFloat = 1.5
+    """BM25: how soon further occurrences of a word stop counting."""
+    b: float = Field(default=0.75, ge=0.0, le=1.0)
+    """BM25: how much long texts are held back."""
+    tokens: Tokens = "whitespace"
+    """BM25: ``whitespace`` keeps punctuation (the paper's vocabulary counts), ``words`` leaves it out."""
+    alpha: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Weight of words against the last item, where a query has both and gives no own."""
+
+
+class LIR(Recommender):
+    """The last item's text as a query; words are one too. Deterministic, nothing is learned."""
+
+    name = "lir"
+    Config = LIRConfig
+    supports = Supports(user_id=True, history=True, intent=True, profile=True, new_items=True)
+    vector_scores = False
+    needs_history = True
+
+    def build(self, train: TrainSet, rng: np.random.Generator) -> None:
+        self._index()
+
+    def _index(self) -> None:
+        self.texts = ItemTemplate.parse(self.config.text).write(self.items)
+        self.bm25 = BM25(self.texts, self.config.k1, self.config.b, tokens=self.config.tokens)
+        self._wishes: BM25 | None = None
+
+    @property
+    def wishes(self) -> BM25:
+        """The index that wishes are looked up in: without punctuation, which stands behind many words of the texts and in no wish."""
+        if self._wishes is None:
+            same = self.config.tokens == "words"
+            self._wishes = self.bm25 if same else BM25(self.texts, self.config.k1, self.config.b, tokens="words")
+        return self._wishes
+
+    def _last(self, query: Query) -> int:
+        """Position of the latest known item that has a text, -1 if there is none."""
+        _, seen = self._seen([query])
+        return next((int(at) for at in seen[::-1] if self.texts[at]), -1)
+
+    def answered_by(self, query: Query) -> str:
+        found = super().answered_by(query)
+        parts = [] if found.startswith("popularity") else found.split("+")
+        if not parts:
+            return found
+        if "words" in parts and not self.wishes.counts([query.words or ""]).nnz:
+            parts.remove("words")
+        if parts and parts[0] != "words" and self._last(query) < 0:
+            parts.pop(0)
+        return "+".join(parts) or "popularity (neither the wish nor the history has a word of the catalogue)"
+
+    def score(self, queries: Sequence[Query], items: Sequence[str] | None = None) -> Tensor:
+        """BM25 scores, ``(B, I)``; with words and a person, both scaled into [0, 1] and weighted by ``alpha``."""
+        self._check_fitted()
+        modes = [self.answered_by(query) for query in queries]
+        scores = torch.from_numpy(self.popularity.astype(np.float32)).repeat(len(queries), 1)
+        people = [row for row, mode in enumerate(modes) if mode.startswith(("user", "history"))]
+        if people:
+            # People with the same last item have the same answer.
+            last, which = np.unique([self._last(queries[row]) for row in people], return_inverse=True)
+            scores[people] = torch.from_numpy(self.bm25.scores([self.texts[at] for at in last]))[torch.from_numpy(which)]
+        worded = [row for row, mode in enumerate(modes) if mode.endswith("words")]
+        if worded:
+            wishes = torch.from_numpy(self.wishes.scores([queries[row].words or "" for row in worded]))
+            for row, wish in zip(worded, wishes, strict=True):
+                given = queries[row].alpha
+                alpha = self.config.alpha if given is None else given
+                both = modes[row] != "words"
+                scores[row] = alpha * unit_range(wish[None])[0] + (1 - alpha) * unit_range(scores[row][None])[0] if both else wish
+        return scores if items is None else scores[:, self._positions(items)]
+
+    def encode_items(self, items: pl.DataFrame | None = None) -> Tensor:
+        raise UnsupportedQueryError("lir has no vectors, it counts words; ask score() or recommend()")
+
+    def encode_queries(self, queries: Sequence[Query]) -> Tensor:
+        raise UnsupportedQueryError("lir has no vectors, it counts words; ask score() or recommend()")
+
+    def similar_items(self, item_ids: Sequence[str], k: int = 10) -> pl.DataFrame:
+        """Nearest items by BM25 of their texts; columns as in :meth:`Recommender.similar_items`."""
+        self._check_fitted()
+        at = self._positions(item_ids)
+        scores = torch.from_numpy(self.bm25.scores([self.texts[place] for place in at]))
+        scores[torch.arange(len(at)), torch.from_numpy(at)] = -torch.inf
+        best, near = torch.topk(scores, min(k, scores.shape[1] - 1), dim=1)
+        return pl.DataFrame(
+            {
+                c.ITEM_ID: [name for name in item_ids for _ in range(best.shape[1])],
+                "similar_item_id": self.item_map.name(near.reshape(-1).numpy()),
+                c.SCORE: best.reshape(-1).numpy(),
+                c.RANK: np.tile(np.arange(1, best.shape[1] + 1), len(at)),
+            },
+            schema_overrides={c.ITEM_ID: pl.String},
+        )
+
+    def explain(self, query: Query | str, item_id: str, k: int = 5) -> pl.DataFrame:
+        """What pulled an item up: the last item and the words that it shares with it, and common attributes.
+
+        Returns:
+            As :meth:`Recommender.explain`; a row of kind ``"word"`` has a word of the query as ``name`` and what it adds to the score as
+            ``weight``.
+        """
+        self._check_fitted()
+        query = Query(user_id=query) if isinstance(query, str) else query
+        target = int(self._positions([item_id])[0])
+        rows: list[tuple[str, str, str | None, float]] = []
+        last, index, text = self._last(query), self.bm25, ""
+        if query.words is not None:
+            index, text = self.wishes, query.words
+        elif last >= 0:
+            text = self.texts[last]
+            title = self.items[c.TITLE][last] if c.TITLE in self.items.columns else None
+            rows.append(("history", self.item_map.ids[last], title, float(index.scores([text])[0, target])))
+        given = index.counts([text]).multiply(index.by_item[[target]]).tocoo()
+        names = list(index.vocabulary)
+        order = np.argsort(-given.data, kind="stable")[:k]
+        rows += [("word", names[int(given.col[at])], None, float(given.data[at])) for at in order]
+        frame = pl.DataFrame(rows, schema={"kind": pl.String, "name": pl.String, "title": pl.String, "weight": pl.Float64}, orient="row")
+        _, seen = self._seen([query])
+        seen = np.unique(seen)
+        return pl.concat([frame, shared_attributes(self.items, target, seen[seen != target], k)])
+
+    def append_items(self, items: pl.DataFrame) -> None:
+        self.texts = [*self.texts, *ItemTemplate.parse(self.config.text).write(items)]
+        self.bm25 = BM25(self.texts, self.config.k1, self.config.b, tokens=self.config.tokens)
+        self._wishes = None
+
+    def transfer(self, train: TrainSet) -> "LIR":
+        """The same search in another catalogue."""
+        self._check_fitted()
+        other = LIR(self.config)
+        other.fit(train)
+        return other
+
+    def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        self._index()

@@ -1,0 +1,150 @@
+"""Fusion of rankings, by itself and around a model."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from lexirec.cli.main import run
+from lexirec.errors import InputError, NotFittedError
+from lexirec.evaluation.evaluate import evaluate
+from lexirec.models import create
+from lexirec.models.hybrid import Hybrid
+from lexirec.query import Query
+from lexirec.retrieval.hybrid import fuse, ranks
+from lexirec.training.options import TrainingOptions
+from tests.models.toys import checkerboard
+
+
+def test_reciprocal_ranks_by_hand() -> None:
+    a, b = torch.tensor([[3.0, 2.0, 1.0]]), torch.tensor([[0.0, 0.0, 5.0]])
+    torch.testing.assert_close(fuse([a, b]), torch.tensor([[1 / 61 + 1 / 62, 1 / 62 + 1 / 62, 1 / 63 + 1 / 61]]))
+    weighted = fuse([a, b], weights=[1.0, 0.0], rrf_k=1.0)
+    torch.testing.assert_close(weighted, torch.tensor([[1 / 2, 1 / 3, 1 / 4]]))
+
+
+def test_equal_scores_share_a_rank_wherever_they_stand() -> None:
+    scores = torch.tensor([[0.0, 7.0, 0.0, 7.0, 1.0], [1.0, 1.0, 1.0, 1.0, 1.0]])
+    assert ranks(scores).tolist() == [[4, 1, 4, 1, 3], [1, 1, 1, 1, 1]]
+    order = torch.randperm(5)
+    assert torch.equal(ranks(scores[:, order]), ranks(scores)[:, order])
+
+
+def test_rrf_sees_ranks_only_and_sum_the_range() -> None:
+    a, b = torch.rand(4, 30), torch.rand(4, 30)
+    torch.testing.assert_close(fuse([a, b]), fuse([a.exp() * 100, b]))
+    torch.testing.assert_close(fuse([a, b], "sum"), fuse([a * 100 - 3, b], "sum"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([torch.zeros(1, 2), torch.zeros(1, 3)],), "shapes"),
+        (([],), "at least one"),
+        (([torch.zeros(1, 2)], "rff"), "did you mean 'rrf'"),
+        (([torch.zeros(1, 2)], "sum", [-1.0]), "may not be negative"),
+        (([torch.zeros(1, 2)], "rrf", None, 0.0), "rrf_k"),
+        (([torch.tensor([[0.0, float("nan")]])],), "NaN"),
+    ],
+)
+def test_bad_fusions_are_refused(arguments: tuple, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        fuse(*arguments)
+
+
+FAST = TrainingOptions(epochs=30, progress=False, threads=1)
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return create("lightgcn", lr=0.05, embedding_dim=16, batch_size=64, init_std=0.1).fit(checkerboard()[0].train_set(), options=FAST)
+
+
+@pytest.mark.parametrize("method", ["rrf", "sum"])
+def test_words_reach_a_model_that_reads_none(graph, method: str) -> None:
+    hybrid = Hybrid(graph, method)
+    found = hybrid.recommend(Query(intent="A blue CAR!"), k=10)
+    assert all(int(item[1:]) % 2 == 1 for item in found["item_id"])
+    assert found["answered_by"][0] == "bm25"
+    both = hybrid.recommend(Query(user_id="u02", intent="blue car"), k=1)
+    assert both["answered_by"][0] == "user+bm25"
+
+
+def test_weights_go_from_the_model_to_the_words(graph) -> None:
+    query = [Query(user_id="u03", intent="red apple")]
+    alone = torch.argsort(graph.score([Query(user_id="u03")]), descending=True)[0, :5]
+    assert torch.equal(torch.argsort(Hybrid(graph, weight=0.0).score(query), descending=True)[0, :5], alone)
+    words = Hybrid(graph, "sum", weight=1.0)
+    assert all(item % 2 == 0 for item in torch.topk(words.score(query)[0], 5).indices.tolist())
+
+
+def test_histories_people_and_strangers(graph) -> None:
+    hybrid = Hybrid(graph)
+    odd = hybrid.recommend(Query(history=["i01", "i03"]), k=3)
+    assert all(int(item[1:]) % 2 == 1 for item in odd["item_id"])
+    assert hybrid.recommend("u03", k=1)["item_id"][0] == "i03"
+    for stranger in (Query(user_id="nobody"), Query()):
+        assert hybrid.recommend(stranger, k=1)["answered_by"][0].startswith("popularity")
+    queries = [Query(user_id="u04"), Query(intent="blue"), Query(), Query(history=["i01"], intent="red")]
+    torch.testing.assert_close(hybrid.score(queries), torch.cat([hybrid.score([q]) for q in queries]))
+
+
+def test_every_model_can_be_wrapped_and_evaluated() -> None:
+    data, _ = checkerboard()
+    split = data.split("leave-one-out")
+    for name in ("popularity", "lir", "alpharec"):
+        settings = {"lir": {"text": "Title=title"}, "alpharec": {"encoder": "lsa", "embedding_dim": 8, "num_negs": 4}}.get(name, {})
+        model = create(name, **settings).fit(split.train, options=TrainingOptions(epochs=2, progress=False, threads=1))
+        found = evaluate(Hybrid(model, "sum"), split.train, split.test, seen=(split.valid,), metrics=["recall@10"])
+        assert found.metrics["recall@10"] == 1.0  # no more than ten items of the own parity
+
+
+def test_new_items_and_other_catalogues() -> None:
+    data, items = checkerboard()
+    model = create("alpharec", encoder="lsa", embedding_dim=8, num_negs=4).fit(data.train_set(), options=FAST)
+    hybrid = Hybrid(model, "sum", weight=0.9)
+    hybrid.add_items(pl.DataFrame({"item_id": ["new"], "title": ["purple zither"], "categories": [["Music"]]}))
+    assert hybrid.recommend(Query(intent="fruit zither"), k=1)["item_id"][0] == "new"
+    other = type(data)(checkerboard(14)[0].interactions, checkerboard(14)[1], name="other").train_set()
+    assert len(hybrid.transfer(other).item_map) == 14
+    assert len(hybrid.item_map) == len(items) + 1
+
+
+def test_bad_hybrids_are_refused(graph, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="weight = 2"):
+        Hybrid(graph, weight=2)
+    with pytest.raises(InputError, match="recent = 0"):
+        Hybrid(graph, recent=0)
+    with pytest.raises(InputError, match="did you mean 'title'"):
+        Hybrid(graph, text="titel")
+    with pytest.raises(InputError, match="choose rrf or sum"):
+        Hybrid(graph, "product")
+    with pytest.raises(NotFittedError):
+        Hybrid(create("popularity"))
+    with pytest.raises(InputError, match="save its model"):
+        Hybrid(graph).save(tmp_path / "x")
+    with pytest.raises(InputError, match="nothing to learn"):
+        Hybrid(graph).fit(checkerboard()[0].train_set())
+    assert np.isfinite(Hybrid(graph).score([Query(user_id="u01")]).numpy()).all()
+
+
+def test_the_command_line_fuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, items = checkerboard()
+    folder = tmp_path / "data"
+    folder.mkdir()
+    data.interactions.write_parquet(folder / "interactions.parquet")
+    items.write_parquet(folder / "items.parquet")
+    assert run(["fit", "popularity", "--data", str(folder), "--out", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    ask = ["recommend", str(tmp_path / "run"), "--intent", "blue car", "-k", "3", "--json"]
+    assert run(ask) == 2  # popularity reads no words
+    capsys.readouterr()
+    assert run([*ask, "--hybrid", "sum", "--hybrid-weight", "1"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["answered_by"].endswith("bm25")
+    assert all(int(row["item_id"][1:]) % 2 == 1 for row in found["items"])
+    assert run([*ask, "--hybrid", "rff"]) == 2
+    assert "did you mean 'rrf'" in capsys.readouterr().err
