@@ -1,0 +1,113 @@
+"""Text vectors of a training part's users and items, for models that learn beside them: from a saved text model or by any encoder.
+
+profiles of the training part -> text model -> a vector per user and per item (or a control without meaning)
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 (the field's name)
+from torch import Tensor
+
+from lexirec.data.dataset import TrainSet
+from lexirec.errors import InputError, UnsupportedQueryError
+from lexirec.files import sha256_file
+from lexirec.models.contract import Recommender
+from lexirec.query import Query
+from lexirec.text.cache import default_folder
+from lexirec.training.checkpoint import load_tensors, save_tensors
+from lexirec.training.options import TrainingOptions
+
+BLOCK = 4096
+"""Users encoded at a time."""
+RANDOM_DIM = 384
+"""Dimension of random vectors, the bundled encoder's."""
+
+
+def semantic_vectors(train: TrainSet, config: Any, rng: np.random.Generator) -> Tensor:
+    """Vectors of the users, then of the items, ``(U + I, D)`` float32.
+
+    Args:
+        train: the training part; nothing else is read, so held-out events can't reach a text.
+        config: with ``vectors``, ``encoder``, ``profiles``, ``item_text`` and ``control``, as :class:`~lexirec.models.rlmrec.RLMRecConfig`.
+        rng: of the controls.
+
+    Raises:
+        InputError: if the run folder holds no model that reads texts, or vectors are not finite.
+    """
+    n_users, n_items = train.n_users, train.n_items
+    if config.control == "random":
+        return F.normalize(torch.from_numpy(rng.standard_normal((n_users + n_items, RANDOM_DIM), dtype=np.float32)), dim=1)
+    users, items = _of_run(train, Path(config.vectors)) if config.vectors is not None else _of_encoder(train, config)
+    found = torch.cat([users, items])
+    if not torch.isfinite(found).all():
+        at = int(torch.nonzero(~torch.isfinite(found).all(1))[0])
+        who = f"user_id {train.users.ids[at]!r}" if at < n_users else f"item_id {train.item_map.ids[at - n_users]!r}"
+        raise InputError(f"the text vector of {who} holds NaN or infinity; a text model must give finite vectors")
+    if config.control == "shuffled":
+        order = np.concatenate([rng.permutation(n_users), n_users + rng.permutation(n_items)])
+        found = found[torch.from_numpy(order)]
+    return found
+
+
+def _of_encoder(train: TrainSet, config: Any) -> tuple[Tensor, Tensor]:
+    from lexirec.models.zero_shot import ZeroShot
+
+    model = ZeroShot(encoder=config.encoder, profiles=config.profiles, item_text=config.item_text, versions=0)
+    model.fit(train, options=TrainingOptions(progress=False))
+    return _vectors(model, train)
+
+
+def _of_run(train: TrainSet, folder: Path) -> tuple[Tensor, Tensor]:
+    """Vectors by a saved model; kept on disk, since five seeds ask for the same ones."""
+    from lexirec.models import load_model
+
+    model = load_model(folder)
+    key = hashlib.sha256(f"{sha256_file(folder / 'model.safetensors')} {train.content_hash}".encode()).hexdigest()
+    kept = default_folder() / "semantic" / f"{key}.safetensors"
+    if kept.exists():
+        tensors, _ = load_tensors(kept)
+        return tensors["users"], tensors["items"]
+    if not model.vector_scores or not (model.supports.profile or model.supports.intent):
+        raise InputError(f"{folder} holds {model.name}, which reads no texts of people; give the run of a text model such as easyrec")
+    if not _same_histories(model, train):
+        try:
+            model = model.transfer(train)
+        except UnsupportedQueryError as error:
+            raise InputError(f"{folder} holds {model.name}, trained on other data, and {error}") from error
+    users, items = _vectors(model, train)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    save_tensors(kept, {"users": users, "items": items}, {"run": folder.name, "data": train.name})
+    return users, items
+
+
+def _same_histories(model: Recommender, train: TrainSet) -> bool:
+    """Whether a model was fitted on these very events and so wrote its texts from them."""
+    return bool(
+        model.users.ids.equals(train.users.ids)
+        and model.item_map.ids.equals(train.item_map.ids)
+        and np.array_equal(model.history_offsets, train.offsets)
+        and np.array_equal(model.history_items, train.item_index)
+    )
+
+
+@torch.no_grad()
+def _vectors(model: Recommender, train: TrainSet) -> tuple[Tensor, Tensor]:
+    """Vectors of all users and items; a user without a training event, who has no text, gets the mean of the others."""
+    items = model.encode_items().detach().float().cpu()
+    known = np.flatnonzero(np.diff(train.offsets))
+    users = torch.zeros(train.n_users, items.shape[1])
+    ids = train.users.ids.to_list()
+    for start in range(0, len(known), BLOCK):
+        part = known[start : start + BLOCK]
+        users[torch.from_numpy(part)] = model.encode_queries([Query(user_id=ids[at]) for at in part]).detach().float().cpu()
+    if len(known) < train.n_users:
+        silent = torch.ones(train.n_users, dtype=torch.bool).index_fill_(0, torch.from_numpy(known), False)
+        users[silent] = users[torch.from_numpy(known)].mean(0)
+    return users, items
+
+
+__all__ = ["semantic_vectors"]
