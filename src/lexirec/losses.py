@@ -4,6 +4,8 @@ Relations: :func:`infonce` with one negative and ``tau=1`` equals :func:`bpr`; :
 :func:`softmax_over_items`.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 from torch import Tensor
@@ -158,3 +160,102 @@ def gbce(positive: Tensor, negatives: Tensor, n_items: int, calibration: float) 
     rate = n / max(n_items - 1, n)
     beta = rate * (calibration * (1 - 1 / rate) + 1 / rate)
     return (beta * F.softplus(-positive) + F.softplus(negatives).sum(1)).mean() / (n + 1)
+
+
+def user_item_contrast(users: Tensor, positives: Tensor, negatives: Tensor, tau: float, false_negatives: Tensor | None = None) -> Tensor:
+    """Cross entropy, by cosine, of each user's own positive among the batch's positives and negatives; users to items only.
+
+    | input | holds |
+    |---|---|
+    | ``users`` | ``(B, D)`` |
+    | ``positives`` | ``(B, D)``; row ``i`` belongs to user ``i`` |
+    | ``negatives`` | ``(B, D)``, or ``(0, D)`` for none: a sampled item of each user, a candidate for all |
+
+    Args:
+        users: see the table.
+        positives: see the table.
+        negatives: see the table.
+        tau: temperature, above 0.
+        false_negatives: ``(B, B + n)`` bool; candidates that a user has chosen too, left out of the sum. Never the user's own positive.
+
+    Relations: without negatives it is :func:`infonce` on cosines with the others' positives, and one direction of
+    :func:`symmetric_infonce`.
+
+    Source: EasyRec's official code (HKUDS/EasyRec, commit 95c8ede), ``tau`` 0.05, nothing left out.
+
+    >>> users, positives = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.8, 0.6], [0.28, 0.96]])
+    >>> round(user_item_contrast(users, positives, torch.tensor([[0.6, 0.8], [0.96, 0.28]]), tau=0.05).item(), 4)
+    1.6407
+    """
+    candidates = F.normalize(torch.cat([positives, negatives]).float(), dim=1)  # (B + n, D)
+    logits = F.normalize(users.float(), dim=1) @ candidates.T / tau  # (B, B + n)
+    if false_negatives is not None:
+        logits = logits.masked_fill(false_negatives, -torch.inf)
+    return F.cross_entropy(logits, torch.arange(len(users), device=users.device))
+
+
+def next_item_weights(lengths: Tensor, reduction: str) -> Tensor:
+    """Weight of each target token's cross entropy, ``(T,)``, so that their weighted sum is the mean over sequences of a sum or mean.
+
+    Args:
+        lengths: ``(B,)`` target tokens of each sequence.
+        reduction: ``"mean"`` over a sequence's tokens, or their ``"sum"``.
+
+    >>> next_item_weights(torch.tensor([2, 1]), "mean").tolist(), next_item_weights(torch.tensor([2, 1]), "sum").tolist()
+    ([0.25, 0.25, 0.5], [0.5, 0.5, 0.5])
+    """
+    share = torch.ones(len(lengths), device=lengths.device) if reduction == "sum" else 1.0 / lengths.float()
+    return (share / max(len(lengths), 1)).repeat_interleave(lengths)
+
+
+def next_item(log_probs: Tensor, lengths: Tensor, reduction: str = "mean") -> Tensor:
+    """Negative log-likelihood of the target items' tokens; tokens of the history have no part in it.
+
+    | input | holds |
+    |---|---|
+    | ``log_probs`` | ``(T,)`` log-probability of each target token, sequences one after another |
+    | ``lengths`` | ``(B,)`` target tokens of each sequence |
+
+    Source: CALRec (arXiv 2405.02429) prints the sum over a sequence; a mean keeps its size apart from the text's length.
+
+    >>> round(next_item(torch.tensor([0.5, 0.25]).log(), torch.tensor([2]), "sum").item(), 4)
+    2.0794
+    """
+    return -(log_probs * next_item_weights(lengths, reduction)).sum()
+
+
+def target_contrast(vectors: Tensor, targets: Tensor, tau: float) -> Tensor:
+    """Cross entropy of each target's own partner among all ``vectors`` of the batch, by cosine: softmax over columns.
+
+    | input | holds |
+    |---|---|
+    | ``vectors`` | ``(N, D)`` targets as seen after their history, or histories |
+    | ``targets`` | ``(N, D)`` targets seen alone; row ``i`` belongs to row ``i`` of ``vectors`` |
+
+    For a fixed target ``i`` the denominator runs over ``vectors``, not over other targets: ``S[j, i] = cos(vectors_j, targets_i) / tau``.
+    It lies in :func:`contrast_bounds`. Source: CALRec (arXiv 2405.02429); ``souradipp76/PixRec`` normalises over rows instead.
+
+    >>> t = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    >>> round(target_contrast(torch.tensor([[2.0, 0.0], [1.0, 1.0], [-1.0, 1.0]]), t, 0.5).item(), 6)
+    1.265748
+    """
+    scores = F.normalize(targets.float(), dim=1) @ F.normalize(vectors.float(), dim=1).T / tau  # (i, j)
+    return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
+
+
+def contrast_bounds(n: int, tau: float) -> tuple[float, float, float]:
+    """Least value, value of equal vectors and largest value of :func:`target_contrast` in a batch of ``n``.
+
+    >>> [round(bound, 6) for bound in contrast_bounds(64, 0.5)]
+    [0.767273, 4.158883, 8.143425]
+    """
+    return math.log1p((n - 1) * math.exp(-2 / tau)), math.log(n), math.log1p((n - 1) * math.exp(2 / tau))
+
+
+def calrec_total(written: Tensor, target_target: Tensor, user_target: Tensor, alpha: float, beta: float) -> Tensor:
+    """``(1 - alpha - beta) L_NIG + alpha L_TT + beta L_UT``; ``beta`` may be below 0, since both contrasts are bounded.
+
+    >>> round(calrec_total(torch.tensor(2.0), torch.tensor(1.265748), torch.tensor(1.311058), 0.125, -0.025).item(), 6)
+    1.925442
+    """
+    return (1 - alpha - beta) * written + alpha * target_target + beta * user_target

@@ -17,9 +17,9 @@ from lexirec.models import available
 from lexirec.models.saving import read_config
 
 TESTED = ("recall@20", "ndcg@20", "hr@10", "ndcg@10")
+"""Metrics that published results carry paired tests for."""
 CALREC_TESTED = ("recall@1", "mrr")
 """Besides, where nothing is masked: CALRec's table has them."""
-"""Metrics that published results carry paired tests for."""
 TAIL = "tail_items"
 """Group that published results carry paired tests for too, as ``group``: it is what the text models are about."""
 LEADERBOARD = ("recall@20", "ndcg@20", "ndcg@10")

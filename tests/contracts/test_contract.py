@@ -22,6 +22,8 @@ SETTINGS: dict[str, dict] = {
     "mf-bpr": {"lr": 0.05, "embedding_dim": 16, "batch_size": 64, "init_std": 0.1},
     "lightgcn": {"lr": 0.05, "embedding_dim": 16, "batch_size": 64, "init_std": 0.1},
     "lightgcn-infonce": {"lr": 0.05, "embedding_dim": 16, "batch_size": 64, "num_negs": 8, "init_std": 0.1},
+    "gccf": {"lr": 0.05, "embedding_dim": 8, "num_layers": 2, "batch_size": 64},
+    "rlmrec": {"lr": 0.05, "embedding_dim": 16, "num_layers": 2, "batch_size": 64, "encoder": "lsa"},
     "alpharec": {"lr": 0.01, "embedding_dim": 16, "batch_size": 64, "num_negs": 8, "encoder": "lsa"},
     "gru4rec": {"lr": 0.005, "embedding_dim": 16, "loss": "ce", "batch_size": 4},
     "sasrec": {"lr": 0.01, "embedding_dim": 16, "dropout": 0.2, "batch_size": 4},
@@ -37,15 +39,78 @@ SETTINGS: dict[str, dict] = {
         "causal_filter": True,
     },
     "hstu": {"lr": 0.01, "embedding_dim": 16, "num_negs": 8, "num_layers": 1, "batch_size": 5},
+    "fdsa": {
+        "lr": 0.02,
+        "embedding_dim": 16,
+        "inner": 16,
+        "num_layers": 1,
+        "batch_size": 5,
+        "targets": "all",
+        "encoder": "lsa",
+        "init_std": 0.1,
+        "dropout": 0.2,
+    },
+    "s3rec": {"lr": 0.02, "embedding_dim": 16, "inner": 16, "num_layers": 1, "dropout": 0.1, "batch_size": 5, "pretrain_epochs": 1},
+    "unisrec": {
+        "lr": 0.02,
+        "embedding_dim": 16,
+        "inner": 16,
+        "num_layers": 1,
+        "batch_size": 10,
+        "targets": "all",
+        "encoder": "lsa",
+        "experts": 2,
+    },
+    "recformer": {
+        "lr": 0.01,
+        "embedding_dim": 8,
+        "num_heads": 1,
+        "num_layers": 1,
+        "batch_size": 10,
+        "warmup": 5,
+        "pretrain_lr": 0.01,
+        "second_stage": False,
+        "pretrain_epochs": 2,
+        "max_tokens": 64,
+        "init_std": 0.1,
+    },
     "llmemb": {"lr": 0.01, "embedding_dim": 16, "batch_size": 4, "dropout": 0.1, "scft": None, "encoder": "lsa", "causal": True},
     "llm2x": {"lr": 0.01, "embedding_dim": 8, "batch_size": 4, "dropout": 0.1, "encoder": "lsa", "causal": True},
     "melt": {"lr": 0.02, "embedding_dim": 8, "batch_size": 20, "dropout": 0.1, "num_layers": 1, "causal": True, "pretrain_epochs": 5},
     "said": {"lr": 0.02, "embedding_dim": 8, "batch_size": 10, "backbone": "gru4rec", "freeze": False, "lm_dim": 16, "lm_epochs": 3},
     "tslrec": {"lr": 0.02, "embedding_dim": 8, "batch_size": 20, "backbone": "gru4rec", "lm_dim": 16, "lm_epochs": 3, "categories": 4},
+    "calrec": {
+        "text": "Title=title,Category=categories?",
+        "lm_dim": 16,
+        "lm_layers": 1,
+        "lm_heads": 2,
+        "lm_epochs": 10,
+        "lm_lr": 0.02,
+        "lr": 0.01,
+        "warmup": 2,
+        "vocabulary": 300,
+        "batch_size": 10,
+        "samples": 8,
+        "max_new_tokens": 20,
+    },
+    "lir": {"text": "Title=title,Category=categories?"},
+    "easyrec": {
+        "encoder": "tiny",
+        "num_layers": 1,
+        "lr": 2e-3,
+        "batch_size": 20,
+        "epochs": 8,
+        "mlm_weight": 0.0,
+        "versions": 1,
+        "read_precision": "float32",
+    },
+    "zero-shot": {"encoder": "random"},
 }
 """Settings that learn the checkerboard in seconds; a new model adds its line."""
 NAMES = sorted(MODELS)
 LEARNS = [name for name in NAMES if name != "popularity"]
+DRAWS = [name for name in LEARNS if name != "lir"]
+"""Models with something random in them."""
 
 
 @pytest.fixture(autouse=True)
@@ -166,7 +231,8 @@ def test_new_items(name: str, models: dict[str, Recommender], train: TrainSet) -
     before = model.score([Query(user_id="u04")])
     model.add_items(new)
     after = model.score([Query(user_id="u04")])
-    torch.testing.assert_close(after[:, : before.shape[1]], before)
+    if model.vector_scores:  # what a search engine says of a text depends on how rare its words are in the whole catalogue
+        torch.testing.assert_close(after[:, : before.shape[1]], before)
     if name != "popularity":
         fruit, car = model.score([Query(user_id="u04")], items=["n0", "n1"])[0]
         assert fruit > car
@@ -187,7 +253,7 @@ def test_candidates_and_seen(name: str, models: dict[str, Recommender], train: T
         model.recommend("u03", k=0)
 
 
-@pytest.mark.parametrize("name", LEARNS)
+@pytest.mark.parametrize("name", DRAWS)
 def test_same_seed_same_answer_other_seed_other_weights(name: str, models: dict[str, Recommender], train: TrainSet) -> None:
     again, other = fitted(name, train), fitted(name, train, seed=2)
     assert torch.equal(again.score([Query(user_id="u03")]), models[name].score([Query(user_id="u03")]))
@@ -242,7 +308,7 @@ def test_transfer(name: str, models: dict[str, Recommender]) -> None:
     data, items = checkerboard(14)
     target = type(data)(data.interactions, items, name="other").train_set()
     model = models[name]
-    if name not in ("alpharec", "popularity", "llmemb"):
+    if name not in ("alpharec", "popularity", "llmemb", "unisrec", "recformer", "calrec", "easyrec", "zero-shot", "lir"):
         with pytest.raises(UnsupportedQueryError, match="zero-shot"):
             model.transfer(target)
         return

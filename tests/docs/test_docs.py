@@ -43,3 +43,11 @@ def test_the_readme_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     code = blocks(README)[0]
     exec(compile(code, "README.md", "exec"), {})
     assert "item_id" in capsys.readouterr().out
+
+
+def test_the_easyrec_page_moves_from_basketball_to_swimming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
+    found: dict = {}
+    exec(compile(blocks(DOCS / "easyrec.md")[0], "easyrec.md", "exec"), found)
+    assert {name[0] for name in found["before"]["item_id"]} == {"b"}
+    assert {name[0] for name in found["after"]["item_id"]} == {"s"}

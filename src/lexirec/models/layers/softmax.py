@@ -16,20 +16,19 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, items: Tensor, targets: Tensor, dtype: torch.dtype, rows: int) -> Tensor:
-        n = len(states)
+    def forward(ctx: Any, states: Tensor, items: Tensor, targets: Tensor, weights: Tensor, dtype: torch.dtype, rows: int) -> Tensor:
         grad_states, grad_items = torch.empty_like(states), torch.zeros_like(items)
         low_states, low_items = states.to(dtype), items.to(dtype)
         total = torch.zeros((), device=states.device)
-        for lo in range(0, n, rows):
-            block, own = low_states[lo : lo + rows], targets[lo : lo + rows, None]
+        for lo in range(0, len(states), rows):
+            block, own, share = low_states[lo : lo + rows], targets[lo : lo + rows, None], weights[lo : lo + rows, None]
             scores = (block @ low_items.T).float()  # (rows, I)
             largest = scores.amax(1, keepdim=True)
             wanted = scores.gather(1, own) - largest
             mass = scores.sub_(largest).exp_().sum(1, keepdim=True)
-            total += (mass.log() - wanted).sum()
-            scores.mul_((n * mass).reciprocal_())
-            scores.scatter_add_(1, own, torch.full_like(wanted, -1.0 / n))
+            total += ((mass.log() - wanted) * share).sum()
+            scores.mul_(share / mass)
+            scores.scatter_add_(1, own, -share)
             low = scores.to(dtype)
             if dtype == torch.float32:
                 torch.mm(low, items, out=grad_states[lo : lo + rows])
@@ -38,15 +37,17 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 grad_states[lo : lo + rows] = low @ low_items
                 grad_items += low.T @ block
         ctx.save_for_backward(grad_states, grad_items)
-        return total / n
+        return total
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad_states, grad_items = ctx.saved_tensors
-        return grad_states * grad, grad_items * grad, None, None, None
+        return grad_states * grad, grad_items * grad, None, None, None, None
 
 
-def cross_entropy_over_items(states: Tensor, items: Tensor, targets: Tensor, tau: float = 1.0, *, low: bool = False) -> Tensor:
+def cross_entropy_over_items(
+    states: Tensor, items: Tensor, targets: Tensor, tau: float = 1.0, *, low: bool = False, weights: Tensor | None = None
+) -> Tensor:
     """Mean cross entropy of each position's target among all items, in memory of a block of positions.
 
     Args:
@@ -55,11 +56,14 @@ def cross_entropy_over_items(states: Tensor, items: Tensor, targets: Tensor, tau
         targets: ``(M,)`` int64.
         tau: temperature that divides every score.
         low: matrix products in bfloat16; the softmax stays in float32.
+        weights: ``(M,)`` float32 of the positions; the result is then the weighted sum instead of the mean.
 
     >>> states, items = torch.eye(2), torch.eye(2)
     >>> round(cross_entropy_over_items(states, items, torch.tensor([0, 1])).item(), 6)
     0.313262
     """
     dtype = torch.bfloat16 if low else torch.float32
-    loss: Tensor = _ChunkedCrossEntropy.apply(states / tau, items, targets, dtype, ROWS)
+    if weights is None:
+        weights = torch.full((len(states),), 1 / max(len(states), 1), device=states.device)
+    loss: Tensor = _ChunkedCrossEntropy.apply(states / tau, items, targets, weights, dtype, ROWS)
     return loss

@@ -1,0 +1,132 @@
+"""Settings of CALRec."""
+
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from lexirec.models.calrec.lm import MINILM, SIZES
+from lexirec.models.calrec.vocabulary import Merges
+from lexirec.models.contract import ModelConfig
+from lexirec.retrieval.hybrid import Fusion
+
+TEMPLATE = "Title=title,Category=main_category,Brand=brand,Price=price"
+
+
+class CALRecConfig(ModelConfig):
+    """Settings of CALRec."""
+
+    text: str = TEMPLATE
+    """How an item is written, see :class:`~lexirec.models.calrec.texts.ItemTemplate`."""
+    max_tokens: PositiveInt = 1024
+    """Most tokens of an input; whole oldest items are left out beyond."""
+    max_new_tokens: PositiveInt = 80
+    """Most tokens that are written, and that a target has in training."""
+
+    lm: str = "small"
+    """``tiny``, ``small``, ``medium``: own models of these sizes; ``minilm``: the bundled encoder's blocks and embeddings made to look back
+    only; else a folder or name of a causal Hugging Face model."""
+    lm_dim: PositiveInt | None = None
+    """Own models: width, over the size's."""
+    lm_layers: PositiveInt | None = None
+    """Own models: blocks, over the size's."""
+    lm_heads: PositiveInt | None = None
+    """Own models: attention heads, over the size's."""
+    lm_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Dropout inside the language model."""
+    vocabulary: PositiveInt = 8192
+    """Own models and ``minilm``: most tokens of the byte-level BPE."""
+    merges: Merges = "words"
+    """Own models and ``minilm``: ``phrases`` lets tokens span several words, which shortens texts by a quarter to a half."""
+    tune: Literal["all", "lora"] = "all"
+    """Named models: all weights, or low-rank adapters (extra ``finetune``)."""
+    lora_r: PositiveInt = 16
+    """lora: rank."""
+    lora_alpha: PositiveFloat = 32.0
+    """lora: adapters are scaled by ``lora_alpha / lora_r``."""
+    lora_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """lora: dropout in front of the adapters."""
+    start: str | None = None
+    """Run folder of a CALRec whose language model and vocabulary this training starts from: stage II after stage I."""
+
+    lm_epochs: NonNegativeInt = 10
+    """Stage 0, plain language modelling of item and history texts: passes. Left out with ``start`` and for named models."""
+    lm_lr: PositiveFloat = 1e-3
+    """Stage 0: highest learning rate; it falls in a line to 0."""
+    lm_tokens: PositiveInt = 4096
+    """Stage 0: most tokens of a batch."""
+
+    alpha: float = Field(default=0.125, ge=0.0, le=1.0)
+    """Weight of the contrast between targets with and without their history."""
+    beta: float = Field(default=-0.025, ge=-1.0, le=1.0)
+    """Weight of the contrast between histories and targets."""
+    tau: PositiveFloat = 0.5
+    """Temperature of both contrasts."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """Next-item loss over a target's tokens."""
+    shorten: NonNegativeInt = 4
+    """Up to this many events are removed from the end of a training sequence (uniformly, one history item remains)."""
+    mixing: NonNegativeFloat = 0.3
+    """Of several data sets, one is drawn with probability proportional to its users to this power."""
+    epoch_users: PositiveInt | None = None
+    """Users drawn per epoch; as many as there are if not given."""
+    batch_size: PositiveInt = 64
+    """Users of a step, which all contrasts run over."""
+    micro_tokens: PositiveInt = 8192
+    """Most tokens with a graph in memory at a time (gradient caching beyond)."""
+    lr: PositiveFloat | None = None
+    """Learning rate; 1e-4 for named models and 3e-4 for own ones if not given."""
+    warmup: NonNegativeInt = 100
+    """Steps over which the learning rate rises."""
+    decay_epochs: PositiveInt | None = None
+    """Epochs at whose end the learning rate has fallen to 0 in a line; constant if not given."""
+    weight_decay: NonNegativeFloat = 0.01
+    """AdamW's, on matrices."""
+
+    samples: PositiveInt = 32
+    """Texts written per history."""
+    temperature: PositiveFloat = 0.5
+    """Of the draw."""
+    sampling_seed: NonNegativeInt = 0
+    """Of the draw; the same history is answered alike under the same seed."""
+    write_precision: Literal["fp32", "bf16"] = "fp32"
+    """``bf16``: matrix products in bfloat16 while writing. Faster; a draw may then depend on which histories are asked together."""
+    catalogue_only: bool = False
+    """Write nothing but catalogue texts: an upper bound, no part of CALRec."""
+    n_preds: PositiveInt = 10
+    """Most distinct texts per history that are looked up."""
+    epsilon: NonNegativeFloat = 1 / 5000
+    """A column is multiplied by ``exp(epsilon * log-probability)``."""
+    modulate: bool = True
+    """Whether it is."""
+    pooling: Literal["max", "mean", "min"] = "max"
+    """Over the columns of a history's texts."""
+    k1: PositiveFloat = 1.5
+    """BM25."""
+    b: float = Field(default=0.75, ge=0.0, le=1.0)
+    """BM25."""
+    wish_weight: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Weight of a wish against the person, where a query gives no own."""
+    fusion: Fusion = "sum"
+    """How wish and person are put together: ``sum`` of scores brought into [0, 1], or reciprocal ranks, ``rrf``."""
+    valid_users: PositiveInt = 500
+    """Users of a validation during training, always the same."""
+    valid_samples: PositiveInt = 8
+    """Texts written per history then; none where ``monitor`` is ``-loss``."""
+
+    @property
+    def own(self) -> bool:
+        """Whether the vocabulary is learned here."""
+        return self.lm in SIZES or self.lm == MINILM
+
+    @property
+    def rate(self) -> float:
+        """``lr``, or the default of the language model."""
+        return self.lr or (3e-4 if self.own else 1e-4)
+
+    def answers(self) -> dict[str, Any]:
+        """What written texts depend on besides the weights and the catalogue."""
+        names = ("samples", "temperature", "sampling_seed", "write_precision", "catalogue_only", "max_new_tokens", "max_tokens")
+        return {name: getattr(self, name) for name in names}
+
+
+__all__ = ["TEMPLATE", "CALRecConfig"]

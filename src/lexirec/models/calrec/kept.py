@@ -1,0 +1,58 @@
+"""Written texts kept on disk, so that answers pooled in other ways need no writing again.
+
+A folder ``<cache folder>/written/<key of weights and sampling>`` holds tables ``<random name>.parquet`` with the columns ``history``
+(hash of the prompt), ``texts``, ``logprobs`` and ``counts``.
+"""
+
+import uuid
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from lexirec.files import atomic_file
+from lexirec.models.calrec.writing import Written
+
+FEWEST = 64
+"""Histories of a file; fewer are not worth one."""
+
+
+class Kept:
+    """Texts by history, in memory and (many at a time) in a folder.
+
+    Args:
+        folder: of one set of weights and one way of sampling; ``None`` keeps to memory.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self.known: dict[int, Written] = {}
+        for path in sorted(folder.glob("*.parquet")) if folder is not None and folder.is_dir() else []:
+            try:
+                frame = pl.read_parquet(path)
+            except (OSError, pl.exceptions.PolarsError):  # a damaged file: its texts are written again
+                continue
+            rows = (frame[name].to_list() for name in ("history", "texts", "logprobs", "counts"))
+            for key, texts, logprobs, counts in zip(*rows, strict=True):
+                self.known[key] = Written(texts, np.array(logprobs, dtype=np.float32), np.array(counts, dtype=np.int32))
+
+    def add(self, keys: NDArray[np.uint64], found: list[Written]) -> None:
+        """Remember the texts of some histories."""
+        self.known.update(zip(keys.tolist(), found, strict=True))
+        if self.folder is None or len(keys) < FEWEST:
+            return
+        frame = pl.DataFrame(
+            {
+                "history": pl.Series(keys.tolist(), dtype=pl.UInt64),
+                "texts": pl.Series([one.texts for one in found], dtype=pl.List(pl.String)),
+                "logprobs": pl.Series([one.logprobs.tolist() for one in found], dtype=pl.List(pl.Float32)),
+                "counts": pl.Series([one.counts.tolist() for one in found], dtype=pl.List(pl.Int32)),
+            }
+        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with atomic_file(self.folder / f"{uuid.uuid4().hex}.parquet") as temporary:
+            frame.write_parquet(temporary)
+
+
+__all__ = ["Kept"]

@@ -1,0 +1,180 @@
+"""The language model behind CALRec: an own small one, the bundled encoder made to look back only, or any causal one by name."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (the field's name)
+from torch import Tensor, nn
+
+from lexirec.errors import InputError
+from lexirec.models.calrec.vocabulary import Vocabulary
+from lexirec.models.language import load_lm
+from lexirec.models.layers.decoder import Decoder, Shape, inner_width
+from lexirec.models.layers.sequence import Layout
+from lexirec.models.layers.softmax import cross_entropy_over_items
+
+SIZES = {"tiny": (192, 4, 3), "small": (256, 6, 4), "medium": (512, 8, 8)}
+"""Width, blocks and heads of the own language models."""
+MINILM = "minilm"
+
+
+class HubDecoder(nn.Module):
+    """A Hugging Face model behind the same calls as :class:`~lexirec.models.layers.decoder.Decoder`.
+
+    Args:
+        body: gives states, ``(n, L) -> last_hidden_state``.
+        head: states to scores of all tokens.
+        words: output vectors if the scores are nothing but products with them, so that they need not be held all at once.
+        dim: width of the states.
+        whole: the model that ``body`` and ``head`` are parts of; its weights that need a gradient are this module's state.
+    """
+
+    def __init__(
+        self, body: nn.Module, head: Callable[[Tensor], Tensor], words: Callable[[], Tensor] | None, dim: int, whole: nn.Module
+    ) -> None:
+        super().__init__()
+        self._parts = (body, head, words, whole)  # in a tuple, so that frozen weights aren't part of the state
+        self.dim = dim
+        self.tuned = nn.ParameterList([p for p in whole.parameters() if p.requires_grad])
+
+    @property
+    def body(self) -> Any:
+        return self._parts[0]
+
+    @property
+    def words(self) -> Tensor | None:
+        return None if self._parts[2] is None else self._parts[2]()
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "HubDecoder":
+        super()._apply(fn, recurse)
+        self._parts[3]._apply(fn)
+        return self
+
+    def train(self, mode: bool = True) -> "HubDecoder":
+        super().train(mode)
+        self._parts[3].train(mode)
+        return self
+
+    def scores(self, states: Tensor) -> Tensor:
+        """Scores of all tokens, ``(M, V)``."""
+        return self._parts[1](states)
+
+    def forward(self, tokens: Tensor, layout: Layout) -> Tensor:
+        """Last states, ``(T, D)``, of packed tokens; padding stands at the end of each group, where nothing looks at it."""
+        found = []
+        for group in layout.groups:
+            block = group.padded(tokens[:, None])[:, :, 0]  # (n, L)
+            states = self.body(input_ids=block, use_cache=False).last_hidden_state
+            found.append(group.packed(states))
+        return torch.cat(found)
+
+
+LanguageModel = Decoder | HubDecoder
+
+
+def make_lm(config: Any, vocabulary: Vocabulary) -> LanguageModel:
+    """A language model with fresh, warm-started or published weights.
+
+    Args:
+        config: a :class:`~lexirec.models.calrec.model.CALRecConfig`.
+        vocabulary: its tokens.
+
+    Raises:
+        InputError: as :func:`~lexirec.models.language.load_lm` does; or if the positions don't suffice.
+    """
+    longest = config.max_tokens + config.max_new_tokens
+    if config.lm in SIZES:
+        dim, layers, heads = SIZES[config.lm]
+        dim, layers, heads = config.lm_dim or dim, config.lm_layers or layers, config.lm_heads or heads
+        if dim % (2 * heads):
+            raise InputError(f"lm_dim = {dim} is no multiple of twice lm_heads = {heads}; rotary positions need even heads")
+        return Decoder(Shape(len(vocabulary), dim, layers, heads, inner_width(dim)), config.lm_dropout)
+    if config.lm == MINILM:
+        return _from_encoder(vocabulary, longest)
+    model = load_lm(config, len(vocabulary), longest)
+    model.config.use_cache = False
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = config.lm_dropout
+    body, head = model.base_model, model.get_output_embeddings()
+    if not _agrees(model, body, head):
+        raise InputError(f"lm: {config.lm} computes its scores from its states in a way of its own; name another causal language model")
+    plain = isinstance(head, nn.Linear) and head.bias is None
+    return HubDecoder(body, head, (lambda: head.weight) if plain else None, int(head.weight.shape[1]), model)
+
+
+@torch.no_grad()
+def _agrees(model: Any, body: Any, head: Any) -> bool:
+    """Whether scores are what the head makes of the states, with nothing (a cap, a scale) between or behind."""
+    device = next(model.parameters()).device
+    probe = torch.arange(1, 6, device=device)[None]
+    training = model.training
+    model.eval()
+    same = torch.allclose(model(input_ids=probe).logits, head(body(input_ids=probe).last_hidden_state), atol=1e-4, rtol=1e-4)
+    model.train(training)
+    return bool(same)
+
+
+def _from_encoder(vocabulary: Vocabulary, longest: int) -> HubDecoder:
+    """The bundled encoder's blocks under a causal mask; a token's vector starts as the mean of those of its word pieces."""
+    from tokenizers import Tokenizer
+    from transformers import BertConfig, BertModel
+
+    from lexirec.text.encoders.hub import bundled_folder, quiet_loading
+
+    folder = bundled_folder()
+    with quiet_loading():
+        encoder = BertModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, add_pooling_layer=False)
+    shape = BertConfig.from_pretrained(folder)
+    if longest > shape.max_position_embeddings:
+        raise InputError(
+            f"lm = minilm has {shape.max_position_embeddings} positions and {longest} are needed; set max_tokens to at most"
+            f" {shape.max_position_embeddings} less max_new_tokens"
+        )
+    shape.vocab_size, shape.is_decoder, shape.pad_token_id = len(vocabulary), True, None
+    shape.hidden_dropout_prob = shape.attention_probs_dropout_prob = 0.0
+    model = BertModel(shape, add_pooling_layer=False)
+    weights = {name: value for name, value in encoder.state_dict().items() if "word_embeddings" not in name}
+    model.load_state_dict(weights, strict=False)
+    pieces = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    pieces.no_padding()
+    pieces.no_truncation()
+    old, new = encoder.get_input_embeddings().weight, model.get_input_embeddings().weight
+    with torch.no_grad():
+        texts = [vocabulary.tokenizer.decode([i], skip_special_tokens=False) for i in range(len(vocabulary))]
+        for token, found in enumerate(pieces.encode_batch(texts, add_special_tokens=False)):
+            if found.ids:
+                new[token] = old[found.ids].mean(0)
+        new[vocabulary.end] = old[pieces.token_to_id("[SEP]")]
+    # Scores of an encoder's states against its own embeddings are large and were never trained: divide them to start near even.
+    scale = float(new.shape[1]) ** -0.5
+    return HubDecoder(model, lambda states: states @ (new.T * scale), lambda: new * scale, int(new.shape[1]), model)
+
+
+def token_losses(lm: LanguageModel, states: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sum of the cross entropy of tokens, ``(M, D), (M,), (M,) -> ()``, a block of positions at a time."""
+    words = lm.words
+    low = torch.is_autocast_enabled(states.device.type)
+    with torch.autocast(states.device.type, enabled=False):
+        if words is not None:
+            return cross_entropy_over_items(states.float(), words, targets, low=low, weights=weights)
+    scores = lm.scores(states).float()
+    return (F.cross_entropy(scores, targets, reduction="none") * weights).sum()
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Without gradients and dropout, and as it was afterwards."""
+    before = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        module.train(before)
+
+
+__all__ = ["MINILM", "SIZES", "HubDecoder", "LanguageModel", "evaluating", "make_lm", "token_losses"]

@@ -1,0 +1,366 @@
+"""CALRec (Li et al., RecSys 2024, arXiv 2405.02429, doi 10.1145/3640457.3688121): writing the next item's text.
+
+No official code is known; ``souradipp76/PixRec`` re-implements it with deviations. What differs here is in ``docs/calrec.md``.
+
+history texts in one prompt -> language model -> several next-item texts, drawn -> BM25 over the catalogue, scaled, slightly less for the
+less probable text -> maximum over texts
+trained by: next-item loss + contrast(target after history, target alone) + contrast(history, target alone)
+"""
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lexirec import columns as c
+from lexirec.data.checks import warn
+from lexirec.data.dataset import Heldout, TrainSet
+from lexirec.errors import InputError
+from lexirec.models.calrec import diagnostics
+from lexirec.models.calrec.config import CALRecConfig
+from lexirec.models.calrec.kept import Kept
+from lexirec.models.calrec.lm import LanguageModel, evaluating, make_lm
+from lexirec.models.calrec.sequences import Ints, Packed, Pieces
+from lexirec.models.calrec.stage_zero import stage_zero
+from lexirec.models.calrec.steps import LOSS, Batch, Histories, Step, Towers, adamw, groups_of, held_out_losses
+from lexirec.models.calrec.texts import ItemTemplate
+from lexirec.models.calrec.vocabulary import Vocabulary
+from lexirec.models.calrec.writing import Sampling, Trie, Written, key_of, write
+from lexirec.models.contract import Recommender, Supports
+from lexirec.models.explaining import shared_attributes
+from lexirec.models.layers.sequence import ranges
+from lexirec.query import Query
+from lexirec.retrieval.bm25 import BM25
+from lexirec.retrieval.hybrid import fuse, unit_range
+from lexirec.retrieval.pooling import pool
+from lexirec.training.options import TrainingOptions
+
+
+class CALRec(Recommender):
+    """A recommender without item ids: histories and items are text.
+
+    >>> CALRec(lm="tiny").config.alpha
+    0.125
+    """
+
+    name = "calrec"
+    Config = CALRecConfig
+    supports = Supports(user_id=True, history=True, intent=True, profile=True, new_items=True)
+    vector_scores = False
+    needs_history = True
+    _kept: Kept | None = None
+    _vectors: Tensor | None = None
+
+    # --- training ----------------------------------------------------------------------------------------------------------------
+
+    def fit(self, train: TrainSet, valid: Heldout | None = None, options: TrainingOptions | None = None) -> Recommender:
+        self._options, self._valid = options or TrainingOptions(), valid
+        super().fit(train, valid, options)
+        return self
+
+    def build(self, train: TrainSet, rng: np.random.Generator) -> None:
+        config = self.config
+        self.texts = ItemTemplate.parse(config.text).write(train.items)
+        readable = [text for text in self.texts if text]
+        if not readable:
+            raise InputError(
+                f"no item of {train.name} has any attribute of the template {config.text!r}, so there is nothing to read or write; add"
+                " columns to the catalogue, or name others with text="
+            )
+        if len(readable) < len(self.texts):
+            warn(
+                f"{len(self.texts) - len(readable):,} of {len(self.texts):,} items have no attribute of the template (item_id"
+                f" {train.items[c.ITEM_ID].filter(pl.Series([not t for t in self.texts])).head(3).to_list()}); they are neither read nor"
+                " recommended"
+            )
+        if len(set(readable)) == 1 and len(readable) > 1:
+            warn(f"all {len(readable):,} items have the same text ({readable[0][:60]!r}), so none can be told from another")
+        if config.start is not None:
+            self._take_over(config.start)
+        elif config.own:
+            self.vocabulary = Vocabulary.trained(readable, config.vocabulary, ItemTemplate.parse(config.text).pieces, config.merges)
+        else:
+            from lexirec.models.language import lm_folder
+
+            self.vocabulary = Vocabulary.of_model(lm_folder(config.lm))
+        self._index()
+        self.histories = Histories(train, self.pieces.readable)
+        if not len(self.histories.users):
+            raise InputError(f"no user of {train.name} has two training events with item texts, so no next item can be learned")
+        if config.start is None:
+            self.network = make_lm(config, self.vocabulary)
+        self.network.to(self.device)
+        towers = self._towers()
+        if config.start is None and config.own and config.lm_epochs:
+            stage_zero(self.name, towers, self.histories, config, train, self._options)
+        self.step = Step(towers, config.tau, config.alpha, config.beta, config.micro_tokens)
+
+    def _take_over(self, start: str) -> None:
+        """Language model and vocabulary of an earlier run."""
+        from lexirec.models import load_model
+
+        other = load_model(start)
+        if not isinstance(other, CALRec):
+            raise InputError(f"start = {start!r} is a run of {other.name}; name a run of calrec")
+        here, there = (m.config.model_dump(include={"lm", "lm_dim", "lm_layers", "lm_heads", "tune", "lora_r"}) for m in (self, other))
+        if here != there:
+            changed = [f"{name} {there[name]!r}" for name in here if here[name] != there[name]]
+            raise InputError(f"start = {start!r} was made with {', '.join(changed)}; use the same settings")
+        if ItemTemplate.parse(self.config.text).labels != ItemTemplate.parse(other.config.text).labels:
+            warn(f"start = {start!r} wrote items as {other.config.text!r} and this training writes them as {self.config.text!r}")
+        self.vocabulary, self.network = other.vocabulary, other.network
+        self.network.train()
+
+    @property
+    def lm(self) -> LanguageModel:
+        """The language model."""
+        return cast(LanguageModel, self.network)
+
+    def _towers(self, pieces: Pieces | None = None) -> Towers:
+        return Towers(self.lm, pieces or self.pieces, self.config.reduction)
+
+    def batches(self, train: TrainSet, rng: np.random.Generator) -> Iterator[Batch]:
+        drawn = self.histories.draw(self._epoch_users(), self.config.mixing, rng)
+        for start in range(0, len(drawn), self.config.batch_size):
+            users = drawn[start : start + self.config.batch_size]
+            yield self.histories.batch(users, self.histories.shortened(users, self.config.shorten, rng))
+
+    def _epoch_users(self) -> int:
+        return self.config.epoch_users or len(self.histories.users)
+
+    def n_batches(self, train: TrainSet) -> int:
+        return -(-self._epoch_users() // self.config.batch_size)
+
+    def loss(self, batch: Batch) -> Tensor:
+        self._kept = None
+        return self.step.loss(batch)
+
+    def culprits(self, batch: Batch) -> str:
+        """Users of a batch whose loss is not finite, for the error."""
+        names = self.users.name(batch.users[:5]).to_list()
+        return f"user_id {', '.join(map(repr, names))}" + (f" and {len(batch.users) - 5:,} more" if len(batch.users) > 5 else "")
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        config = self.config
+        total = None if config.decay_epochs is None else config.decay_epochs * -(-self._epoch_users() // config.batch_size)
+        return adamw(self.network, config.rate, config.weight_decay, config.warmup, total)
+
+    def refresh(self) -> None:
+        self._kept = None
+        self._vectors = None
+
+    def validation(self, train: TrainSet, valid: Heldout, metrics: Sequence[str]) -> Mapping[str, float]:
+        """Loss of the validation targets of ``valid_users`` users, and, unless that is monitored, a ranking from a few samples each."""
+        from lexirec.evaluation.evaluate import evaluate
+
+        rows = np.arange(len(valid))
+        if len(rows) > self.config.valid_users:
+            rows = np.sort(np.random.default_rng(0).permutation(rows)[: self.config.valid_users])
+        part = Heldout(valid.user_index[rows], valid.item_index[rows], valid.name)
+        found = held_out_losses(self.step, train, part, self.config.batch_size)
+        if self._options.monitor == LOSS:
+            return found
+        quick = self.with_settings(samples=min(self.config.samples, self.config.valid_samples))
+        quick._kept = Kept(None)
+        names = list(dict.fromkeys([*metrics, "recall@1"]))
+        return {**found, **evaluate(quick, train, part, metrics=names, beyond=False, mask_seen=self.mask_seen).metrics}
+
+    # --- answering ---------------------------------------------------------------------------------------------------------------
+
+    def _index(self) -> None:
+        """What answering needs of the present catalogue's texts."""
+        self.pieces = Pieces(self.vocabulary, self.texts, self.config.max_tokens, self.config.max_new_tokens)
+        self._search()
+
+    def _search(self) -> None:
+        self.bm25 = BM25(self.texts, k1=self.config.k1, b=self.config.b)
+        self._kept = None
+        self._vectors = None
+
+    def with_settings(self, **settings: Any) -> "CALRec":
+        """The same model answering with other settings, such as ``pooling="mean"``; texts that are written already are used again."""
+        other = copy.copy(self)
+        other.config = self.Config.parse({**self.config.model_dump(), **settings})
+        if other.config.answers() != self.config.answers():
+            other._kept = None
+        if (other.config.k1, other.config.b) != (self.config.k1, self.config.b):
+            other.bm25 = BM25(self.texts, k1=other.config.k1, b=other.config.b)
+        return other
+
+    def _texts_kept(self) -> Kept:
+        if self._kept is None:
+            from lexirec.text.cache import default_folder
+
+            digest = hashlib.sha256(json.dumps(self.config.answers(), sort_keys=True).encode())
+            for weight in self.network.parameters():
+                digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
+            if self.config.catalogue_only:
+                digest.update("\0".join(self.texts).encode())
+            self._kept = Kept(default_folder() / "written" / digest.hexdigest()[:32])
+        return self._kept
+
+    def _histories(self, queries: Sequence[Query]) -> tuple[Ints, Ints]:
+        """Readable items of each query's history, oldest first, and their numbers; the user's own where the query has none."""
+        found = []
+        for query in queries:
+            at = self.item_map.index(query.history) if query.history is not None and len(query.history) else np.zeros(0, dtype=np.int64)
+            at = at[at >= 0]
+            if not len(at) and query.user_id is not None and (user := int(self.users.index([query.user_id])[0])) >= 0:
+                at = self.history_items[self.history_offsets[user] : self.history_offsets[user + 1]].astype(np.int64)
+            found.append(at[self.pieces.readable[at]])
+        return np.concatenate([*found, np.zeros(0, dtype=np.int64)]), np.array([len(at) for at in found], dtype=np.int64)
+
+    def write(self, queries: Sequence[Query], progress: bool = False) -> list[Written]:
+        """Texts of the next item for each query's history, most probable first; a history without readable items gives none."""
+        self._check_fitted()
+        history, counts = self._histories(queries)
+        prompts = self.pieces.joined(history, counts)
+        starts = np.cumsum(prompts.lengths) - prompts.lengths
+        keys = np.array([key_of(prompts.tokens[s : s + n]) for s, n in zip(starts, prompts.lengths, strict=True)], dtype=np.uint64)
+        kept = self._texts_kept()
+        missing = [row for row, key in enumerate(keys.tolist()) if key not in kept.known and counts[row]]
+        if missing:
+            _, first = np.unique(keys[missing], return_index=True)
+            rows = np.array(missing)[first]
+            lengths = prompts.lengths[rows]
+            part = Packed(prompts.tokens[ranges(starts[rows], lengths)], lengths, lengths)
+            config = self.config
+            sampling = Sampling(
+                config.samples, config.temperature, config.max_new_tokens, config.sampling_seed, config.write_precision == "bf16"
+            )
+            trie = self._trie() if config.catalogue_only else None
+            kept.add(keys[rows], write(self.lm, self.vocabulary, part, sampling, trie=trie, progress=progress))
+        nothing = Written([], np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.int32))
+        return [kept.known[key] if count else nothing for key, count in zip(keys.tolist(), counts.tolist(), strict=True)]
+
+    def _trie(self) -> Trie:
+        some = np.flatnonzero(self.pieces.readable)
+        targets = self.pieces.targets(some)
+        return Trie(targets.tokens, targets.lengths, self.vocabulary.end)
+
+    def answered_by(self, query: Query) -> str:
+        found = super().answered_by(query)
+        if found.startswith("popularity") or found == "words" or self._histories([query])[1][0]:
+            return found
+        return "words" if "words" in found else "popularity (no item of the history has a text)"
+
+    def score(self, queries: Sequence[Query], items: Sequence[str] | None = None) -> Tensor:
+        self._check_fitted()
+        modes = [self.answered_by(query) for query in queries]
+        scores = torch.from_numpy(self.popularity.astype(np.float32)).repeat(len(queries), 1)
+        by_person = [row for row, mode in enumerate(modes) if not mode.startswith("popularity") and mode != "words"]
+        if by_person:
+            scores[by_person] = torch.from_numpy(self._pooled(self.write([queries[row] for row in by_person])))
+        by_words = [row for row, mode in enumerate(modes) if "words" in mode]
+        if by_words:
+            wishes = unit_range(torch.from_numpy(self.bm25.scores([str(queries[row].words) for row in by_words])))
+            for row, wish in zip(by_words, wishes, strict=True):
+                given = queries[row].alpha
+                weight = self.config.wish_weight if given is None else given
+                both = [wish[None], scores[row][None]]
+                scores[row] = wish if modes[row] == "words" else fuse(both, self.config.fusion, [weight, 1 - weight])[0]
+        return scores if items is None else scores[:, self._positions(items)]
+
+    def _pooled(self, written: Sequence[Written]) -> NDArray[np.float32]:
+        config = self.config
+        return pool(
+            self.bm25, [one.texts for one in written], [one.logprobs for one in written],
+            n_preds=config.n_preds, epsilon=config.epsilon, pooling=config.pooling, modulate=config.modulate,
+        )  # fmt: skip
+
+    def encode_items(self, items: pl.DataFrame | None = None) -> Tensor:
+        """Mean states of item texts read alone, the contrasts' targets, ``(I, D)``; for similar items, not for ranking."""
+        if items is None and self._vectors is not None:
+            return self._vectors
+        pieces = self.pieces if items is None else self.pieces.appended(ItemTemplate.parse(self.config.text).write(items))
+        wanted = np.arange(len(pieces.readable))[0 if items is None else len(self.pieces.readable) :]
+        vectors = torch.zeros(len(wanted), self.lm.dim)
+        some = np.flatnonzero(pieces.readable[wanted])
+        alone = pieces.targets(wanted[some])
+        towers = self._towers(pieces)
+        with evaluating(self.network):
+            for group in groups_of(alone.lengths, self.config.micro_tokens):
+                vectors[some[group]] = towers.alone(alone, group).cpu()
+        if items is None:
+            self._vectors = vectors
+        return vectors
+
+    def encode_queries(self, queries: Sequence[Query]) -> Tensor:
+        """Mean states of histories, ``(B, D)``; what the user-target contrast sees, not what is ranked by."""
+        self._check_fitted()
+        history, counts = self._histories(queries)
+        prompts = self.pieces.joined(history, counts)
+        towers = self._towers()
+        vectors = torch.zeros(len(queries), self.lm.dim)
+        with evaluating(self.network):
+            for group in groups_of(prompts.lengths, self.config.micro_tokens):
+                states, layout, _ = towers.states(prompts, group)
+                vectors[torch.from_numpy(group)] = towers.history_and_target(states, prompts, group, layout)[0].cpu()
+        return vectors
+
+    def explain(self, query: Query | str, item_id: str, k: int = 5) -> pl.DataFrame:
+        """The written texts that pulled an item up, and the attributes that it shares with the history.
+
+        Returns:
+            As :meth:`Recommender.explain`; a row of kind ``"written"`` has the item that the text fits best as ``name``, the text and that
+            item as ``title``, and its probability as ``weight``; the text under which ``item_id`` scores highest comes first.
+        """
+        self._check_fitted()
+        query = Query(user_id=query) if isinstance(query, str) else query
+        target = int(self._positions([item_id])[0])
+        rows: list[tuple[str, str, str, float]] = []
+        by_person = not self.answered_by(query).startswith(("popularity", "words"))
+        written = self.write([query])[0] if by_person else None
+        if written is not None and written.texts:
+            n = self.config.n_preds
+            texts, logprobs = written.texts[:n], written.logprobs[:n]
+            columns = pool(
+                self.bm25, [[text] for text in texts], [[s] for s in logprobs],
+                n_preds=1, epsilon=self.config.epsilon, modulate=self.config.modulate,
+            )  # fmt: skip
+            for place in np.argsort(-columns[:, target], kind="stable")[:k].tolist():
+                best = self.item_map.ids[int(columns[place].argmax())]
+                times = int(written.counts[place])
+                rows.append(("written", best, f"{texts[place]} [x{times}, fits {best}]", round(float(np.exp(logprobs[place])), 5)))
+        frame = pl.DataFrame(rows, schema={"kind": pl.String, "name": pl.String, "title": pl.String, "weight": pl.Float64}, orient="row")
+        _, seen = self._seen([query])
+        seen = np.unique(seen)
+        return pl.concat([frame, shared_attributes(self.items, target, seen[seen != target], k)])
+
+    def diagnose(self, queries: Sequence[Query], progress: bool = False) -> dict[str, float]:
+        """Diagnostics of the texts written for these queries and of the search, see :mod:`lexirec.models.calrec.diagnostics`."""
+        search = diagnostics.self_retrieval(self.texts, self.config.k1, self.config.b)
+        return diagnostics.samples(self.write(queries, progress), self.texts) | {f"self_{name}": value for name, value in search.items()}
+
+    def append_items(self, items: pl.DataFrame) -> None:
+        new = ItemTemplate.parse(self.config.text).write(items)
+        self.texts = [*self.texts, *new]
+        self.pieces = self.pieces.appended(new)
+        self._search()
+
+    def transfer(self, train: TrainSet) -> "CALRec":
+        """The same language model on another catalogue: its texts are read, and BM25 finds among them."""
+        self._check_fitted()
+        other = copy.copy(self)
+        other.remember(train)
+        other.texts = ItemTemplate.parse(self.config.text).write(train.items)
+        other._index()
+        return other
+
+    # --- saving ------------------------------------------------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return {"vocabulary": self.vocabulary.state()}, {}
+
+    def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        self.vocabulary = Vocabulary.restored(tensors["vocabulary"])
+        self.texts = ItemTemplate.parse(self.config.text).write(self.items)
+        self.network = make_lm(self.config, self.vocabulary)
+        self._index()

@@ -1,0 +1,116 @@
+"""Stage 0: what replaces web pretraining where a language model starts from nothing."""
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lexirec.data.dataset import TrainSet
+from lexirec.models.calrec.config import CALRecConfig
+from lexirec.models.calrec.lm import token_losses
+from lexirec.models.calrec.sequences import Packed
+from lexirec.models.calrec.steps import Histories, Towers, adamw, groups_of
+from lexirec.models.layers.sequence import Layout, ranges
+from lexirec.models.stages import kept
+from lexirec.training.loop import run_training
+from lexirec.training.options import TrainingOptions
+
+VERSION = 3
+"""Of the language model and of this stage; what another version made is not taken up."""
+DEPENDS = (
+    "text", "max_tokens", "max_new_tokens", "lm", "lm_dim", "lm_layers", "lm_heads", "lm_dropout", "vocabulary", "merges", "lm_epochs", "lm_lr",
+    "lm_tokens", "mixing", "epoch_users", "warmup", "weight_decay",
+)  # fmt: skip
+
+
+class WriteEverything:
+    """Stage 0 as the loop drives it: plain language modelling of item and history texts.
+
+    Args:
+        towers: the model and its tokens.
+        histories: the training sequences.
+        config: settings of the system.
+    """
+
+    def __init__(self, towers: Towers, histories: Histories, config: CALRecConfig) -> None:
+        self.towers, self.histories, self.config = towers, histories, config
+        self.network = towers.lm
+        self.known = np.flatnonzero(towers.pieces.readable)
+        self.n_users = min(config.epoch_users or len(histories.users), len(histories.users))
+        share = self.n_users / max(len(histories.users), 1)
+        self.n_items = max(round(share * len(self.known)), 1)
+        self.budget = config.lm_tokens
+        self._steps: int | None = None
+
+    def plan(self, rng: np.random.Generator) -> list[Packed]:
+        """The sequences of an epoch: histories with their last item as target, and items alone."""
+        pieces, end = self.towers.pieces, self.towers.pieces.vocabulary.end
+        users = self.histories.draw(self.n_users, self.config.mixing, rng) if self.n_users else np.zeros(0, dtype=np.int64)
+        drawn = self.histories.batch(users, np.zeros_like(users))
+        parts = [pieces.joined(drawn.history, drawn.counts, drawn.targets)] if len(users) else []
+        parts.append(pieces.targets(rng.permutation(self.known)[: self.n_items]))
+        lengths = np.concatenate([part.lengths for part in parts])
+        tokens = np.concatenate([part.tokens for part in parts])
+        # Every sequence is followed by its end, which is predicted and never read.
+        ended = np.full(len(tokens) + len(lengths), end, dtype=np.int32)
+        ended[ranges(np.cumsum(lengths + 1) - lengths - 1, lengths)] = tokens
+        starts = np.cumsum(lengths + 1) - lengths - 1
+        mixed = rng.permutation(len(lengths))  # so that texts of one length meet others in each epoch
+        groups = [mixed[group] for group in groups_of(lengths[mixed], self.budget)]
+        found = []
+        for number in rng.permutation(len(groups)):
+            group = groups[number]
+            found.append(Packed(ended[ranges(starts[group], lengths[group] + 1)], lengths[group], np.zeros_like(lengths[group])))
+        return found
+
+    def batches(self, train: Any, rng: np.random.Generator) -> Iterator[Packed]:
+        yield from self.plan(rng)
+
+    def n_batches(self, train: Any = None) -> int:
+        """Batches per epoch, as counted on one draw."""
+        if self._steps is None:
+            self._steps = len(self.plan(np.random.default_rng(0)))
+        return self._steps
+
+    def loss(self, batch: Packed) -> Tensor:
+        layout = Layout(batch.lengths, self.towers.device)
+        first = np.cumsum(batch.lengths + 1) - batch.lengths - 1
+        read = torch.from_numpy(batch.tokens[ranges(first, batch.lengths)].astype(np.int64)).to(self.towers.device)
+        said = torch.from_numpy(batch.tokens[ranges(first + 1, batch.lengths)].astype(np.int64)).to(self.towers.device)
+        states = self.network(read, layout)
+        return token_losses(self.network, states, said, torch.full((len(said),), 1 / len(said), device=said.device))
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        total = self.config.lm_epochs * self.n_batches()
+        return adamw(self.network, self.config.lm_lr, self.config.weight_decay, self.config.warmup, total)
+
+    def refresh(self) -> None:
+        """Nothing is cached between epochs."""
+
+
+def stage_zero(name: str, towers: Towers, histories: Histories, config: CALRecConfig, train: TrainSet, options: TrainingOptions) -> None:
+    """Train the language model on all texts of the training part; the result is kept and made once for everything it depends on.
+
+    Args:
+        name: of the system.
+        towers: the model, which is changed, and its tokens.
+        histories: the training sequences.
+        config: settings.
+        train: the training part.
+        options: of the whole training.
+    """
+    depends: dict[str, Any] = {setting: getattr(config, setting) for setting in DEPENDS}
+    depends |= {"version": VERSION, "data": train.content_hash, "seed": options.seed, "precision": options.precision}
+
+    def make(stage: TrainingOptions) -> Tensor:
+        model = WriteEverything(towers, histories, config)
+        run_training(cast(Any, model), train, None, stage.model_copy(update={"epochs": config.lm_epochs}))
+        return torch.nn.utils.parameters_to_vector(towers.lm.parameters()).detach().cpu()
+
+    weights = kept(name, depends, options, make)
+    torch.nn.utils.vector_to_parameters(weights.to(towers.device), towers.lm.parameters())
+
+
+__all__ = ["WriteEverything", "stage_zero"]

@@ -1,0 +1,327 @@
+"""CALRec as a recommender: learning, pooling, new items, named models, two stages, diagnostics and bad input."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from lexirec.data.dataset import Dataset, Heldout, TrainSet, mix
+from lexirec.errors import InputError, LexirecError
+from lexirec.evaluation.evaluate import evaluate
+from lexirec.losses import contrast_bounds
+from lexirec.models.calrec import CALRec
+from lexirec.models.calrec.diagnostics import self_retrieval
+from lexirec.models.calrec.steps import held_out_losses
+from lexirec.query import Query
+from lexirec.training.options import TrainingOptions
+from tests.models.calrec import worlds
+from tests.models.toys import checkerboard, markov
+
+TINY = {
+    "text": "Title=title", "lm": "tiny", "lm_dim": 16, "lm_layers": 1, "lm_heads": 2, "vocabulary": 300, "lm_epochs": 0, "warmup": 2,
+    "lr": 0.02, "batch_size": 30, "samples": 8, "max_new_tokens": 12,
+}  # fmt: skip
+FAST = {"progress": False, "threads": 1, "epochs": 2}
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def train() -> TrainSet:
+    return checkerboard()[0].train_set()
+
+
+@pytest.fixture(scope="module")
+def model(train: TrainSet, tmp_path_factory: pytest.TempPathFactory) -> CALRec:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LEXIREC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return CALRec(**{**TINY, "lm_epochs": 10, "lm_lr": 0.02}).fit(train, options=TrainingOptions(**{**FAST, "epochs": 15}))  # type: ignore[return-value]
+
+
+def shop(titles: list[str | None]) -> Dataset:
+    n = len(titles)
+    log = pl.DataFrame(
+        [(f"u{u}", f"i{(u + t) % n:02d}", t) for u in range(6) for t in range(4)], ["user_id", "item_id", "timestamp"], orient="row"
+    )
+    items = pl.DataFrame({"item_id": [f"i{i:02d}" for i in range(n)], "title": titles}, schema_overrides={"title": pl.String})
+    return Dataset(log, items, name="shop")
+
+
+def recall(dial: float, passes: int) -> float:
+    split = markov(dial, users=80, items=12).split("leave-one-out")
+    settings = {"vocabulary": 400, "lm_dim": 32, "lm_layers": 2, "lm_epochs": passes, "lm_tokens": 300, "lm_lr": 0.01, "lr": 0.005}
+    model = CALRec(**{**TINY, **settings}).fit(split.train, options=TrainingOptions(**{**FAST, "epochs": 3}))
+    found = evaluate(model, split.train, split.test, seen=(split.valid,), metrics=["recall@1"], mask_seen=False, beyond=False)
+    return found.metrics["recall@1"]
+
+
+def test_order_is_learned_where_there_is_one() -> None:
+    assert recall(1.0, 14) > 0.8
+    assert recall(0.0, 3) < 0.3  # one of twelve by chance
+
+
+def test_probable_texts_come_first_and_nothing_is_masked(model: CALRec) -> None:
+    query = Query(history=["i01", "i03", "i05"])
+    written = model.write([query])[0]
+    scores = model.score([query])[0]
+    bm25 = model.bm25.scores(written.texts[:10])
+    firsts = list(dict.fromkeys(bm25.argmax(1).tolist()))
+    order = scores.argsort(descending=True, stable=True).tolist()
+    assert firsts[0] == order[0]
+    assert scores[firsts[0]].item() == pytest.approx(float(np.exp(model.config.epsilon * written.logprobs[0])), abs=1e-6)
+    assert torch.isfinite(scores).all()
+
+
+def test_pooling_settings_use_the_same_texts(model: CALRec) -> None:
+    queries = [Query(history=["i01", "i03"]), Query(history=["i02", "i08", "i04"])]
+    texts = [one.texts for one in model.write(queries)]
+    base = model.score(queries)
+    assert model.config.answers() != model.with_settings(samples=4).config.answers()
+    for settings in ({"pooling": "mean"}, {"pooling": "min"}, {"modulate": False}, {"epsilon": 1.0}):
+        other = model.with_settings(**settings)
+        other.network = None  # type: ignore[assignment]  # no weight is needed
+        assert [one.texts for one in other.write(queries)] == texts
+        assert not torch.equal(other.score(queries), base)
+    assert torch.equal(model.score(queries), base)
+
+
+def test_written_texts_are_kept_on_disk_by_weights_and_settings(
+    model: CALRec, train: TrainSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from lexirec.models.calrec import kept
+
+    monkeypatch.setattr(kept, "FEWEST", 2)
+    model._kept = None
+    queries = [Query(user_id=u) for u in train.users.ids.to_list()]
+    scores = model.score(queries)
+    files = list((tmp_path / "cache" / "written").rglob("*.parquet"))
+    assert len(files) == 1
+    model.save(tmp_path / "run")
+    loaded = CALRec.load(tmp_path / "run")
+    monkeypatch.setattr("lexirec.models.calrec.model.write", None)  # nothing is written again
+    assert torch.equal(loaded.score(queries), scores)
+    files[0].write_bytes(b"damaged")
+    with pytest.raises(TypeError):
+        CALRec.load(tmp_path / "run").score(queries)
+    with pytest.raises(TypeError):
+        loaded.with_settings(temperature=0.6).score(queries)
+
+
+def test_explain_shows_the_texts_with_their_probabilities(model: CALRec) -> None:
+    query = Query(history=["i01", "i03", "i05"])
+    best = model.recommend(query, k=1)["item_id"][0]
+    why = model.explain(query, best, k=3).filter(pl.col("kind") == "written")
+    written = model.write([query])[0]
+    assert why.height == min(3, len(written.texts)) and why["name"][0] == best
+    assert all(any(title.startswith(text) for text in written.texts) for title in why["title"])
+    assert why["weight"].is_between(0, 1).all()
+    assert model.explain(Query(intent="red"), best).filter(pl.col("kind") == "written").is_empty()
+
+
+def test_similar_items_are_those_with_like_texts(model: CALRec) -> None:
+    near = model.similar_items(["i01"], k=5)["similar_item_id"]
+    assert sum(int(name[1:]) % 2 for name in near) >= 4
+    assert model.encode_items(pl.DataFrame({"item_id": ["n"], "title": ["red apple"], "categories": [["Food"]]})).shape == (1, 16)
+    assert model.encode_queries([Query(history=["i01"]), Query(history=["i02", "i01"])]).shape == (2, 16)
+
+
+def test_validation_by_loss_writes_nothing_and_logs_the_contrasts(train: TrainSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = checkerboard()[0].split("leave-one-out")
+    monkeypatch.setattr("lexirec.models.calrec.model.write", None)
+    model = CALRec(**{**TINY, "batch_size": 5}).fit(
+        split.train, split.valid, TrainingOptions(**{**FAST, "monitor": "-loss", "eval_every": 1})
+    )
+    lines = model.training_result.history
+    floor = contrast_bounds(5, 0.5)[0]
+    assert [line["-loss"] for line in lines] == sorted(line["-loss"] for line in lines) and lines[-1]["-loss"] < 0
+    for line in lines:
+        assert line["contrast_floor"] == pytest.approx(floor) and min(line["target_target"], line["user_target"]) >= floor
+    assert model.training_result.best_value == max(line["-loss"] for line in lines)
+
+
+def test_a_loss_that_is_no_number_names_the_users_and_keeps_the_checkpoint(train: TrainSet, tmp_path: Path) -> None:
+    options = TrainingOptions(**{**FAST, "epochs": 1, "folder": tmp_path / "run"})
+    model = CALRec(**TINY).fit(train, options=options)
+    before = (tmp_path / "run" / "checkpoints" / "last.safetensors").read_bytes()
+    broken = CALRec(**TINY)
+    original = CALRec.loss
+
+    def loss(self: CALRec, batch: object) -> torch.Tensor:
+        with torch.no_grad():
+            self.network.tokens.weight[5] = torch.nan  # type: ignore[union-attr, index]
+        return original(self, batch)
+
+    broken.loss = loss.__get__(broken)  # type: ignore[method-assign]
+    with pytest.raises(LexirecError, match=r"the loss is nan in epoch 2, step 1 \(user_id 'u\d+', .* more\)"):
+        broken.fit(train, options=options.model_copy(update={"epochs": 2, "resume": True}))
+    assert (tmp_path / "run" / "checkpoints" / "last.safetensors").read_bytes() == before
+    assert model.training_result.best_epoch == 1
+
+
+def test_a_resumed_training_equals_an_uninterrupted_one(train: TrainSet, tmp_path: Path) -> None:
+    settings = {**TINY, "lm_epochs": 1, "lm_dropout": 0.2, "decay_epochs": 4, "micro_tokens": 200, "batch_size": 10}
+    whole = CALRec(**settings).fit(train, options=TrainingOptions(**{**FAST, "epochs": 3}))
+    first = TrainingOptions(**{**FAST, "epochs": 2, "folder": tmp_path / "run"})
+    CALRec(**settings).fit(train, options=first)
+    resumed = CALRec(**settings).fit(train, options=first.model_copy(update={"epochs": 3, "resume": True}))
+    for a, b in zip(whole.network.parameters(), resumed.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_two_stages(train: TrainSet, tmp_path: Path) -> None:
+    """Stage I on a mixture of data sets, stage II on one with the weights and the vocabulary of stage I."""
+    other = shop(["green lamp", "old book", "silver ring", "wool scarf", "tin drum"])
+    both, _ = mix([(train, None), (other.train_set(), None)])
+    first = CALRec(**{**TINY, "epoch_users": 12, "lm_epochs": 1}).fit(both, options=TrainingOptions(**FAST))
+    drawn = np.concatenate([batch.users for batch in first.batches(both, np.random.default_rng(0))])
+    assert {both.users.ids[int(u)].split("/")[0] for u in drawn} == {"checkerboard", "shop"}
+    first.save(tmp_path / "first")
+    second = CALRec(**{**TINY, "start": str(tmp_path / "first")})
+    second.fit(train, options=TrainingOptions(**{**FAST, "epochs": 0}))
+    assert len(second.vocabulary) == len(first.vocabulary)
+    for a, b in zip(first.network.parameters(), second.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+    second.save(tmp_path / "second")
+    query = Query(history=["i01", "i03"])
+    assert torch.equal(CALRec.load(tmp_path / "second").score([query]), second.score([query]))
+    with pytest.raises(InputError, match="was made with lm_dim 16"):
+        CALRec(**{**TINY, "lm_dim": 32, "start": str(tmp_path / "first")}).fit(train, options=TrainingOptions(**FAST))
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt", "lora"])
+def test_named_models_train_answer_and_load(kind: str, train: TrainSet, tmp_path: Path) -> None:
+    """Models of Hugging Face's kind without a token for padding, all weights or adapters."""
+    if kind == "lora":
+        pytest.importorskip("peft")
+    pieces = worlds.pieces()
+    folder = worlds.gpt_folder(tmp_path / "lm", pieces.vocabulary) if kind == "gpt" else worlds.llama_folder(
+        tmp_path / "lm", worlds.decoder(pieces), pieces.vocabulary)  # fmt: skip
+    settings = {
+        "text": "Title=title",
+        "lm": folder,
+        "batch_size": 20,
+        "samples": 4,
+        "max_new_tokens": 8,
+        "max_tokens": 400,
+        "warmup": 1,
+        "lr": 0.01,
+    }
+    settings |= {"tune": "lora" if kind == "lora" else "all", "lora_r": 4, "micro_tokens": 900}
+    model = CALRec(**settings).fit(train, options=TrainingOptions(**{**FAST, "epochs": 1}))
+    lines = [model.step.loss(batch).item() for batch in model.batches(train, np.random.default_rng(0))]
+    model2 = CALRec(**settings).fit(train, options=TrainingOptions(**{**FAST, "epochs": 3}))
+    assert model2.step.loss(next(iter(model2.batches(train, np.random.default_rng(0))))).item() < lines[0]
+    if kind == "lora":
+        assert sum(p.numel() for p in model.network.parameters()) < 5000
+    queries = [Query(user_id="u01"), Query(user_id="u02")]
+    scores = model.score(queries)
+    model.save(tmp_path / "run")
+    assert torch.equal(CALRec.load(tmp_path / "run").score(queries), scores)
+
+
+def test_warm_start_from_the_bundled_encoder(train: TrainSet) -> None:
+    model = CALRec(
+        text="Title=title",
+        lm="minilm",
+        vocabulary=300,
+        lm_epochs=0,
+        max_tokens=400,
+        max_new_tokens=10,
+        samples=2,
+        batch_size=4,
+        epoch_users=4,
+    )
+    model.fit(train, options=TrainingOptions(**{**FAST, "epochs": 1}))
+    tokens = torch.tensor([300 % len(model.vocabulary), 5, 9, 7])
+    from lexirec.models.layers.sequence import Layout
+
+    with torch.no_grad():
+        model.network.eval()
+        whole = model.network(tokens, Layout(np.array([4])))
+        part = model.network(tokens[:2], Layout(np.array([2])))
+    torch.testing.assert_close(whole[:2], part, atol=1e-4, rtol=1e-3)  # it looks back only
+    assert model.score([Query(user_id="u01")]).shape == (1, 20)
+    with pytest.raises(InputError, match="has 512 positions and 1104 are needed"):
+        CALRec(text="Title=title", lm="minilm").fit(train, options=TrainingOptions(**FAST))
+
+
+def test_items_without_text_are_left_out() -> None:
+    data = shop(["red drill", None, "blue saw", "", "green lamp"])
+    with pytest.warns(UserWarning, match=r"2 of 5 items have no attribute"):
+        model = CALRec(**TINY).fit(data.train_set(), options=TrainingOptions(**FAST))
+    assert not {1, 3} & set(model.histories.items.tolist())
+    found = model.recommend(Query(history=["i01", "i03"]), k=1)
+    assert found["answered_by"][0] == "popularity (no item of the history has a text)"
+    assert model.answered_by(Query(history=["i01"], intent="red")) == "words"
+    scores = model.score([Query(history=["i00", "i02"])])[0]
+    assert scores[[1, 3]].tolist() == [0.0, 0.0] and torch.isfinite(scores).all()
+    with pytest.raises(InputError, match="no item of shop has any attribute"):
+        CALRec(**TINY).fit(shop([None] * 5).train_set(), options=TrainingOptions(**FAST))
+
+
+def test_equal_texts_are_ties_and_no_error() -> None:
+    data = shop(["red drill"] * 5)
+    with pytest.warns(UserWarning, match="all 5 items have the same text"):
+        model = CALRec(**TINY).fit(data.train_set(), options=TrainingOptions(**FAST))
+    scores = model.score([Query(history=["i00", "i02"])])[0]
+    assert scores.unique().numel() == 1 and torch.isfinite(scores).all()
+
+
+def test_texts_without_a_known_word_give_zeros(model: CALRec) -> None:
+    from lexirec.models.calrec.writing import Written
+
+    one = np.zeros(1, dtype=np.float32)
+    found = model._pooled(
+        [Written(["", "zzz qqq"], np.zeros(2, dtype=np.float32), np.ones(2, dtype=np.int32)), Written([], one[:0], one[:0])]
+    )
+    assert found.shape == (2, 20) and not found.any()
+
+
+def test_titles_in_other_scripts_and_long_histories() -> None:
+    data = shop(["電動ドリル 赤", "Пила синяя", "مطرقة خضراء", "Säge 🔨", "लाल दीपक"])
+    model = CALRec(**{**TINY, "max_tokens": 120, "max_new_tokens": 60}).fit(data.train_set(), options=TrainingOptions(**FAST))
+    assert model.vocabulary.decode([model.pieces.item(i).tolist() for i in range(5)]) == model.texts
+    found = model.recommend(Query(history=[f"i{t % 5:02d}" for t in range(300)]), k=5, filter_seen=False)
+    assert found.height == 5
+    assert int(model.pieces.joined(np.tile(np.arange(5), 60), np.array([300])).lengths[0]) <= 120
+
+
+def test_nobody_with_two_events() -> None:
+    log = pl.DataFrame({"user_id": ["a", "b"], "item_id": ["x", "y"], "timestamp": [1, 2]})
+    data = Dataset(log, pl.DataFrame({"item_id": ["x", "y"], "title": ["red", "blue"]}), name="single")
+    with pytest.raises(InputError, match="no user of single has two training events"):
+        CALRec(**TINY).fit(data.train_set(), options=TrainingOptions(**FAST))
+
+
+def test_wrong_starts_and_models(train: TrainSet, tmp_path: Path) -> None:
+    from lexirec.models import create
+
+    create("popularity").fit(train).save(tmp_path / "popularity")
+    with pytest.raises(InputError, match="is a run of popularity"):
+        CALRec(**{**TINY, "start": str(tmp_path / "popularity")}).fit(train, options=TrainingOptions(**FAST))
+    with pytest.raises(InputError, match="no multiple of twice lm_heads"):
+        CALRec(**{**TINY, "lm_dim": 18, "lm_heads": 4}).fit(train, options=TrainingOptions(**FAST))
+    with pytest.raises(InputError, match="no fast tokenizer"):
+        CALRec(text="Title=title", lm=str(tmp_path)).fit(train, options=TrainingOptions(**FAST))
+
+
+def test_diagnostics(model: CALRec, train: TrainSet) -> None:
+    found = model.diagnose([Query(user_id=u) for u in train.users.ids.to_list()])
+    written = model.write([Query(user_id=u) for u in train.users.ids.to_list()])
+    hits = sum(int(count) for one in written for text, count in zip(one.texts, one.counts, strict=True) if text in model.texts)
+    assert found["samples_in_catalogue"] == pytest.approx(hits / 160) and hits > 0
+    assert found["histories"] == 20 and 1 <= found["distinct_texts"] <= 8 and found["logprob"] < 0
+    texts = ["title: red drill. brand: acme.", "title: red drill. brand: acme.", "title: green saw. brand: zed."]
+    values = self_retrieval(texts)
+    assert values["first_optimistic"] == 1.0 and values["first_pessimistic"] == pytest.approx(1 / 3)
+    assert values["twins"] == 2
+
+
+def test_heldout_without_history_counts_nothing(model: CALRec, train: TrainSet) -> None:
+    part = Heldout(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int32), "valid")
+    assert held_out_losses(model.step, train, part, 8)["-loss"] == 0

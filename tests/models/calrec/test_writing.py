@@ -1,0 +1,157 @@
+"""Drawing texts: reproducible, independent of the company, with the model's own log-probabilities, and alike for own and named models."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lexirec.models.calrec.config import CALRecConfig
+from lexirec.models.calrec.lm import make_lm
+from lexirec.models.calrec.sequences import Packed, Pieces
+from lexirec.models.calrec.writing import Sampling, Trie, Written, draw, uniform, write
+from lexirec.models.layers.decoder import Decoder
+from lexirec.models.layers.sequence import Layout
+from tests.models.calrec import worlds
+
+SAMPLING = Sampling(samples=8, temperature=0.7, max_new_tokens=10, seed=0)
+
+
+@pytest.fixture(scope="module")
+def pieces() -> Pieces:
+    return worlds.pieces()
+
+
+@pytest.fixture(scope="module")
+def model(pieces: Pieces) -> Decoder:
+    return worlds.decoder(pieces, spread=0.25)
+
+
+def prompts(pieces: Pieces, n: int = 9) -> Packed:
+    rng = np.random.default_rng(1)
+    counts = rng.integers(1, 6, n)
+    return pieces.joined(rng.integers(0, len(worlds.TEXTS), int(counts.sum())), counts)
+
+
+def catalogue(pieces: Pieces) -> Trie:
+    targets = pieces.targets(np.arange(len(worlds.TEXTS)))
+    return Trie(targets.tokens, targets.lengths, pieces.vocabulary.end)
+
+
+def row(packed: Packed, i: int) -> Packed:
+    start = int(packed.lengths[:i].sum())
+    return Packed(packed.tokens[start : start + packed.lengths[i]], packed.lengths[i : i + 1], packed.borders[i : i + 1])
+
+
+def same(a: Written, b: Written) -> bool:
+    return a.texts == b.texts and a.counts.tolist() == b.counts.tolist() and bool(np.allclose(a.logprobs, b.logprobs, atol=1e-4))
+
+
+def test_a_history_is_answered_alike_in_any_company(pieces: Pieces, model: Decoder) -> None:
+    asked = prompts(pieces)
+    together = write(model, pieces.vocabulary, asked, SAMPLING)
+    assert all(same(a, b) for a, b in zip(together, write(model, pieces.vocabulary, asked, SAMPLING, block=2), strict=True))
+    for i in (0, 4, 8):
+        assert same(together[i], write(model, pieces.vocabulary, row(asked, i), SAMPLING)[0])
+    assert not same(together[0], together[1])
+    other = write(model, pieces.vocabulary, asked, Sampling(8, 0.7, 10, seed=1))
+    assert not all(same(a, b) for a, b in zip(together, other, strict=True))
+    more = write(model, pieces.vocabulary, asked, Sampling(16, 0.7, 10, seed=0))
+    assert all(set(a.texts) <= set(b.texts) for a, b in zip(together, more, strict=True))  # the first samples stay
+
+
+def test_every_history_gets_its_samples_and_texts_are_distinct(pieces: Pieces, model: Decoder) -> None:
+    for one in write(model, pieces.vocabulary, prompts(pieces), SAMPLING):
+        assert one.counts.sum() == 8 and len(set(one.texts)) == len(one.texts) == len(one.logprobs)
+        assert (np.diff(one.logprobs) <= 0).all() and np.isfinite(one.logprobs).all()
+
+
+@torch.no_grad()
+def test_log_probability_is_the_untempered_sum_with_the_end(pieces: Pieces, model: Decoder) -> None:
+    asked, vocabulary, trie = row(prompts(pieces), 2), pieces.vocabulary, catalogue(pieces)
+    for most, ended in ((16, True), (3, False)):  # texts of catalogue items, which are cut into the same tokens again
+        found = write(model, vocabulary, asked, Sampling(8, 0.7, most, 0), trie=trie)[0]
+        for text, logprob in zip(found.texts, found.logprobs, strict=True):
+            ids, _ = vocabulary.encode([text])
+            said = [*ids.tolist(), *([vocabulary.end] if ended else [])]
+            tokens = torch.tensor([*asked.tokens.tolist(), *said])
+            scores = model.scores(model(tokens[:-1], Layout(np.array([len(tokens) - 1])))).log_softmax(1)
+            total = scores[len(asked.tokens) - 1 :].gather(1, tokens[len(asked.tokens) :, None]).sum().item()
+            assert len(ids) == 3 or ended
+            assert logprob == pytest.approx(total, abs=1e-3)
+
+
+def test_draws_follow_the_tempered_probabilities() -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(3, 12) * 2
+    nodes = np.repeat(np.arange(3), 20_000)
+    chance = uniform(0, np.arange(60_000).astype(np.uint64), np.zeros(60_000, dtype=np.int64), 0)
+    for temperature in (0.5, 0.8):
+        taken, logprob = draw(scores.clone(), nodes, chance, temperature, None)
+        expected = (scores / temperature).softmax(1).numpy()
+        for node in range(3):
+            assert np.allclose(np.bincount(taken[nodes == node], minlength=12) / 20_000, expected[node], atol=0.015)
+        torch.testing.assert_close(torch.from_numpy(logprob), scores.log_softmax(1)[nodes, taken], atol=1e-5, rtol=1e-4)
+    allowed = torch.zeros(3, 12, dtype=torch.bool)
+    allowed[:, [2, 5]] = True
+    taken, logprob = draw(scores.clone(), nodes, chance, 0.5, allowed)
+    assert set(taken.tolist()) == {2, 5}
+    torch.testing.assert_close(torch.from_numpy(logprob), scores.log_softmax(1)[nodes, taken], atol=1e-5, rtol=1e-4)
+
+
+def test_a_draw_below_what_float32_tells_from_zero_has_a_log_probability() -> None:
+    scores = torch.tensor([[0.0, 200.0, -300.0]])
+    allowed = torch.tensor([[False, False, True]])
+    taken, logprob = draw(scores, np.array([0]), np.array([0.3], dtype=np.float32), 0.5, allowed)
+    assert taken.tolist() == [2] and logprob[0] == pytest.approx(-500.0)
+
+
+def test_uniform_numbers_look_uniform_and_uncorrelated() -> None:
+    keys = np.arange(50_000, dtype=np.uint64)
+    zero = np.zeros(50_000, dtype=np.int64)
+    a, b, c = uniform(0, keys, zero, 0), uniform(0, keys, zero + 1, 0), uniform(0, keys, zero, 1)
+    for x in (a, b, c):
+        assert x.min() >= 0 and x.max() < 1 and np.allclose(np.histogram(x, 10, (0, 1))[0] / 5000, 1, atol=0.06)
+    assert np.abs(np.corrcoef([a, b, c]) - np.eye(3)).max() < 0.02
+
+
+def test_only_catalogue_texts_under_the_trie(pieces: Pieces, model: Decoder) -> None:
+    trie, asked = catalogue(pieces), prompts(pieces, 4)
+    found = write(model, pieces.vocabulary, asked, Sampling(20, 1.0, 16, 0), trie=trie)
+    assert all(set(one.texts) <= set(worlds.TEXTS) for one in found)
+    assert len({text for one in found for text in one.texts}) > 4
+    alone = write(model, pieces.vocabulary, row(asked, 1), Sampling(20, 1.0, 16, 0), trie=trie)[0]
+    assert same(found[1], alone)
+
+
+def named(pieces: Pieces, lm: str) -> object:
+    return make_lm(CALRecConfig(lm=lm, max_tokens=256, max_new_tokens=16), pieces.vocabulary)
+
+
+def test_a_named_llama_writes_what_the_own_decoder_writes(pieces: Pieces, model: Decoder, tmp_path: Path) -> None:
+    other = named(pieces, worlds.llama_folder(tmp_path / "llama", model, pieces.vocabulary))
+    asked = prompts(pieces, 6)
+    ours = write(model, pieces.vocabulary, asked, SAMPLING, block=4)
+    theirs = write(other, pieces.vocabulary, asked, SAMPLING, block=4)  # type: ignore[arg-type]
+    assert all(same(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_padding_in_front_of_learned_positions_changes_nothing(pieces: Pieces, tmp_path: Path) -> None:
+    lm = named(pieces, worlds.gpt_folder(tmp_path / "gpt", pieces.vocabulary))
+    asked = prompts(pieces, 5)
+    sampling = Sampling(6, 0.3, 6, 0)
+    together = write(lm, pieces.vocabulary, asked, sampling)  # type: ignore[arg-type]
+    alone = [write(lm, pieces.vocabulary, row(asked, i), sampling)[0] for i in range(5)]  # type: ignore[arg-type]
+    assert all(same(a, b) for a, b in zip(together, alone, strict=True))
+
+
+def test_an_immediate_end_gives_an_empty_text(pieces: Pieces) -> None:
+    model = worlds.decoder(pieces)
+    with torch.no_grad():
+        model.norm.weight.zero_()  # all scores alike
+        model.tokens.weight[0] += 0
+    original = model.scores
+    end = 50 * torch.nn.functional.one_hot(torch.tensor(pieces.vocabulary.end), model.shape.vocabulary)
+    model.scores = lambda states: original(states) + end  # type: ignore[method-assign]
+    found = write(model, pieces.vocabulary, prompts(pieces, 2), SAMPLING)
+    assert [one.texts for one in found] == [[""], [""]] and [one.counts.tolist() for one in found] == [[8], [8]]
