@@ -46,6 +46,8 @@ def value_cell(result: dict[str, Any], metric: str) -> str:
             values = [run[side][metric] for run in result["runs"]]
             sides.append(number(sum(values) / len(values)))
         return " / ".join(dict.fromkeys(sides))
+    if metric not in result["mean"]:  # the zero-shot table has fewer metrics
+        return ""
     interval = result["interval95"].get(metric)
     spread = f" ± {number((interval[1] - interval[0]) / 2)}" if interval else ""
     return number(result["mean"][metric]) + spread
@@ -61,9 +63,10 @@ def result_row(name: str, result: dict[str, Any]) -> list[str]:
         cells.append(number(sum(values) / len(values)) if values else "")
     tests = [t for t in result["tests"] if t["metric"] == tested and "group" not in t]
     cells.append(f"{tests[0]['relative']:+.1%} (p {tests[0]['p_holm']:.1g})" if tests and tests[0]["relative"] is not None else "")
-    seconds = sum(run["seconds"] for run in runs) / len(runs)
-    cells += [str(len(runs)), "/".join(str(run["best_epoch"]) for run in runs), f"{seconds / 60:.1f}"]
-    return cells
+    if "trained_on" not in result:
+        seconds = sum(run["seconds"] for run in runs) / len(runs)
+        return [*cells, str(len(runs)), "/".join(str(run["best_epoch"]) for run in runs), f"{seconds / 60:.1f}"]
+    return [*cells, str(len(runs)), "", ""]
 
 
 def results_table(argument: str) -> str:
@@ -82,8 +85,9 @@ def results_table(argument: str) -> str:
     first = next(iter(results.values()))
     against = next((t["against"] for r in results.values() for t in r["tests"]), None)
     users = f"{first['runs'][0]['users']:,} users"
-    note = f"Split `{first['split']}`, {first['protocol']}, {users}, test at the best validation epoch"
-    note += "; minutes with one thread beside other trainings"
+    note = f"Split `{first['split']}`, {first['protocol']}, {users}"
+    if "trained_on" not in first:
+        note += ", test at the best validation epoch; minutes with one thread beside other trainings"
     note += f"; baseline of the paired t-tests ({tested}, Holm): `{against}`.\n" if against else ".\n"
     return "".join("| " + " | ".join(line) + " |\n" for line in lines) + "\n" + note
 
