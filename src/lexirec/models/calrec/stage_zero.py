@@ -20,8 +20,8 @@ from lexirec.training.options import TrainingOptions
 VERSION = 3
 """Of the language model and of this stage; what another version made is not taken up."""
 DEPENDS = (
-    "text", "max_tokens", "max_new_tokens", "lm", "lm_dim", "lm_layers", "lm_heads", "lm_dropout", "vocabulary", "merges", "lm_epochs", "lm_lr",
-    "lm_tokens", "mixing", "epoch_users", "warmup", "weight_decay",
+    "text", "max_tokens", "max_new_tokens", "lm", "lm_dim", "lm_layers", "lm_heads", "lm_dropout", "vocabulary", "merges",
+    "lm_epochs", "lm_lr", "lm_tokens", "mixing", "epoch_users", "warmup", "weight_decay",
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from lexirec.models.calrec.texts import DEVICES
 
 END = "<|end|>"
 Merges = Literal["words", "phrases"]
-"""``words``: a token lies within a word, a number or a run of signs. ``phrases``: it may span several of one value, such as a whole brand."""
+"""``words``: a token lies within a word, a number or a run of signs. ``phrases``: it may span several, such as a whole brand."""
 
 
 class Vocabulary:
