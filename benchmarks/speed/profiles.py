@@ -21,7 +21,7 @@ import torch
 from common import write
 
 from lexirec.data.dataset import Dataset, TrainSet
-from lexirec.text import PlainWriter
+from lexirec.text.plain_writer import PlainWriter
 
 
 def made(n_items: int, n_users: int, n_events: int) -> TrainSet:

@@ -7,9 +7,10 @@ import pytest
 
 from lexirec.data.dataset import Dataset
 from lexirec.errors import InputError
-from lexirec.text import PlainWriter, llm
+from lexirec.text import llm
 from lexirec.text.llm import Budget, BudgetError, LanguageModel, Prompt, json_answer
 from lexirec.text.lm_writer import LmWriter, ProfileWarning
+from lexirec.text.plain_writer import PlainWriter
 from lexirec.text.profile_prompts import FAMILIES, ProfileAnswer, family, rephrase_prompt, revised
 from tests.text.llm_server import KEY, Faulty, helpful
 from tests.text.shops import BASKETBALL, shop
@@ -49,8 +50,8 @@ def test_items_first_then_users_from_their_profiles_then_rephrasings():
     assert profiles.facts == {"writer": "lm", "model": "writer", "family": "product", "seed": 0, "fallbacks": {"items": 0, "users": 0}}
     # The user's message: title, the finished profile of the item, this user's own review; no ids.
     shown = users_of(server, "PURCHASED ITEMS\n")
-    rows = json.loads(shown[0].partition("\n")[2])
-    assert [row["title"] for row in rows] == BASKETBALL[1:]
+    parsed = [json.loads(content.partition("\n")[2]) for content in shown]  # in the order of arrival
+    rows = next(rows for rows in parsed if [row["title"] for row in rows] == BASKETBALL[1:])
     assert [row["description"] for row in rows] == profiles.item_texts()[1:4]
     assert rows[0]["review"] == "The bouncy grip feel is great, item 1."
     assert not any(f'"{user}"' in content for user in train.users.ids for content in shown)

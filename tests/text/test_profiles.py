@@ -8,11 +8,12 @@ import pytest
 
 from lexirec.data.dataset import Dataset, mix
 from lexirec.errors import InputError, NotFittedError
-from lexirec.text import PlainWriter, Profiles, read_profiles, write_profiles
+from lexirec.text import Profiles, read_profiles, write_profiles
 from lexirec.text import plain_writer as pw
 from lexirec.text.key_phrases import ReviewWords
 from lexirec.text.plain_facts import item_words, neighbours, popularity_levels, roles
 from lexirec.text.plain_wording import ITEM_WORDS, USER_WORDS, short_title, words_of
+from lexirec.text.plain_writer import PlainWriter
 from tests.text.shops import BASKETBALL, SWIMMING, shop
 
 

@@ -4,7 +4,6 @@ from lexirec.text.cache import CacheError, EmbeddingCache
 from lexirec.text.embed import check_vectors, item_vectors, mean_vector
 from lexirec.text.encoders import Encoder, encoder_from_state, load_encoder
 from lexirec.text.encoders.file import read_vectors, write_vectors
-from lexirec.text.plain_writer import PlainWriter
 from lexirec.text.profiles import Profiles, read_profiles, write_profiles
 from lexirec.text.templates import parse_template, render
 
@@ -12,7 +11,6 @@ __all__ = [
     "CacheError",
     "EmbeddingCache",
     "Encoder",
-    "PlainWriter",
     "Profiles",
     "check_vectors",
     "encoder_from_state",

@@ -9,6 +9,7 @@ a damaged shard is removed with a warning and its texts are encoded again. Many 
 first, the old ones are removed after, so that a vector is always in at least one whole file.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -145,9 +146,10 @@ class EmbeddingCache:
             if not (place / "encoder.json").exists():
                 write_json(place / "encoder.json", {"name": encoder.name, "fingerprint": encoder.fingerprint})
             for leftover in place.glob("*.tmp-*"):
-                # Of a process that was killed; a living one renames its file within seconds.
-                if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
-                    leftover.unlink(missing_ok=True)
+                # Of a process that was killed; a living one renames its file within seconds, maybe just now.
+                with contextlib.suppress(FileNotFoundError):
+                    if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
+                        leftover.unlink()
         except OSError as error:
             if error.errno in READ_ONLY:
                 warn(

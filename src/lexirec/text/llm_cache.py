@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from typing import Any
 
 from lexirec.errors import InputError
 from lexirec.text.cache import CacheError, default_folder
+
+WAIT_SECONDS = 60.0
+"""How long another process that writes is waited for."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,9 @@ class AnswerCache:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Autocommit. The client's event loop lives in a thread of its own, which is the only one that uses the connection at a time.
-            self._base = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=60.0)
+            self._base = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=WAIT_SECONDS)
             # A killed process loses nothing (its pages are with the system); a machine that loses its power may lose the last answers.
-            self._base.execute("PRAGMA journal_mode=WAL")
+            self._write_ahead()
             self._base.execute("PRAGMA synchronous=NORMAL")
             self._base.execute(
                 "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, model TEXT, answer TEXT NOT NULL, input_tokens INTEGER, "
@@ -63,6 +67,18 @@ class AnswerCache:
                 f"the file of a language model's answers, {self.path}, can't be used ({error}); remove it if it is damaged, or set "
                 "LEXIREC_CACHE to another folder"
             ) from error
+
+    def _write_ahead(self) -> None:
+        """Switch to the write-ahead log; SQLite does not wait for another process that is doing the same, so this does."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                self._base.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
 
     def get(self, key: bytes) -> Answer | None:
         """The answer under a key, if there is one."""
