@@ -321,7 +321,10 @@ class Recommender(ABC):
         self._check_fitted()
         at = self._positions(item_ids)
         vectors = torch.nn.functional.normalize(self.encode_items(), dim=1)
-        scores = (vectors[at] @ vectors.T).cpu()
+        return self._nearest(item_ids, at, (vectors[at] @ vectors.T).cpu(), k)
+
+    def _nearest(self, item_ids: Sequence[str], at: NDArray[np.int64], scores: Tensor, k: int) -> pl.DataFrame:
+        """The frame of :meth:`similar_items` from scores ``(len(at), I)`` of all items for those at positions ``at``."""
         scores[torch.arange(len(at)), torch.from_numpy(at)] = -torch.inf
         best, near = torch.topk(scores, min(k, scores.shape[1] - 1), dim=1)
         return pl.DataFrame(

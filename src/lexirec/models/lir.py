@@ -19,11 +19,11 @@ from lexirec import columns as c
 from lexirec.data.dataset import TrainSet
 from lexirec.errors import UnsupportedQueryError
 from lexirec.models.calrec.texts import ItemTemplate
-from lexirec.models.contract import ModelConfig, Recommender, Supports
+from lexirec.models.contract import ModelConfig
 from lexirec.models.explaining import shared_attributes
+from lexirec.models.lexical import LexicalRecommender
 from lexirec.query import Query
 from lexirec.retrieval.bm25 import BM25, Tokens
-from lexirec.retrieval.hybrid import unit_range
 
 TEMPLATE = "Title=title,Category=main_category,Brand=brand,Price=price"
 
@@ -43,89 +43,44 @@ class LIRConfig(ModelConfig):
     """Weight of words against the last item, where a query has both and gives no own."""
 
 
-class LIR(Recommender):
+class LIR(LexicalRecommender):
     """The last item's text as a query; words are one too. Deterministic, nothing is learned."""
 
     name = "lir"
     Config = LIRConfig
-    supports = Supports(user_id=True, history=True, intent=True, profile=True, new_items=True)
-    vector_scores = False
-    needs_history = True
+
+    @property
+    def wish_share(self) -> float:
+        return float(self.config.alpha)
 
     def build(self, train: TrainSet, rng: np.random.Generator) -> None:
         self._index()
 
     def _index(self) -> None:
         self.texts = ItemTemplate.parse(self.config.text).write(self.items)
-        self.bm25 = BM25(self.texts, self.config.k1, self.config.b, tokens=self.config.tokens)
-        self._wishes: BM25 | None = None
+        self._search()
 
-    @property
-    def wishes(self) -> BM25:
-        """The index that wishes are looked up in: without punctuation, which stands behind many words of the texts and in no wish."""
-        if self._wishes is None:
-            same = self.config.tokens == "words"
-            self._wishes = self.bm25 if same else BM25(self.texts, self.config.k1, self.config.b, tokens="words")
-        return self._wishes
+    def _search(self) -> None:
+        self.use_index(BM25(self.texts, self.config.k1, self.config.b, tokens=self.config.tokens))
 
     def _last(self, query: Query) -> int:
         """Position of the latest known item that has a text, -1 if there is none."""
         _, seen = self._seen([query])
         return next((int(at) for at in seen[::-1] if self.texts[at]), -1)
 
-    def answered_by(self, query: Query) -> str:
-        found = super().answered_by(query)
-        parts = [] if found.startswith("popularity") else found.split("+")
-        if not parts:
-            return found
-        if "words" in parts and not self.wishes.counts([query.words or ""]).nnz:
-            parts.remove("words")
-        if parts and parts[0] != "words" and self._last(query) < 0:
-            parts.pop(0)
-        return "+".join(parts) or "popularity (neither the wish nor the history has a word of the catalogue)"
+    def has_person(self, query: Query) -> bool:
+        return self._last(query) >= 0
 
-    def score(self, queries: Sequence[Query], items: Sequence[str] | None = None) -> Tensor:
-        """BM25 scores, ``(B, I)``; with words and a person, both scaled into [0, 1] and weighted by ``alpha``."""
-        self._check_fitted()
-        modes = [self.answered_by(query) for query in queries]
-        scores = torch.from_numpy(self.popularity.astype(np.float32)).repeat(len(queries), 1)
-        people = [row for row, mode in enumerate(modes) if mode.startswith(("user", "history"))]
-        if people:
-            # People with the same last item have the same answer.
-            last, which = np.unique([self._last(queries[row]) for row in people], return_inverse=True)
-            scores[people] = torch.from_numpy(self.bm25.scores([self.texts[at] for at in last]))[torch.from_numpy(which)]
-        worded = [row for row, mode in enumerate(modes) if mode.endswith("words")]
-        if worded:
-            wishes = torch.from_numpy(self.wishes.scores([queries[row].words or "" for row in worded]))
-            for row, wish in zip(worded, wishes, strict=True):
-                given = queries[row].alpha
-                alpha = self.config.alpha if given is None else given
-                both = modes[row] != "words"
-                scores[row] = alpha * unit_range(wish[None])[0] + (1 - alpha) * unit_range(scores[row][None])[0] if both else wish
-        return scores if items is None else scores[:, self._positions(items)]
+    def score_people(self, queries: Sequence[Query]) -> Tensor:
+        # People with the same last item have the same answer.
+        last, which = np.unique([self._last(query) for query in queries], return_inverse=True)
+        return torch.from_numpy(self.bm25.scores([self.texts[at] for at in last]))[torch.from_numpy(which)]
 
     def encode_items(self, items: pl.DataFrame | None = None) -> Tensor:
         raise UnsupportedQueryError("lir has no vectors, it counts words; ask score() or recommend()")
 
     def encode_queries(self, queries: Sequence[Query]) -> Tensor:
         raise UnsupportedQueryError("lir has no vectors, it counts words; ask score() or recommend()")
-
-    def similar_items(self, item_ids: Sequence[str], k: int = 10) -> pl.DataFrame:
-        """Nearest items by BM25 of their texts; columns as in :meth:`Recommender.similar_items`."""
-        self._check_fitted()
-        at = self._positions(item_ids)
-        scores = torch.from_numpy(self.bm25.scores([self.texts[place] for place in at]))
-        scores[torch.arange(len(at)), torch.from_numpy(at)] = -torch.inf
-        best, near = torch.topk(scores, min(k, scores.shape[1] - 1), dim=1)
-        return pl.DataFrame(
-            {
-                c.ITEM_ID: [name for name in item_ids for _ in range(best.shape[1])],
-                "similar_item_id": self.item_map.name(near.reshape(-1).numpy()),
-                c.SCORE: best.reshape(-1).numpy(),
-                c.RANK: np.tile(np.arange(1, best.shape[1] + 1), len(at)),
-            },
-            schema_overrides={c.ITEM_ID: pl.String},
-        )
 
     def explain(self, query: Query | str, item_id: str, k: int = 5) -> pl.DataFrame:
         """What pulled an item up: the last item and the words that it shares with it, and common attributes.
@@ -156,8 +111,7 @@ class LIR(Recommender):
 
     def append_items(self, items: pl.DataFrame) -> None:
         self.texts = [*self.texts, *ItemTemplate.parse(self.config.text).write(items)]
-        self.bm25 = BM25(self.texts, self.config.k1, self.config.b, tokens=self.config.tokens)
-        self._wishes = None
+        self._search()
 
     def transfer(self, train: TrainSet) -> "LIR":
         """The same search in another catalogue."""

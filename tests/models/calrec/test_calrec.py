@@ -264,6 +264,16 @@ def test_items_without_text_are_left_out() -> None:
         CALRec(**TINY).fit(shop([None] * 5).train_set(), options=TrainingOptions(**FAST))
 
 
+def test_a_wish_finds_words_that_stand_before_punctuation() -> None:
+    data = shop(["red drill, small", "blue saw. New", "green lamp"])
+    model = CALRec(**TINY).fit(data.train_set(), options=TrainingOptions(**FAST))
+    assert model.recommend(Query(intent="a saw"), k=1)["item_id"][0] == "i01"
+    assert model.recommend(Query(history=["i00"], intent="saw", alpha=1.0), k=1)["item_id"][0] == "i01"
+    unknown = "popularity (no word of the catalogue is in the wish)"
+    assert model.recommend(Query(intent="zebra"), k=1)["answered_by"][0] == unknown
+    assert model.answered_by(Query(history=["i00"], intent="zebra")) == "history"
+
+
 def test_equal_texts_are_ties_and_no_error() -> None:
     data = shop(["red drill"] * 5)
     with pytest.warns(UserWarning, match="all 5 items have the same text"):

@@ -33,17 +33,18 @@ from lexirec.models.calrec.steps import LOSS, Batch, Histories, Step, Towers, ad
 from lexirec.models.calrec.texts import ItemTemplate
 from lexirec.models.calrec.vocabulary import Vocabulary
 from lexirec.models.calrec.writing import Sampling, Trie, Written, key_of, write
-from lexirec.models.contract import Recommender, Supports
+from lexirec.models.contract import Recommender
 from lexirec.models.explaining import shared_attributes
 from lexirec.models.layers.sequence import ranges
+from lexirec.models.lexical import LexicalRecommender
 from lexirec.query import Query
 from lexirec.retrieval.bm25 import BM25
-from lexirec.retrieval.hybrid import fuse, unit_range
+from lexirec.retrieval.hybrid import Fusion
 from lexirec.retrieval.pooling import pool
 from lexirec.training.options import TrainingOptions
 
 
-class CALRec(Recommender):
+class CALRec(LexicalRecommender):
     """A recommender without item ids: histories and items are text.
 
     >>> CALRec(lm="tiny").config.alpha
@@ -52,9 +53,6 @@ class CALRec(Recommender):
 
     name = "calrec"
     Config = CALRecConfig
-    supports = Supports(user_id=True, history=True, intent=True, profile=True, new_items=True)
-    vector_scores = False
-    needs_history = True
     _kept: Kept | None = None
     _vectors: Tensor | None = None
 
@@ -180,7 +178,7 @@ class CALRec(Recommender):
         self._search()
 
     def _search(self) -> None:
-        self.bm25 = BM25(self.texts, k1=self.config.k1, b=self.config.b)
+        self.use_index(BM25(self.texts, k1=self.config.k1, b=self.config.b))
         self._kept = None
         self._vectors = None
 
@@ -191,7 +189,7 @@ class CALRec(Recommender):
         if other.config.answers() != self.config.answers():
             other._kept = None
         if (other.config.k1, other.config.b) != (self.config.k1, self.config.b):
-            other.bm25 = BM25(self.texts, k1=other.config.k1, b=other.config.b)
+            other.use_index(BM25(self.texts, k1=other.config.k1, b=other.config.b))
         return other
 
     def _texts_kept(self) -> Kept:
@@ -245,28 +243,20 @@ class CALRec(Recommender):
         targets = self.pieces.targets(some)
         return Trie(targets.tokens, targets.lengths, self.vocabulary.end)
 
-    def answered_by(self, query: Query) -> str:
-        found = super().answered_by(query)
-        if found.startswith("popularity") or found == "words" or self._histories([query])[1][0]:
-            return found
-        return "words" if "words" in found else "popularity (no item of the history has a text)"
+    @property
+    def wish_share(self) -> float:
+        return float(self.config.wish_weight)
 
-    def score(self, queries: Sequence[Query], items: Sequence[str] | None = None) -> Tensor:
-        self._check_fitted()
-        modes = [self.answered_by(query) for query in queries]
-        scores = torch.from_numpy(self.popularity.astype(np.float32)).repeat(len(queries), 1)
-        by_person = [row for row, mode in enumerate(modes) if not mode.startswith("popularity") and mode != "words"]
-        if by_person:
-            scores[by_person] = torch.from_numpy(self._pooled(self.write([queries[row] for row in by_person])))
-        by_words = [row for row, mode in enumerate(modes) if "words" in mode]
-        if by_words:
-            wishes = unit_range(torch.from_numpy(self.bm25.scores([str(queries[row].words) for row in by_words])))
-            for row, wish in zip(by_words, wishes, strict=True):
-                given = queries[row].alpha
-                weight = self.config.wish_weight if given is None else given
-                both = [wish[None], scores[row][None]]
-                scores[row] = wish if modes[row] == "words" else fuse(both, self.config.fusion, [weight, 1 - weight])[0]
-        return scores if items is None else scores[:, self._positions(items)]
+    @property
+    def fusion(self) -> Fusion:
+        """How a wish and the written texts are put together, see :func:`~lexirec.retrieval.hybrid.fuse`."""
+        return cast(Fusion, self.config.fusion)
+
+    def has_person(self, query: Query) -> bool:
+        return bool(self._histories([query])[1][0])
+
+    def score_people(self, queries: Sequence[Query]) -> Tensor:
+        return torch.from_numpy(self._pooled(self.write(queries)))
 
     def _pooled(self, written: Sequence[Written]) -> NDArray[np.float32]:
         config = self.config
@@ -304,6 +294,10 @@ class CALRec(Recommender):
                 states, layout, _ = towers.states(prompts, group)
                 vectors[torch.from_numpy(group)] = towers.history_and_target(states, prompts, group, layout)[0].cpu()
         return vectors
+
+    def similar_items(self, item_ids: Sequence[str], k: int = 10) -> pl.DataFrame:
+        """Nearest items by the cosine of their vectors, see :meth:`encode_items`; BM25 would only see equal words."""
+        return Recommender.similar_items(self, item_ids, k)
 
     def explain(self, query: Query | str, item_id: str, k: int = 5) -> pl.DataFrame:
         """The written texts that pulled an item up, and the attributes that it shares with the history.
