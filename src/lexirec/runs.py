@@ -290,11 +290,11 @@ def result_entry(model: Recommender, parts: Parts, options: TrainingOptions, sec
     """One element of ``runs`` in a published result, without the test values."""
     training = model.training_result
     entry: dict[str, Any] = {"seed": options.seed, "best_epoch": training.best_epoch if training else 0}
-    if parts.valid is not None and parts.train.n_domains == 1:
+    if parts.valid is not None and parts.train.n_domains == 1 and not model.samples_validation:
         entry["valid"] = measure(model, parts, on_valid=True).metrics
     elif training and training.history:
         best = [line for line in training.history if line["epoch"] == training.best_epoch]
-        entry["valid"] = {k: v for k, v in best[0].items() if "@" in k} if best else {}
+        entry["valid"] = {k: v for k, v in best[0].items() if k not in ("epoch", "loss", "seconds")} if best else {}
     entry |= {
         "seconds": round(training.seconds if training else seconds, 2),
         "fit_seconds": round(seconds, 2),

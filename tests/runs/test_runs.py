@@ -295,3 +295,20 @@ def test_nothing_is_masked_where_the_protocol_says_so(data: Path, run: Path, tmp
         runs.resolve("lightgcn", [data], sets=["mask_seen=false"])
     with pytest.raises(InputError, match="true or false"):
         runs.resolve("lightgcn", [data], sets=["data.mask_seen=maybe"])
+
+
+def test_a_sampled_validation_is_reported_and_not_repeated_in_full(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranked, real = [], runs.measure
+
+    def spy(*given: object, on_valid: bool = False) -> object:
+        ranked.append(on_valid)
+        return real(*given, on_valid=on_valid)
+
+    monkeypatch.setattr(LightGCN, "samples_validation", True)
+    monkeypatch.setattr(runs, "measure", spy)
+    out = runs.fit_run(runs.resolve("lightgcn", [data], sets=SETS), tmp_path / "quick", progress=False)
+    found = json.loads((out / "result.json").read_text())
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    best = next(line for line in lines if line["epoch"] == found["best_epoch"])
+    assert ranked == [False]
+    assert found["valid"] == {key: value for key, value in best.items() if key not in ("epoch", "loss", "seconds")}

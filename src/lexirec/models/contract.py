@@ -85,6 +85,8 @@ class Recommender(ABC):
     """Whether scores are inner products of query and item vectors."""
     needs_history: ClassVar[bool] = False
     """Whether a known user's answer needs the history in the query (sequence and text models do, graph models don't)."""
+    samples_validation: ClassVar[bool] = False
+    """Whether :meth:`validation` looks at a sample of the users because an answer is dear; a run then reports its values."""
 
     network: nn.Module
 

@@ -53,6 +53,7 @@ class CALRec(LexicalRecommender):
 
     name = "calrec"
     Config = CALRecConfig
+    samples_validation = True
     _kept: Kept | None = None
     _vectors: Tensor | None = None
 
