@@ -12,21 +12,15 @@ work. The step with masked words is lexirec's alone and shows what that loss add
 """
 
 import argparse
-import os
-import statistics
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from common import interleaved, rows, write
+from common import clocked, load_facts, mnrl_turns, training_rows, write
 
 from lexirec.data.demo import simulated_shop
 from lexirec.models.easyrec import EasyRec
 from lexirec.runs import load_parts
-from lexirec.text.encoders import hub
-
-THEIRS = "sentence-transformers, MNRL, defaults (float32)"
 
 
 def built(data: Path | None, **settings) -> EasyRec:
@@ -49,8 +43,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
     model = built(args.data, batch_size=args.batch_size, micro_batch=args.micro_batch or None)
     optimiser = model.optimiser()
@@ -80,62 +72,16 @@ def main() -> None:
 
         return run
 
-    def their_turn(name: str, bf16: bool, dropout: bool):
-        theirs = SentenceTransformer(str(hub.bundled_folder()), device="cpu")
-        theirs.max_seq_length = model.config.max_length
-        if not dropout:
-            for module in theirs.modules():
-                if isinstance(module, torch.nn.Dropout):
-                    module.p = 0.0
-        loss_of = MultipleNegativesRankingLoss(theirs)
-        step = torch.optim.AdamW(theirs.parameters(), lr=5e-5, fused=True)
-
-        def run() -> None:
-            theirs.train()
-            losses[name] = []
-            for triplet in triplets:
-                features = [theirs.preprocess(texts) for texts in triplet]
-                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-                    loss = loss_of(features, None)
-                step.zero_grad()
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
-                step.step()
-                losses[name].append(loss.item())
-
-        return run
-
-    names = {
-        THEIRS: (False, True),
-        "sentence-transformers, MNRL, no dropout (float32)": (False, False),
-        "sentence-transformers, MNRL, no dropout, bf16": (True, False),
-    }
-    jobs = {name: their_turn(name, *settings) for name, settings in names.items()}
+    jobs = mnrl_turns(triplets, model.config.max_length, 5e-5, losses)
     ours = {
         "lexirec, contrast, float32": (False, False),
         "lexirec, contrast, bf16": (True, False),
         "lexirec, contrast and masked words, bf16": (True, True),
     }
     jobs |= {name: our_turn(name, *settings) for name, settings in ours.items()}
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    processor: dict[str, list[float]] = {name: [] for name in jobs}
-
-    def clocked(name: str, job):
-        def run() -> None:
-            start = time.process_time()
-            job()
-            processor[name].append(time.process_time() - start)
-
-        return run
-
-    times = interleaved({name: clocked(name, job) for name, job in jobs.items()}, args.repeats, warmup=1)
-    table = rows(times, THEIRS)
-    for row in table:
-        row["tokens per second"] = round(tokens / row["seconds"])
-        spent = statistics.median(processor[row["what"]][1:])
-        row["processor seconds"] = round(spent, 2)
-        row["tokens per processor second"] = round(tokens / spent)
-        row["last loss"] = round(losses[row["what"]][-1], 4)
+    load = load_facts(args.threads)
+    times, processor = clocked(jobs, args.repeats)
+    table = training_rows(times, processor, losses, tokens)
     write(
         "easyrec",
         table,
@@ -144,9 +90,7 @@ def main() -> None:
         micro_batch=args.micro_batch or None,
         tokens_per_turn=tokens,
         texts_encoded_share=round(sum(len(b.offsets) - 1 for b in drawn) / sum(b.rows.size for b in drawn), 3),
-        threads=args.threads,
-        load_average_at_start=None if load is None else round(load, 1),
-        note="a load average above the threads used means that other jobs shared the cores: then read processor seconds, with one thread",
+        **load,
     )
 
 

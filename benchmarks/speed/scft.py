@@ -12,24 +12,19 @@ tokens per second compare times on equal work. The trainer itself needs the `dat
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import torch
-from common import interleaved, rows, write
+from common import clocked, load_facts, mnrl_turns, training_rows, write
 
 from lexirec.data.demo import simulated_shop
-from lexirec.text.encoders import hub
 from lexirec.text.prompts import Prompts, attribute_prompts
 from lexirec.training.finetune import Batch, Scft, ScftConfig
 from lexirec.training.weights import base_encoder
-
-THEIRS = "sentence-transformers, MNRL, defaults (float32)"
 
 
 def prompts_of(data: Path | None) -> Prompts:
@@ -94,8 +89,6 @@ def main() -> None:
         memory_of(args.data, args.contrasts, args.micro_batch or None, True, args.threads)
         return
     torch.set_num_threads(args.threads)
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
     prompts = prompts_of(args.data)
     model = ours(prompts, batch_size=args.batch_size)
@@ -112,59 +105,13 @@ def main() -> None:
 
         return run
 
-    def their_turn(name: str, bf16: bool, dropout: bool):
-        theirs = SentenceTransformer(str(hub.bundled_folder()), device="cpu")
-        theirs.max_seq_length = model.config.max_length
-        if not dropout:
-            for module in theirs.modules():
-                if isinstance(module, torch.nn.Dropout):
-                    module.p = 0.0
-        loss_of = MultipleNegativesRankingLoss(theirs)
-        step = torch.optim.AdamW(theirs.parameters(), lr=2e-5, fused=True)
-
-        def run() -> None:
-            theirs.train()
-            losses[name] = []
-            for pair in pairs:
-                features = [theirs.preprocess(texts) for texts in pair]
-                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-                    loss = loss_of(features, None)
-                step.zero_grad()
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
-                step.step()
-                losses[name].append(loss.item())
-
-        return run
-
-    names = {
-        THEIRS: (False, True),
-        "sentence-transformers, MNRL, no dropout (float32)": (False, False),
-        "sentence-transformers, MNRL, no dropout, bf16": (True, False),
-    }
-    jobs = {name: their_turn(name, *settings) for name, settings in names.items()}
+    jobs = mnrl_turns(pairs, model.config.max_length, 2e-5, losses)
     jobs |= {name: our_turn(name, bf16) for name, bf16 in {"lexirec, float32": False, "lexirec, bf16": True}.items()}
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    processor: dict[str, list[float]] = {name: [] for name in jobs}
-
-    def clocked(name: str, job):
-        def run() -> None:
-            start = time.process_time()
-            job()
-            processor[name].append(time.process_time() - start)
-
-        return run
-
-    times = interleaved({name: clocked(name, job) for name, job in jobs.items()}, args.repeats, warmup=1)
+    load = load_facts(args.threads)
+    times, processor = clocked(jobs, args.repeats)
     lengths = [[len(ids) for ids in model.batch(chosen, rng).tokens] for chosen in picked]
     tokens = sum(map(sum, lengths))
-    table = rows(times, THEIRS)
-    for row in table:
-        row["tokens per second"] = round(tokens / row["seconds"])
-        spent = statistics.median(processor[row["what"]][1:])
-        row["processor seconds"] = round(spent, 2)
-        row["tokens per processor second"] = round(tokens / spent)
-        row["last loss"] = round(losses[row["what"]][-1], 4)
+    table = training_rows(times, processor, losses, tokens)
     n = args.batch_size
     ours_padded = sum(len(g) * max(ls[i] for i in g) for ls in lengths for g in model.groups([[0] * size for size in ls]))
     theirs_padded = sum(n * max(ls[:n]) + n * max(ls[n:]) for ls in lengths)
@@ -181,9 +128,7 @@ def main() -> None:
         batch_size=n,
         tokens_per_turn=tokens,
         padding_share={"lexirec": round(1 - tokens / ours_padded, 3), "sentence-transformers": round(1 - tokens / theirs_padded, 3)},
-        threads=args.threads,
-        load_average_at_start=None if load is None else round(load, 1),
-        note="a load average above the threads used means that other jobs shared the cores: then read processor seconds, with one thread",
+        **load,
         large_step=memory,
     )
 

@@ -206,15 +206,25 @@ def one_by_one(model: Recformer, items: list[int]) -> torch.Tensor:
     return model.network.encoder(*arrays, Layout(np.array([min(len(ids), top)])), first_only=False)[0]
 
 
+def assert_same_step(model: Recformer, value: torch.Tensor, reference: torch.Tensor) -> None:
+    """Two losses of one model agree, and so do their gradients."""
+    torch.testing.assert_close(value, reference, atol=1e-4, rtol=1e-4)
+    value.backward()
+    ours = {name: p.grad.clone() for name, p in model.network.named_parameters() if p.grad is not None}
+    model.network.zero_grad()
+    reference.backward()
+    for name, parameter in model.network.named_parameters():
+        if parameter.grad is not None:  # those of the last block's windows are zero where only its start token is wanted
+            grad = ours.get(name, torch.zeros(()).expand_as(parameter))
+            torch.testing.assert_close(grad, parameter.grad, atol=1e-3, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
+
+
 def test_first_step_of_the_fine_tuning_equals_a_plain_reference() -> None:
     data = world()
     train = data.split("leave-one-out").train
     model = untrained(data)
     batch = next(iter(model.batches(train, np.random.default_rng(1))))
     value = model.loss(batch)
-    value.backward()
-    ours = {name: p.grad.clone() for name, p in model.network.named_parameters() if p.grad is not None}
-    model.network.zero_grad()
     rng = np.random.default_rng(1)
     users = rng.permutation(model.people)[:8]
     at = train.offsets[users] + rng.integers(0, np.diff(train.offsets)[users])
@@ -226,12 +236,7 @@ def test_first_step_of_the_fine_tuning_equals_a_plain_reference() -> None:
     scores = F.normalize(states, dim=1) @ F.normalize(table, dim=1).T / 0.05
     targets = torch.from_numpy(train.item_index[at].astype(np.int64))
     reference = F.cross_entropy(scores, targets)
-    reference.backward()
-    torch.testing.assert_close(value, reference, atol=1e-4, rtol=1e-4)
-    for name, parameter in model.network.named_parameters():
-        if parameter.grad is not None:  # those of the last block's windows are zero where only its start token is wanted
-            grad = ours.get(name, torch.zeros(()).expand_as(parameter))
-            torch.testing.assert_close(grad, parameter.grad, atol=1e-3, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
+    assert_same_step(model, value, reference)
 
 
 def test_first_step_of_the_pretraining_equals_a_plain_reference() -> None:
@@ -240,9 +245,6 @@ def test_first_step_of_the_pretraining_equals_a_plain_reference() -> None:
     model = untrained(data, stage="pretrain", mlm_weight=0.3)
     batch = next(iter(model.batches(train, np.random.default_rng(1))))
     value = model.loss(batch)
-    value.backward()
-    ours = {name: p.grad.clone() for name, p in model.network.named_parameters() if p.grad is not None}
-    model.network.zero_grad()
     network = model.network
     rng = np.random.default_rng(1)
     users = rng.permutation(model.people)[:8]
@@ -259,12 +261,7 @@ def test_first_step_of_the_pretraining_equals_a_plain_reference() -> None:
         occurring = torch.from_numpy(np.unique(model.tokens.tokens))
         assert len(occurring) < vocabulary().size
         reference = reference + 0.3 * F.cross_entropy(logits[:, occurring], torch.searchsorted(occurring, labels))
-    reference.backward()
-    torch.testing.assert_close(value, reference, atol=1e-4, rtol=1e-4)
-    for name, parameter in model.network.named_parameters():
-        if parameter.grad is not None:  # those of the last block's windows are zero where only its start token is wanted
-            grad = ours.get(name, torch.zeros(()).expand_as(parameter))
-            torch.testing.assert_close(grad, parameter.grad, atol=1e-3, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
+    assert_same_step(model, value, reference)
 
 
 # --- training --------------------------------------------------------------------------------------------------------------------
