@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from lexirec.data.dataset import Dataset, mix
+from lexirec.errors import InputError
 from lexirec.losses import bpr as bpr_loss
 from lexirec.losses import infonce, layer0_regulariser
 from lexirec.models import load_model
 from lexirec.models.alpharec import AlphaRec, AlphaRecConfig, Projector, hidden_size
+from lexirec.models.gccf import GCCF
 from lexirec.models.graph import GraphRecommender
 from lexirec.models.layers.graph import Graph
 from lexirec.models.lightgcn import LightGCN
@@ -135,6 +137,21 @@ def test_lightgcn() -> None:  # 11
 def test_negatives_are_unseen() -> None:  # 16
     sampler = NegativeSampler(toy())
     assert np.unique(sampler.draw(np.zeros(100, dtype=np.int64), 1000, np.random.default_rng(0))).tolist() == [2]
+
+
+@pytest.mark.parametrize("kind", [LightGCN, GCCF])
+def test_shared_negatives_allow_a_user_with_every_item(kind: type[GraphRecommender]) -> None:
+    log = pl.DataFrame({"user_id": ["u"] * 3 + ["v"], "item_id": ["a", "b", "c", "a"], "timestamp": [1, 2, 3, 1]})
+    train = Dataset(log, pl.DataFrame({"item_id": ["a", "b", "c"], "title": ["A", "B", "C"]})).train_set()
+    settings = {"embedding_dim": 4, "num_negs": 3}
+    options = TrainingOptions(epochs=2, progress=False, threads=1)
+    with pytest.raises(InputError, match="1 users have every item of the catalogue"):
+        kind(**settings).fit(train, options=options)
+    model = kind(negatives="shared", **settings).fit(train, options=options)
+    assert torch.isfinite(model.hot_users).all() and torch.isfinite(model.item_rows).all()
+    for _, positives, negatives in model.batches(train, np.random.default_rng(0)):
+        assert negatives.shape == (3,)
+        assert set(positives.tolist()) <= {0, 1, 2}
 
 
 def test_user_cycled_epoch_has_the_size_of_the_official_code() -> None:  # 16

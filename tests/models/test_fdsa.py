@@ -174,6 +174,8 @@ def test_bad_input() -> None:
         create("fdsa", features="fields").fit(train)
     with pytest.raises(InputError, match="did you mean 'title'"):
         create("fdsa", features="fields", fields=["titel"]).fit(train)
+    with pytest.raises(InputError, match=r"no column is named; set fields=\[...\] or features=text \(items have title\)"):
+        create("fdsa", features="fields", fields=[]).fit(train)
     empty = Dataset(data.interactions, data.items.with_columns(title=pl.lit(None, dtype=pl.String), brand=pl.lit(None, dtype=pl.String)))
     with pytest.raises(InputError, match="no attributes"):
         create("fdsa", features="fields").fit(empty.train_set())

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lexirec.data.dataset import TrainSet
 from lexirec.models.layers.adapters import ItemVectors
-from lexirec.models.layers.features import FieldFeatures, TextFeatures, bags, present_fields
+from lexirec.models.layers.features import FIELDS, FieldFeatures, TextFeatures, bags, present_columns
 from lexirec.models.layers.sequence import Layout, Stack
 from lexirec.models.reading import TextReader
 from lexirec.models.sasrec import transformer
@@ -118,7 +118,8 @@ class FDSA(SequentialRecommender):
         """
         config, dim = self.config, self.config.embedding_dim
         if config.features == "fields":
-            found = [bags(train.items, [column]) for column in present_fields(train.items, config.fields)]
+            columns = present_columns(train.items, config.fields, FIELDS, "fields=[...] or features=text")
+            found = [bags(train.items, [column]) for column in columns]
             return FieldFeatures(found, [len(field.names) for field in found], dim)
         self.reader = TextReader(self.make_encoder(train))
         raw = self.item_text(train.items)

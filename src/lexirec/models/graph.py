@@ -71,8 +71,9 @@ class GraphRecommender(VectorRecommender):
         )
         self.user_domains = np.repeat(np.arange(train.n_domains), np.diff(train.user_domains))
         self.positive_sampler = PositiveSampler(train, self.config.batch_size, self.config.sampling)
-        needs_draws = self.config.negatives in ("per-sample", "shared")
-        self.negative_sampler = NegativeSampler(train) if needs_draws else None
+        own_draws = self.config.negatives == "per-sample"
+        needs_draws = own_draws or self.config.negatives == "shared"
+        self.negative_sampler = NegativeSampler(train, own_draws=own_draws) if needs_draws else None
 
     def layer0(self) -> Tensor:
         """Rows before the graph, users first, ``(U + I, D)``."""

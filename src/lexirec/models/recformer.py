@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from lexirec.data.dataset import Heldout, TrainSet
 from lexirec.errors import InputError
 from lexirec.models.contract import Recommender
-from lexirec.models.layers.itemtokens import ItemTokens, TokenBatch, attribute_names, hide_words, latest_first, tokenise, vocabulary
+from lexirec.models.layers.features import present_columns
+from lexirec.models.layers.itemtokens import ATTRIBUTES, ItemTokens, TokenBatch, hide_words, latest_first, tokenise, vocabulary
 from lexirec.models.layers.longformer import EPS, Longformer
 from lexirec.models.layers.softmax import cross_entropy_over_items
 from lexirec.models.recformer_config import RecformerConfig
@@ -159,7 +160,7 @@ class Recformer(SequentialRecommender):
         config = self.config
         self.n_items = self.trained = train.n_items
         self.stored = False
-        self.columns = attribute_names(train.items, config.columns, config.max_attributes)
+        self.columns = present_columns(train.items, config.columns, ATTRIBUTES, "columns=[...]")[: config.max_attributes]
         self.tokens = tokenise(train.items, self.columns, config.attribute_tokens)
         self.occurring = self._tensor(np.unique(self.tokens.tokens))
         self.network = RecformerNetwork(self.make_body(), train.n_items, config.embedding_dim, writes=config.stage == "pretrain")

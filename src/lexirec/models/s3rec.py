@@ -25,7 +25,7 @@ from lexirec.data.dataset import Heldout, TrainSet
 from lexirec.errors import InputError
 from lexirec.models.contract import Recommender
 from lexirec.models.layers.adapters import ItemVectors
-from lexirec.models.layers.features import Bags, TextFeatures, bags, present_fields
+from lexirec.models.layers.features import FIELDS, Bags, TextFeatures, bags, present_columns
 from lexirec.models.layers.sequence import Layout, Positions, ranges
 from lexirec.models.reading import TextReader
 from lexirec.models.sasrec import transformer
@@ -295,7 +295,7 @@ class S3Rec(SequentialRecommender):
         """Attributes of each item, and text vectors where these stand for them."""
         config = self.config
         if config.attributes != "text":
-            columns = present_fields(train.items, config.attributes)
+            columns = present_columns(train.items, config.attributes, FIELDS, "attributes=[...] or attributes=text")
             return bags(train.items, columns, config.min_items), None
         self.reader = TextReader(self.make_encoder(train))
         raw = self.item_text(train.items)

@@ -33,23 +33,31 @@ class Bags:
     names: list[str]
 
 
-def present_fields(items: pl.DataFrame, wanted: Sequence[str] | None) -> list[str]:
-    """The columns asked for, or those of :data:`FIELDS` that are there.
+def present_columns(items: pl.DataFrame, wanted: Sequence[str] | None, usual: Sequence[str], cure: str) -> list[str]:
+    """The columns asked for, each once, or the usual ones as far as they are there.
+
+    Args:
+        items: catalogue.
+        wanted: columns asked for; ``None`` for the usual ones.
+        usual: columns read where none are named.
+        cure: settings that help where there is none, for the error.
 
     Raises:
-        InputError: if one asked for is missing (nearest offered), or none is there.
+        InputError: if one asked for is missing (nearest offered), or none is left.
+
+    >>> shop = pl.DataFrame({"item_id": ["a"], "title": ["Soap"], "brand": ["Ada"]})
+    >>> present_columns(shop, None, ("categories", "brand"), "fields=[...]")
+    ['brand']
     """
     if wanted is not None:
         for column in wanted:
             if column not in items.columns:
                 raise InputError(f"items have no column {column!r}{nearest(column, items.columns)}; they have {', '.join(items.columns)}")
-        return list(dict.fromkeys(wanted))
-    found = [column for column in FIELDS if column in items.columns]
+    found = list(dict.fromkeys(wanted)) if wanted is not None else [column for column in usual if column in items.columns]
     if not found:
-        raise InputError(
-            f"items have none of the columns {', '.join(FIELDS)}; name others (fields=[...]) or use text: they have"
-            f" {', '.join(column for column in items.columns if column != c.ITEM_ID)}"
-        )
+        why = f"items have none of the columns {', '.join(usual)}" if wanted is None else "no column is named"
+        others = ", ".join(column for column in items.columns if column != c.ITEM_ID)
+        raise InputError(f"{why}; set {cure} (items have {others or 'ids alone'})")
     return found
 
 
@@ -172,4 +180,4 @@ class FieldFeatures(nn.Module):
         return (self.weight(F.relu(self.hidden(values))).softmax(1) * values).sum(1)
 
 
-__all__ = ["FIELDS", "Bags", "FieldFeatures", "TextFeatures", "bags", "present_fields"]
+__all__ = ["FIELDS", "Bags", "FieldFeatures", "TextFeatures", "bags", "present_columns"]

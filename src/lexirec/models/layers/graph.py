@@ -60,6 +60,25 @@ class _Product(torch.autograd.Function):
         return product(ctx.transposed, grad.contiguous()), None, None
 
 
+def product_with_gradient(rows: SparseRows, transposed: SparseRows, x: Tensor) -> Tensor:
+    """As :func:`product`, and gradients reach ``x``: the backward pass is the product with ``transposed``.
+
+    Args:
+        rows: ``(R, C)``.
+        transposed: its transpose, ``(C, R)``; ``rows`` itself where the matrix is symmetric.
+        x: ``(C, D)``.
+
+    >>> rows = SparseRows(torch.tensor([0, 2]), torch.tensor([0, 1]), torch.tensor([2.0, 3.0]))
+    >>> back = SparseRows(torch.tensor([0, 1, 2]), torch.tensor([0, 0]), torch.tensor([2.0, 3.0]))
+    >>> x = torch.ones(2, 1, requires_grad=True)
+    >>> product_with_gradient(rows, back, x).sum().backward()
+    >>> x.grad.tolist()
+    [[2.0], [3.0]]
+    """
+    result: Tensor = _Product.apply(x, rows, transposed)
+    return result
+
+
 class _MeanOverLayers(torch.autograd.Function):
     """Horner's scheme: ``E + A (E + A (E + ...))``.
 
@@ -139,8 +158,7 @@ class Graph:
 
     def mean_of_items(self, item_rows: Tensor) -> Tensor:
         """Mean of each user's items, ``(I, D) -> (U, D)``; zeros for a user without items."""
-        result: Tensor = _Product.apply(item_rows, self.user_mean, self.user_mean_transposed)
-        return result
+        return product_with_gradient(self.user_mean, self.user_mean_transposed, item_rows)
 
 
 class _SampledScores(torch.autograd.Function):

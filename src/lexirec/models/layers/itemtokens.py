@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lexirec.errors import InputError, nearest
+from lexirec.errors import InputError
 from lexirec.models.layers.sequence import Layout, ranges
 
 ATTRIBUTES = ("title", "brand", "categories")
@@ -85,22 +85,6 @@ class ItemTokens:
         """These items and others after them."""
         offsets = np.concatenate([self.offsets, other.offsets[1:] + self.offsets[-1]])
         return ItemTokens(np.concatenate([self.tokens, other.tokens]), np.concatenate([self.kinds, other.kinds]), offsets)
-
-
-def attribute_names(items: pl.DataFrame, wanted: Sequence[str] | None, most: int) -> list[str]:
-    """The columns asked for, or those of :data:`ATTRIBUTES` that are there; the first ``most`` of them.
-
-    Raises:
-        InputError: if one asked for is missing (nearest offered), or none is there.
-    """
-    if wanted is not None:
-        for column in wanted:
-            if column not in items.columns:
-                raise InputError(f"items have no column {column!r}{nearest(column, items.columns)}; they have {', '.join(items.columns)}")
-    found = list(wanted) if wanted is not None else [column for column in ATTRIBUTES if column in items.columns]
-    if not found:
-        raise InputError(f"items have none of the columns {', '.join(ATTRIBUTES)}; name others (columns=[...])")
-    return found[:most]
 
 
 def tokenise(items: pl.DataFrame, columns: Sequence[str], attribute_tokens: int) -> ItemTokens:
@@ -226,4 +210,4 @@ def hide_words(batch: TokenBatch, share: float, rng: np.random.Generator) -> tup
     return tuple(torch.from_numpy(array).to(device) for array in (changed, at, labels))  # type: ignore[return-value]
 
 
-__all__ = ["ItemTokens", "TokenBatch", "Vocabulary", "attribute_names", "hide_words", "latest_first", "tokenise", "vocabulary"]
+__all__ = ["ATTRIBUTES", "ItemTokens", "TokenBatch", "Vocabulary", "hide_words", "latest_first", "tokenise", "vocabulary"]

@@ -4,26 +4,13 @@
 training step need not be symmetric.
 """
 
-from typing import Any
-
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from lexirec.data.dataset import TrainSet
-from lexirec.models.layers.graph import SparseRows, product
-
-
-class _Step(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, rows: SparseRows, transposed: SparseRows) -> Tensor:
-        ctx.transposed = transposed
-        return product(rows, x)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return product(ctx.transposed, grad.contiguous()), None, None
+from lexirec.models.layers.graph import SparseRows, product_with_gradient
 
 
 class Propagation:
@@ -75,7 +62,7 @@ class Propagation:
             transposed = SparseRows(rows.starts, rows.columns, weights[self.mirror])
         out = [x]
         for _ in range(num_layers):
-            out.append(_Step.apply(out[-1], rows, transposed))
+            out.append(product_with_gradient(rows, transposed, out[-1]))
         return out
 
 
