@@ -10,7 +10,7 @@ import pytest
 
 from lexirec.errors import InputError, MissingExtraError
 from lexirec.text import EmbeddingCache, load_encoder
-from lexirec.text.encoders.api import ApiError
+from lexirec.text.encoders.api import ApiError, redacted
 from tests.text.worlds import HashEncoder
 
 openai = pytest.importorskip("openai", reason="the api: encoder needs the extra `llm`")
@@ -135,6 +135,21 @@ def test_the_key_stands_nowhere(server, caplog, capfd, tmp_path):
         assert KEY not in text
         assert "sk-very" not in text
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("limit", [500, 300])
+@pytest.mark.parametrize(
+    "echoed", ["sk-abc123***xyz", "sk_abc123", "sk abc123", "key-abc123", "key_abc123", "key abc123", "Bearer abc123", "Bearer-abc123"]
+)
+def test_no_form_of_a_key_is_shown(monkeypatch, echoed, limit):
+    monkeypatch.setenv("OPENAI_API_KEY", "0wn.key+of/no=form")
+    shown = redacted(f"401: 0wn.key+of/no=form ({echoed}) is refused. {'x' * 600}", limit)
+    assert shown.startswith("401: *** (***) is refused. xx")
+    assert len(shown) == limit
+    cut = redacted(f"{'x' * (limit - 5)} 0wn.key+of/no=form", limit)  # nor the first half of one
+    assert cut == f"{'x' * (limit - 5)} ***"
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert "abc123" not in redacted(echoed, limit)
 
 
 def test_keys_in_the_address_are_hidden(monkeypatch):

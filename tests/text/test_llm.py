@@ -16,6 +16,7 @@ from lexirec.errors import InputError, MissingExtraError
 from lexirec.text import llm
 from lexirec.text.llm import Budget, BudgetError, LanguageModel, LlmError, Price, Prompt, json_answer
 from lexirec.text.llm_cache import AnswerCache
+from lexirec.text.llm_protocol import NotTheProtocolError, read_answer
 from tests.text.llm_server import KEY, Faulty, error
 
 pytest.importorskip("openai", reason="the language-model client needs the extra `llm`")
@@ -181,6 +182,14 @@ def test_what_holds_for_all_prompts_stops_the_run_and_no_message_holds_the_key(s
     )
     assert KEY not in shown + caplog.text
     assert "sk-very" not in str(caught.value)
+
+
+def test_no_part_of_a_key_is_shown_of_a_strange_body(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "0wn.key+of/no=form")
+    body = "x" * 90 + " 0wn.key+of/no=form"  # the message ends within the key
+    with pytest.raises(NotTheProtocolError, match="xxx") as caught:
+        read_answer(body.encode(), [])
+    assert "0wn" not in str(caught.value)
 
 
 def test_the_key_is_in_no_file(tmp_path):

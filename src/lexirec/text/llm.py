@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from lexirec.errors import InputError, LexirecError, require
 from lexirec.progress import track
-from lexirec.text.encoders.api import DEFAULT_URL, public_url
+from lexirec.text.encoders.api import DEFAULT_URL, public_url, redacted
 from lexirec.text.llm_budget import Budget, BudgetError, Price, Spending, likely_tokens, most_tokens
 from lexirec.text.llm_cache import Answer, AnswerCache, answer_key
 from lexirec.text.llm_protocol import (
@@ -32,7 +32,6 @@ from lexirec.text.llm_protocol import (
     checked,
     json_answer,
     read_answer,
-    redacted,
     repair,
 )
 
@@ -47,6 +46,9 @@ GIVE_UP = 8
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 FATAL = frozenset({401, 403, 404, 405})
 """What holds for every prompt: a wrong key, model or address."""
+
+SHOWN = 300
+"""Characters of a server's message that an error repeats."""
 
 
 class LlmError(LexirecError, RuntimeError):
@@ -317,9 +319,9 @@ class LanguageModel:
                 used = most  # it may have been served all the same
                 reason, pause = f"no answer within {self.timeout:g} s", None
             except openai.APIConnectionError as error:
-                reason, pause = redacted(f"no connection ({error.__cause__ or error})"), None
+                reason, pause = redacted(f"no connection ({error.__cause__ or error})", SHOWN), None
             except openai.APIStatusError as error:
-                reason, pause = redacted(f"status {error.status_code}: {error.message}"), asked_pause(error.response.headers)
+                reason, pause = redacted(f"status {error.status_code}: {error.message}", SHOWN), asked_pause(error.response.headers)
                 if "response_format" in sent and error.status_code in (400, 422) and "response_format" in str(error.message):
                     self._json_refused = True
                     continue

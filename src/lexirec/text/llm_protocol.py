@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from lexirec.text.encoders.api import redacted
 from lexirec.text.llm_budget import likely_tokens
 from lexirec.text.llm_cache import Answer
 
@@ -73,7 +74,8 @@ def read_answer(content: bytes, messages: list[dict[str, str]]) -> Answer:
         if not isinstance(text, str):
             raise TypeError("content is not a string")
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        shown = redacted(content[:100].decode("utf-8", "replace"))
+        # Cut after redacting: half a key would not be known as one.
+        shown = redacted(content[:2000].decode("utf-8", "replace"), 100)
         raise NotTheProtocolError(f"the body is no chat completion ({type(error).__name__}: {shown!r})") from None
     key = os.environ.get("OPENAI_API_KEY")
     if key:
@@ -95,18 +97,6 @@ def checked(answer: Answer, parse: Parse[T]) -> Result[T]:
     except ValueError as error:
         cut = "; it was cut at the limit of tokens" if answer.truncated else ""
         return Result(None, f"{error}{cut}"[:500])
-
-
-def redacted(message: str) -> str:
-    """A message without the key and without what servers echo of keys.
-
-    >>> redacted("Incorrect API key provided: sk-abc123***xyz.")
-    'Incorrect API key provided: ***.'
-    """
-    key = os.environ.get("OPENAI_API_KEY")
-    if key:
-        message = message.replace(key, "***")
-    return re.sub(r"\b(sk[-_]|key[-_]|Bearer )[\w*\-]{4,}", "***", message)[:300]
 
 
 def asked_pause(headers: Mapping[str, str]) -> float | None:

@@ -124,7 +124,7 @@ class ApiEncoder(Encoder):
             cure = {401: "check OPENAI_API_KEY", 403: "check OPENAI_API_KEY", 404: "check the model's name and OPENAI_BASE_URL"}.get(
                 status or 0, "check OPENAI_BASE_URL and the server, then run again: finished batches are in the cache"
             )
-            reason = self._redact(f"{type(error).__name__}: {error}")
+            reason = redacted(f"{type(error).__name__}: {error}", 500)
             # `from None`: the library's error holds the request and with it the key.
             place = f"api:{self.model_name} at {public_url(self.base_url)}"
             raise ApiError(f"{place} failed after up to {self.retries} retries ({reason}); {cure}") from None
@@ -139,13 +139,6 @@ class ApiEncoder(Encoder):
         self._dim = sizes.pop()
         return np.array([entry.embedding for entry in rows], dtype=np.float32)
 
-    def _redact(self, message: str) -> str:
-        key = os.environ.get("OPENAI_API_KEY")
-        if key:
-            message = message.replace(key, "***")
-        # Servers echo parts of a key ("sk-abc***xyz").
-        return re.sub(r"\b(sk|key|Bearer)[-_ ][\w*\-]{4,}", "***", message)[:500]
-
     def _encode(self, texts: list[str], progress: bool) -> FloatArray:
         prepared = [cut(self.prompt + text, self.max_characters) for text in texts]
         starts = range(0, len(prepared), self.batch_size)
@@ -154,6 +147,18 @@ class ApiEncoder(Encoder):
         if self.normalize:
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return vectors
+
+
+def redacted(message: str, limit: int) -> str:
+    """A message without the key and without what servers echo of keys, cut at ``limit`` characters.
+
+    >>> redacted("Not a valid token: sk-abc123***xyz.", 300)
+    'Not a valid token: ***.'
+    """
+    key = os.environ.get("OPENAI_API_KEY")
+    if key:
+        message = message.replace(key, "***")
+    return re.sub(r"\b(sk|key|Bearer)[-_ ][\w*\-]{4,}", "***", message)[:limit]
 
 
 def public_url(url: str) -> str:
