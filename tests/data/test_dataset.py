@@ -211,6 +211,25 @@ def test_mix_keeps_blocks_apart():
     assert mixed.item_map.name(mixed.item_index).to_list() == mixed.interactions["item_id"].to_list()
 
 
+def test_mix_keeps_reviews():
+    def part(name, **columns):
+        return from_frames(LOG.with_columns(**columns), ITEMS, name=name).train_set()
+
+    texts = ["fine", "dull", None, "", "so so"]
+    told, silent = part("told", review=pl.Series(texts)), part("silent")
+    labels = part("labels", review=pl.Series(texts, dtype=pl.Categorical))
+    mixed, _ = mix([(told, None), (silent, None), (labels, None)])
+    own = told.interactions["review"].to_list()
+    assert mixed.interactions["review"].to_list() == [*own, *[None] * 5, *own]
+    assert set(own) == set(texts)
+    rows = mixed.interactions.select("user_id", "item_id", "review").rows()
+    assert ("told/u", "told/c", "dull") in rows
+    assert ("labels/v", "labels/b", "fine") in rows
+    assert ("silent/u", "silent/c", None) in rows
+    assert mixed.interactions["user_id"].to_list() == mixed.users.ids.gather(mixed.user_index).to_list()
+    assert "review" not in mix([(silent, None), (part("other"), None)])[0].interactions.columns
+
+
 def test_mix_without_validation():
     train = from_frames(LOG, ITEMS).train_set()
     mixed, valid = mix([(train, None)])

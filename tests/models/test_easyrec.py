@@ -404,6 +404,9 @@ def test_training_on_a_mix_and_answering_elsewhere(bert: str, tmp_path: Path) ->
     train, valid = mix([(p.train, p.valid) for p in parts])
     model = EasyRec(**settings(bert, epochs=2)).fit(train, valid, options())
     assert "recall@20" in model.training_result.history[0]
+    model.save(tmp_path / "mixed")  # with the vectors of all items, which answer what is asked of the mix itself
+    asked = [Query(user_id="club/u01"), Query(profile="likes swimming")]
+    assert torch.equal(load_model(tmp_path / "mixed").score(asked), model.score(asked))
     before = [p.clone() for p in model.network.parameters()]
     target = sports(6, name="elsewhere").train_set()
     other = model.transfer(target)

@@ -15,6 +15,7 @@ from lexirec.models.textual import domain_part, pack_texts, unpack_texts
 from lexirec.query import Query
 from lexirec.text import load_encoder
 from tests.models.text_worlds import sports
+from tests.text.shops import shop
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +114,14 @@ def test_a_part_of_a_mix_is_the_data_set_itself() -> None:
         assert part.users.ids.to_list() == own.users.ids.to_list()
         assert (part.item_index == own.item_index).all()
         assert (part.offsets == own.offsets).all()
+
+
+def test_a_part_of_a_mix_has_its_own_reviews_or_none() -> None:
+    parts = [shop(reviews=True).train_set(), sports(6).train_set()]
+    mixed, _ = mix([(part, None) for part in parts])
+    told, silent = domain_part(mixed, 0), domain_part(mixed, 1)
+    assert told.interactions.equals(parts[0].interactions.select("user_id", "item_id", "review"))
+    assert silent.interactions.columns == ["user_id", "item_id"]
 
 
 def test_blank_titles_are_read_as_a_placeholder() -> None:

@@ -191,6 +191,21 @@ def test_a_mix_reads_like_its_parts():
     assert whole.item_texts(2)[8:] == alone.item_texts(2)
 
 
+def test_reviews_of_a_mix_read_like_their_parts():
+    # One item and person of each: only over the mix would the words be shared.
+    shops = [shop(True, [("u0", "b0", 99, "Squeaky hinges.")]), shop(), shop(True, [("u1", "b1", 99, "Squeaky hinges!")])]
+    parts = [data.split("all").train for data in shops]
+    for part, name in zip(parts, ("told", "silent", "more"), strict=True):
+        object.__setattr__(part, "name", name)
+    mixed, _ = mix([(part, None) for part in parts])
+    whole, alone = PlainWriter().write(mixed), [PlainWriter().write(part) for part in parts]
+    assert "Reviews mention" in whole.item_texts()[0]
+    assert "Writes about" in whole.user_texts()[0]
+    assert not any("queaky" in text for text in texts_of(whole))
+    assert whole.item_texts() == [text for profiles in alone for text in profiles.item_texts()]
+    assert whole.user_texts(1) == [text for profiles in alone for text in profiles.user_texts(1)]
+
+
 def test_roles_of_columns():
     frame = pl.DataFrame({"item_id": ["a"], "title": ["t"], "text_long": ["word " * 30], "price": ["$1"], "price_usd": [1.0], "asin": ["x"],
                           "tags": [["q"]], "author": ["me"], "released": [None], "blob": [b"x"]})  # fmt: skip

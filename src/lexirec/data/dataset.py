@@ -347,7 +347,8 @@ def _oldest_first(user_index: NDArray[np.int32], order: pl.Series | None) -> NDA
 def mix(parts: Sequence[tuple[TrainSet, Heldout | None]], name: str = "mix") -> tuple[TrainSet, Heldout | None]:
     """Several training sets side by side, as blocks: a block-diagonal graph and negatives from the sample's own block.
 
-    Ids are prefixed with the data set's name (``"beauty/B001"``), since ids of different catalogues are not comparable.
+    Ids are prefixed with the data set's name (``"beauty/B001"``), since ids of different catalogues are not comparable. Of the other
+    columns of the events the reviews' texts stay (null in a data set without them).
 
     Args:
         parts: training sets with their validation parts (``None`` where there is none).
@@ -369,8 +370,11 @@ def mix(parts: Sequence[tuple[TrainSet, Heldout | None]], name: str = "mix") -> 
     valid_users, valid_items = [], []
     for train, valid in parts:
         prefix = pl.lit(f"{train.name}/")
+        reviews = [pl.col(c.REVIEW).cast(pl.String)] if c.REVIEW in train.interactions.columns else []
         frames.append(
-            train.interactions.select((prefix + pl.col(c.USER_ID)).alias(c.USER_ID), (prefix + pl.col(c.ITEM_ID)).alias(c.ITEM_ID))
+            train.interactions.select(
+                (prefix + pl.col(c.USER_ID)).alias(c.USER_ID), (prefix + pl.col(c.ITEM_ID)).alias(c.ITEM_ID), *reviews
+            )
         )
         items.append(train.items.with_columns((prefix + pl.col(c.ITEM_ID)).alias(c.ITEM_ID)))
         users.append(pl.select(prefix + train.users.ids).to_series().rename("id"))
@@ -385,7 +389,7 @@ def mix(parts: Sequence[tuple[TrainSet, Heldout | None]], name: str = "mix") -> 
     mixed = TrainSet(
         items=pl.concat(items, how="diagonal_relaxed"),
         users=IdMap(pl.concat(users)),
-        interactions=pl.concat(frames),
+        interactions=pl.concat(frames, how="diagonal"),
         offsets=np.concatenate([[0], np.cumsum(np.concatenate(user_parts))]).astype(np.int64),
         item_index=np.concatenate(indices).astype(np.int32),
         new_items=np.concatenate(item_parts),

@@ -295,10 +295,13 @@ def domain_part(train: TrainSet, number: int) -> TrainSet:
         return pl.col(column).str.strip_prefix(f"{name}/")
 
     items = train.items[i0:i1].with_columns(own(c.ITEM_ID))
+    log = train.interactions[events].with_columns(own(c.USER_ID), own(c.ITEM_ID))
+    if c.REVIEW in log.columns and log[c.REVIEW].null_count() == log.height:  # another data set's column
+        log = log.drop(c.REVIEW)
     return TrainSet(
         items=items.select([s.name for s in items if s.null_count() < len(s) or s.name == c.TITLE]),
         users=IdMap(train.users.ids[u0:u1].str.strip_prefix(f"{name}/")),
-        interactions=train.interactions[events].with_columns(own(c.USER_ID), own(c.ITEM_ID)),
+        interactions=log,
         offsets=train.offsets[u0 : u1 + 1] - train.offsets[u0],
         item_index=train.item_index[events] - np.int32(i0),
         new_items=train.new_items[i0:i1],

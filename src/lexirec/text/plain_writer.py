@@ -8,6 +8,7 @@ reads the first 64 tokens in training.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -66,8 +67,8 @@ class PlainWriter:
         self._learn(train)
         return self
 
-    def _learn(self, train: TrainSet) -> ReviewWords | None:
-        """Learn the facts; gives the reviews' words, which are large and needed no longer than a call of :meth:`write`."""
+    def _learn(self, train: TrainSet) -> list[ReviewWords] | None:
+        """Learn the facts; gives each data set's words of reviews, which are large and needed no longer than a call of :meth:`write`."""
         self._roles = roles(train.items)
         words = item_words(train.items, self._roles)
         domain = np.repeat(np.arange(train.n_domains), np.diff(train.item_domains))
@@ -81,8 +82,13 @@ class PlainWriter:
         else:
             self._near = empty_csr(train.n_items, train.n_items)
             self._level = np.zeros(train.n_items, dtype=np.int8)
-        reviews = ReviewWords(train.interactions[c.REVIEW]) if c.REVIEW in train.interactions.columns else None
-        self._phrases = [[] for _ in range(train.n_items)] if reviews is None else reviews.phrases(train.item_index, train.n_items, PHRASES)
+        reviews = None
+        if c.REVIEW in train.interactions.columns:
+            # Apart, so that a mix of data sets reads like each of them alone.
+            borders = train.offsets[train.user_domains].tolist()
+            reviews = [ReviewWords(train.interactions[c.REVIEW][start:stop]) for start, stop in pairwise(borders)]
+        nothing: list[list[str]] = [[] for _ in range(train.n_items)]
+        self._phrases = nothing if reviews is None else _key_phrases(train, reviews, train.item_index, train.item_domains)
         self._words = words
         self._titles = [say.short_title(title) for title in words.title]
         return reviews
@@ -92,7 +98,7 @@ class PlainWriter:
         reviews = self._learn(train)
         items = self._item_facts(self._ready(), self._near, self._level, self._phrases)
         histories = [train.history(user) for user in range(train.n_users)]
-        own = None if reviews is None else reviews.phrases(train.user_index, train.n_users, PHRASES)
+        own = None if reviews is None else _key_phrases(train, reviews, train.user_index, train.user_domains)
         users = self._user_facts(histories, own)
         versions = range(self.versions + 1)
         return frames(
@@ -277,6 +283,24 @@ class PlainWriter:
         blank = [""] * n
         writer._words = ItemWords(writer._titles, blank, [[] for _ in range(n)], blank, [[] for _ in range(n)])
         return writer
+
+
+def _key_phrases(
+    train: TrainSet, reviews: Sequence[ReviewWords], owner: NDArray[np.integer[Any]], domains: NDArray[np.int64]
+) -> list[list[str]]:
+    """Phrases of the reviews of each owner (item or user), best first.
+
+    Args:
+        train: one data set or several.
+        reviews: of each data set.
+        owner: ``(N,)`` of each event.
+        domains: ``(n_domains + 1,)`` where each data set's owners begin.
+    """
+    events = pairwise(train.offsets[train.user_domains].tolist())
+    found: list[list[str]] = []
+    for words, (start, stop), (first, last) in zip(reviews, events, pairwise(domains.tolist()), strict=True):
+        found += words.phrases(owner[start:stop] - first, last - first, PHRASES)
+    return found
 
 
 def raw_texts(words: ItemWords) -> list[str]:
