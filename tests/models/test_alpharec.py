@@ -241,6 +241,8 @@ def test_mixed_training_keeps_to_blocks() -> None:  # 20
     starts, items = mixed.pairs
     for user in range(mixed.n_users):
         assert not np.isin(drawn[users == user], items[starts[user] : starts[user + 1]]).any()
+    shared = sampler.shared(7, np.random.default_rng(0)).reshape(3, 7)
+    assert (np.searchsorted(mixed.item_domains, shared, side="right") - 1 == np.arange(3)[:, None]).all()
     text = torch.randn(mixed.n_items, 2)
     whole = identity(mixed, 2, text)
     for k, (train, _) in enumerate(parts):
@@ -248,6 +250,34 @@ def test_mixed_training_keeps_to_blocks() -> None:  # 20
         alone = identity(train, 2, text[low:high])
         torch.testing.assert_close(whole.item_rows[low:high], alone.item_rows, atol=1e-6, rtol=0)
         torch.testing.assert_close(whole.hot_users[mixed.user_domains[k] : mixed.user_domains[k + 1]], alone.hot_users, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("negatives", ["per-sample", "shared", "in-batch", "all"])
+@pytest.mark.parametrize("loss", ["infonce", "bpr"])
+def test_items_of_other_data_sets_are_no_negatives(negatives: str, loss: str) -> None:  # 20
+    if loss == "bpr" and negatives in ("in-batch", "all"):
+        pytest.skip("BPR compares pairs: it has drawn negatives only")
+    parts = []
+    for name, n in (("a", 6), ("b", 40)):
+        data, items = checkerboard(n)
+        parts.append((Dataset(data.interactions, items, name=name).train_set(), None))
+    mixed, _ = mix(parts)
+    settings = {"embedding_dim": 4, "num_layers": 0, "negatives": negatives, "num_negs": 5, "batch_size": 64, "reg": 0.0}
+    model = LightGCN(loss=loss, **settings).fit(mixed, options=TrainingOptions(epochs=1, progress=False, threads=1))
+    batch = next(iter(model.batches(mixed, np.random.default_rng(0))))  # type: ignore[attr-defined]
+    first_users, first_items = int(mixed.user_domains[1]), mixed.n_users + int(mixed.item_domains[1])
+    mine = batch[0] < first_users
+    assert 0 < mine.sum() < len(mine)
+    found = []
+    for far in (0.0, 3.0):
+        table = model.network["embedding"].weight  # type: ignore[index]
+        with torch.no_grad():
+            table[first_items:] += far
+        table.grad = None
+        model.loss(batch).backward()
+        found.append(table.grad[:first_users].clone())
+    assert found[0].any()
+    torch.testing.assert_close(found[0], found[1])  # what the second shop sells is nothing to the first one's shoppers
 
 
 def plain_loss(model: GraphRecommender, batch: tuple) -> torch.Tensor:

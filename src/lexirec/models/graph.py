@@ -113,16 +113,37 @@ class GraphRecommender(VectorRecommender):
         if self.config.negatives == "all":
             scores = users @ items.T  # (B, I)
             if self.item_domains is not None:
-                own = self._tensor(self.user_domains[user_index.cpu().numpy()])
+                own = self._own_domains(user_index)
                 scores = scores.masked_fill(own[:, None] != self.item_domains.to(scores.device)[None, :], -torch.inf)
             return softmax_over_items(scores, positives, tau)
         positive_rows = items[positives]
         if self.config.negatives == "in-batch":
-            return softmax_over_items(users @ positive_rows.T, torch.arange(len(users), device=users.device), tau)
+            scores = users @ positive_rows.T
+            if self.item_domains is not None:
+                own = self._own_domains(user_index)
+                scores = scores.masked_fill(own[:, None] != own[None, :], -torch.inf)
+            return softmax_over_items(scores, torch.arange(len(users), device=users.device), tau)
         positive = (users * positive_rows).sum(1)
         assert negatives is not None  # noqa: S101 (drawn for the two modes left)
         scores = users @ items[negatives].T if negatives.ndim == 1 else sampled_scores(users, items, negatives)
+        if negatives.ndim == 1 and self.item_domains is not None:  # as many of each data set, one set after the other
+            drawn_for = torch.arange(len(negatives), device=users.device) // self.config.num_negs
+            scores = scores.masked_fill(self._own_domains(user_index)[:, None] != drawn_for[None, :], -torch.inf)
         return infonce(positive, scores, tau)
+
+    def _own_domains(self, user_index: Tensor) -> Tensor:
+        """Data set of each user of a batch, ``(B,)``."""
+        return self._tensor(self.user_domains[user_index.cpu().numpy()])
+
+    def negatives_of(self, batch: Batch) -> Tensor:
+        """Drawn negatives of each sample, ``(B, n)``: its own, or those that the batch shares (of its own data set)."""
+        user_index, _, negatives = batch
+        assert negatives is not None  # noqa: S101 (asked where negatives are drawn)
+        if negatives.ndim == 2:
+            return negatives
+        if self.item_domains is not None:
+            return negatives.view(-1, self.config.num_negs)[self._own_domains(user_index)]
+        return negatives.expand(len(user_index), -1)
 
     # --- answering ---------------------------------------------------------------------------------------------------------------
 

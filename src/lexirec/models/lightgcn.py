@@ -107,10 +107,9 @@ class LightGCN(GraphRecommender):
         if self.config.loss == "infonce":
             value = self.contrast(user_rows, final[self.n_users :], batch)
         else:
-            assert negatives is not None  # noqa: S101 (the configuration allows BPR with drawn negatives only)
-            shape = negatives if negatives.ndim == 2 else negatives.expand(len(users), -1)
+            drawn = self.negatives_of(batch)
             positive = (user_rows * final[positives + self.n_users]).sum(1)
-            negative = torch.einsum("bd,bnd->bn", user_rows, final[shape + self.n_users])
+            negative = torch.einsum("bd,bnd->bn", user_rows, final[drawn + self.n_users])
             value = bpr(positive[:, None], negative)
         if self.config.reg:
             rows = [layer0[users], layer0[positives + self.n_users]]

@@ -92,6 +92,7 @@ class NegativeSampler:
         borders = np.concatenate([[0], np.cumsum(known)])[train.item_domains]
         domain = np.repeat(np.arange(train.n_domains), np.diff(train.user_domains))
         self.single = train.n_domains == 1
+        self.borders = borders
         self.low, self.size = borders[:-1][domain], np.diff(borders)[domain]
         full = np.flatnonzero((self.size - np.diff(starts) <= 0) & (np.diff(starts) > 0))
         if len(full) and own_draws:
@@ -129,8 +130,14 @@ class NegativeSampler:
         return self.candidates[drawn].reshape(len(users), n)
 
     def shared(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """One set of ``n`` items for the whole batch, uniform over the candidates, ``(n,)`` int64. A user's own items may be among them."""
-        return self.candidates[rng.integers(0, self.n_candidates, n)]
+        """One set of ``n`` items for the whole batch, uniform over the candidates; a user's own items may be among them.
+
+        Returns:
+            ``(n_domains * n,)`` int64: ``n`` items of each data set in turn, of which a sample meets those of its own.
+        """
+        if self.single:
+            return self.candidates[rng.integers(0, self.n_candidates, n)]
+        return self.candidates[rng.integers(self.borders[:-1, None], self.borders[1:, None], (len(self.borders) - 1, n)).ravel()]
 
     def _count_at_most(self, users: NDArray[np.int64], values: NDArray[np.int64], *, shifted: bool) -> NDArray[np.int64]:
         """How many of each user's sorted items are ``<= value``, by binary search side by side.
