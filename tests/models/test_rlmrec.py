@@ -199,7 +199,6 @@ def test_first_step_equals_a_dense_reference(backbone: str, method: str, keep: f
     settings = {"backbone": backbone, "method": method, "edge_keep": keep, "embedding_dim": 4, "num_layers": 2, "reg": 1e-3, "weight": 0.3}
     model = untrained(RLMRec, train, encoder="lsa", mask_ratio=0.2, **settings)
     model.network.double()
-    monkeypatch.setattr("lexirec.models.rlmrec.cross_entropy_over_items", plain_cross_entropy)
     semantic = None
     if method != "none":
         semantic = model.semantic = model.semantic.double()
@@ -227,24 +226,55 @@ def test_first_step_equals_a_dense_reference(backbone: str, method: str, keep: f
         torch.testing.assert_close(ours[name], p.grad, atol=1e-8, rtol=1e-6, msg=name)
 
 
-def plain_cross_entropy(x, items, targets, tau, *, weights):
-    """In double precision; the blockwise one, which is float32 only, is compared with it below."""
-    return (F.cross_entropy(x @ items.T / tau, targets, reduction="none") * weights).sum()
-
-
-def test_blockwise_contrast_equals_the_whole_matrix() -> None:
-    x, c = torch.randn(300, 8, requires_grad=True), torch.randn(500, 8, requires_grad=True)
+@pytest.mark.parametrize("tau", [0.2, 0.01])  # the second: exponentials need each row's largest score taken off
+def test_blockwise_contrast_equals_the_whole_matrix(tau: float) -> None:
+    torch.manual_seed(0)
+    x, c = (torch.randn(n, 8, dtype=torch.float64, requires_grad=True) for n in (300, 500))
     own = torch.randint(0, 500, (300,))
+    often, copies = torch.randint(1, 4, (300,)), torch.randint(1, 4, (500,))
+    rows, repeated = torch.arange(300).repeat_interleave(often), torch.arange(500).repeat_interleave(copies)
+    first = torch.cat([torch.zeros(1, dtype=torch.int64), copies.cumsum(0)[:-1]])
 
     def unit(z):
         return z / torch.sqrt((z**2).sum(-1, keepdim=True) + 1e-8)
 
-    expected = plain_cross_entropy(unit(x), unit(c), own, 0.2, weights=torch.ones(300))
+    expected = F.cross_entropy(unit(x)[rows] @ unit(c)[repeated].T / tau, first[own][rows], reduction="sum")
     grads = torch.autograd.grad(expected, [x, c])
-    found = contrast_sum(x, c, own, 0.2)
+    found = contrast_sum(x, c, own, tau, often, copies)
     torch.testing.assert_close(found, expected)
     for ours, plain in zip(torch.autograd.grad(found, [x, c]), grads, strict=True):
-        torch.testing.assert_close(ours, plain, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(ours, plain, atol=1e-9, rtol=1e-9)
+    single = contrast_sum(x.float(), c.float(), own, tau, often, copies)  # in the precision of a training
+    torch.testing.assert_close(single, expected.float(), atol=1e-2, rtol=1e-5)
+    for ours, plain in zip(torch.autograd.grad(single, [x, c]), grads, strict=True):
+        torch.testing.assert_close(ours, plain, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("tau", [0.2, 0.1])
+def test_products_in_bfloat16_keep_loss_and_direction(tau: float) -> None:
+    torch.manual_seed(0)
+    x, c = (torch.randn(n, 32, requires_grad=True) for n in (200, 700))
+    own, counts, copies = torch.randint(0, 700, (200,)), torch.randint(1, 40, (200,)), torch.randint(1, 40, (700,))
+    for loss in (lambda: contrast_sum(x, c, own, tau, counts, copies), lambda: reconstruction(x, c[:200], tau)):
+        full, low = loss(), None
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            low = loss()
+        assert low.item() != full.item()
+        assert low.item() == pytest.approx(full.item(), rel=2e-3)
+        for there, here in zip(*(torch.autograd.grad(v, [x, c], allow_unused=True) for v in (full, low)), strict=True):
+            assert there is None or torch.cosine_similarity(there.flatten(), here.flatten(), dim=0) > 0.9995
+
+
+@pytest.mark.parametrize("tau", [0.5, 0.01])
+def test_blockwise_reconstruction_equals_the_whole_matrix(tau: float) -> None:
+    torch.manual_seed(0)
+    q, s = torch.randn(100, 8, dtype=torch.float64, requires_grad=True), torch.randn(100, 8, dtype=torch.float64)
+    scores = F.normalize(q, dim=1) @ F.normalize(s, dim=1).T / tau
+    whole = torch.logsumexp(torch.cat([scores, torch.full((100, 1), 1e-8, dtype=torch.float64).log()], dim=1), dim=1)
+    expected = -torch.log(torch.exp(scores.diagonal() - whole) + 1e-8).mean()
+    found = reconstruction(q, s, tau)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(torch.autograd.grad(found, q)[0], torch.autograd.grad(expected, q)[0], atol=1e-10, rtol=1e-9)
 
 
 def test_paper_contrast_sees_the_batch_only() -> None:

@@ -104,12 +104,11 @@ class Frame(GraphRecommender):
 
     def ranking_loss(self, vectors: Tensor, batch: Batch) -> Tensor:
         """BPR of the batch."""
-        users, positives, negatives = batch
-        assert negatives is not None  # noqa: S101 (the configuration allows drawn negatives only)
-        drawn = negatives if negatives.ndim == 2 else negatives.expand(len(users), -1)
+        users, positives, _ = batch
+        drawn = self.negatives_of(batch)
         rows = vectors[users]
         positive = (rows * vectors[positives + self.n_users]).sum(1)
-        negative = torch.einsum("bd,bnd->bn", rows, vectors[drawn + self.n_users])
+        negative = (rows[:, None] * vectors[drawn + self.n_users]).sum(2)  # as the positives: a product would be in bfloat16 under autocast
         return bpr(positive[:, None], negative)
 
     def regulariser(self) -> Tensor:

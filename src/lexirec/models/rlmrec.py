@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from lexirec.data.dataset import TrainSet
 from lexirec.models.gccf import Frame, FrameConfig
 from lexirec.models.graph import Batch
-from lexirec.models.layers.softmax import cross_entropy_over_items
+from lexirec.models.layers.contrast import log_sum_exp, total_log_sum_exp
 from lexirec.models.semantic import semantic_vectors
+from lexirec.models.textual import ProfileFolders
 
 SLOPE = 0.01
 """Of LeakyReLU."""
@@ -51,7 +52,7 @@ class RLMRecConfig(FrameConfig):
     """Run folder of a text model, such as ``easyrec`` or ``zero-shot``, that gives the vectors of users and items."""
     encoder: str = "minilm"
     """Without ``vectors``: encoder of the profiles."""
-    profiles: tuple[str, ...] = ()
+    profiles: ProfileFolders = ()
     """Without ``vectors``: folders of written profiles (``lexirec profile``); else they are written without a language model."""
     item_text: str = "profile"
     """Without ``vectors``: what an item is read as: its profile, or a template of columns such as ``title,brand,categories``."""
@@ -104,15 +105,23 @@ class RLMRec(Frame):
         users, positives, negatives = batch
         assert self.semantic is not None and negatives is not None  # noqa: S101 (made by build, drawn)
         mlp, tau = self.network.get_submodule("mlp"), self.config.tau
-        here = torch.arange(len(users), device=users.device)
+        texts = self.semantic
+        # The loss is over the rows of the batch; a user or an item that occurs several times is computed once and counted.
+        distinct, counts = torch.unique(users, return_counts=True)
         if self.config.contrast == "all":
-            total = contrast_sum(vectors[users], mlp(self.semantic[: self.n_users]), users, tau)
+            total = contrast_sum(vectors[distinct], mlp(texts[: self.n_users]), distinct, tau, counts)
         else:
-            total = contrast_sum(vectors[users], mlp(self.semantic[users]), here, tau)
+            total = self._within(vectors, distinct, counts)
         for items in (positives, *(negatives.T if negatives.ndim == 2 else negatives[:, None])):
-            nodes = items + self.n_users
-            total = total + contrast_sum(vectors[nodes], mlp(self.semantic[nodes]), torch.arange(len(nodes), device=nodes.device), tau)
+            total = total + self._within(vectors, *torch.unique(items + self.n_users, return_counts=True))
         return total / len(users)
+
+    def _within(self, vectors: Tensor, nodes: Tensor, counts: Tensor) -> Tensor:
+        """The contrast of distinct nodes with their own texts among all of theirs."""
+        assert self.semantic is not None  # noqa: S101 (made by build)
+        texts = self.network.get_submodule("mlp")(self.semantic[nodes])
+        own = torch.arange(len(nodes), device=nodes.device)
+        return contrast_sum(vectors[nodes], texts, own, self.config.tau, counts, counts)
 
     def _generative(self, batch: Batch) -> Tensor:
         assert self.semantic is not None  # noqa: S101 (made by build)
@@ -178,7 +187,9 @@ def _unit(rows: Tensor) -> Tensor:
     return rows / (rows.square().sum(1, keepdim=True) + 1e-8).sqrt()
 
 
-def contrast_sum(x: Tensor, candidates: Tensor, own: Tensor, tau: float) -> Tensor:
+def contrast_sum(
+    x: Tensor, candidates: Tensor, own: Tensor, tau: float, counts: Tensor | None = None, candidate_counts: Tensor | None = None
+) -> Tensor:
     """``sum_b [-x_b . c_own(b) / tau + log sum_c exp(x_b . c / tau)]`` by cosine: cross entropy of each row's own candidate, summed.
 
     | input | holds |
@@ -186,15 +197,25 @@ def contrast_sum(x: Tensor, candidates: Tensor, own: Tensor, tau: float) -> Tens
     | ``x`` | ``(B, D)`` rows |
     | ``candidates`` | ``(C, D)``; equal ones all count |
     | ``own`` | ``(B,)`` int64, position of each row's partner among the candidates |
+    | ``counts`` | ``(B,)`` how often each row stands for itself; once if not given |
+    | ``candidate_counts`` | ``(C,)`` likewise of the candidates |
 
-    Memory: a block of rows' scores, not ``B x C``. Source: ``cal_infonce_loss`` of HKUDS/RLMRec.
+    Memory: a block of rows' scores, not ``B x C``. Under autocast the matrix products are in bfloat16.
+    Source: ``cal_infonce_loss`` of HKUDS/RLMRec.
 
     >>> x, c = torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.tensor([[1.0, 1.0], [0.0, 2.0]])
     >>> round(contrast_sum(x, c, torch.tensor([0, 1]), 0.5).item(), 5)
     1.24596
+    >>> twice, once = torch.tensor([0, 0, 1]), torch.tensor([2, 1])
+    >>> torch.allclose(contrast_sum(x[twice], c[twice], torch.arange(3), 0.5), contrast_sum(x, c, torch.arange(2), 0.5, once, once))
+    True
     """
+    low = torch.is_autocast_enabled(x.device.type)
     with torch.autocast(x.device.type, enabled=False):
-        return cross_entropy_over_items(_unit(x), _unit(candidates), own, tau, weights=torch.ones(len(x), device=x.device))
+        x, candidates = _unit(x), _unit(candidates)
+        weights = x.new_ones(len(x)) if counts is None else counts.to(x.dtype)
+        pairs = ((x * candidates[own]).sum(1) * weights).sum() / tau
+        return total_log_sum_exp(x, candidates, tau, weights, candidate_counts, low=low) - pairs
 
 
 def reconstruction(written: Tensor, texts: Tensor, tau: float) -> Tensor:
@@ -203,19 +224,21 @@ def reconstruction(written: Tensor, texts: Tensor, tau: float) -> Tensor:
     | input | holds |
     |---|---|
     | ``written`` | ``(M, D)`` vectors of the replaced nodes, brought to the text's dimension |
-    | ``texts`` | ``(M, D)`` their text vectors |
+    | ``texts`` | ``(M, D)`` their text vectors; they get no gradient |
 
-    Source: ``ssl_con_loss`` of HKUDS/RLMRec. Computed through the logarithm of the quotient: ``exp(1 / tau)`` may overflow.
+    Source: ``ssl_con_loss`` of HKUDS/RLMRec. Computed through the logarithm of the quotient: ``exp(1 / tau)`` may overflow. Under
+    autocast the matrix products are in bfloat16.
 
     >>> round(reconstruction(torch.eye(3), torch.eye(3), 0.5).item(), 6)
     0.239545
     """
+    low = torch.is_autocast_enabled(written.device.type)
     with torch.autocast(written.device.type, enabled=False):
-        scores = F.normalize(_full(written), dim=1) @ F.normalize(_full(texts), dim=1).T / tau  # (M, M)
+        written, texts = F.normalize(_full(written), dim=1), F.normalize(_full(texts.detach()), dim=1)
+        own = (written * texts).sum(1) / tau
         # The small number in the denominator is one more candidate with the score log 1e-8.
-        small = scores.new_full((len(scores), 1), math.log(1e-8))
-        share = torch.exp(scores.diagonal() - torch.logsumexp(torch.cat([scores, small], dim=1), dim=1))
-        return -torch.log(share + 1e-8).mean()
+        mass = torch.logaddexp(log_sum_exp(written, texts, tau, low=low), own.new_tensor(math.log(1e-8)))
+        return -torch.log(torch.exp(own - mass) + 1e-8).mean()
 
 
 __all__ = ["RLMRec", "RLMRecConfig", "contrast_sum", "mask_count", "projection", "reconstruction"]

@@ -1,5 +1,6 @@
-"""LLMEmb's soft-target contrast over items that may occur several times, at the cost of the distinct ones."""
+"""Contrasts over items that may occur several times, at the cost of the distinct ones: LLMEmb's soft targets, RLMRec's log-sum-exp."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -7,6 +8,8 @@ from torch import Tensor
 
 RANGE = 60.0
 """Logits within this range of each other can share one exponential in float32 without a sum running to zero."""
+ROWS = 128
+"""Rows scored at a time against all candidates."""
 
 
 class _CountedSoftClip(torch.autograd.Function):
@@ -78,3 +81,112 @@ def counted_soft_clip(x: Tensor, y: Tensor, counts: Tensor, tau: float) -> Tenso
     """
     value: Tensor = _CountedSoftClip.apply(x, y, counts, tau)
     return value
+
+
+def _shares(x: Tensor, candidates: Tensor, bound: float, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor, Tensor, Tensor, Tensor]]:
+    """Blocks of rows with ``exp(x_a . c)`` to all candidates ``(rows, C)``, their sum ``(rows, 1)``, its logarithm, and the mean candidate.
+
+    Args:
+        x: ``(A, D)``.
+        candidates: ``(C, D)``.
+        bound: of the scores' size.
+        dtype: of the matrix products and of the exponentials that are yielded.
+
+    Nothing but the exponentials is of size ``rows x C``, and each is touched as seldom as possible: in full precision their sum comes
+    out of the product that makes the mean, from a column of ones.
+    """
+    ones = candidates.new_ones(len(candidates), 1)
+    across, beside = candidates.T.contiguous().to(dtype), torch.cat([candidates, ones], dim=1).to(dtype)
+    for low in range(0, len(x), ROWS):
+        rows = slice(low, min(low + ROWS, len(x)))
+        powers = (x[rows].to(dtype) @ across).to(x.dtype)
+        largest: Tensor | float = 0.0
+        if bound > RANGE:  # else no exponential overflows, nor does a sum of them run to zero
+            largest = powers.amax(1, keepdim=True)
+            powers.sub_(largest)
+        powers.exp_()
+        rounded = powers.to(dtype)
+        sums = (rounded @ beside).to(x.dtype)
+        mass = sums[:, -1:] if dtype == x.dtype else powers.sum(1, keepdim=True)
+        yield rows, rounded, mass, (mass.log() + largest)[:, 0], sums[:, :-1] / mass
+
+
+class _TotalLogSumExp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, candidates: Tensor, weights: Tensor, bound: float, dtype: torch.dtype) -> Tensor:
+        grad_x, grad_candidates = torch.empty_like(x), torch.zeros_like(candidates)
+        total = x.new_zeros(())
+        for rows, powers, mass, value, mean in _shares(x, candidates, bound, dtype):
+            share = weights[rows, None]
+            total += (value * share[:, 0]).sum()
+            torch.mul(mean, share, out=grad_x[rows])
+            scaled = x[rows] * (share / mass)
+            if dtype == x.dtype:
+                grad_candidates.addmm_(powers.T, scaled)
+            else:
+                grad_candidates += powers.T @ scaled.to(dtype)
+        ctx.save_for_backward(grad_x, grad_candidates)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        grad_x, grad_candidates = ctx.saved_tensors
+        return grad_x * grad, grad_candidates * grad, None, None, None
+
+
+class _LogSumExp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, candidates: Tensor, bound: float, dtype: torch.dtype) -> Tensor:
+        means, values = torch.empty_like(x), x.new_empty(len(x))
+        for rows, _, _, value, mean in _shares(x, candidates, bound, dtype):
+            values[rows], means[rows] = value, mean
+        ctx.save_for_backward(means)
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (means,) = ctx.saved_tensors
+        return grad[:, None] * means, None, None, None
+
+
+def log_sum_exp(x: Tensor, candidates: Tensor, tau: float, *, low: bool = False) -> Tensor:
+    """``log sum_c exp(x_a . c / tau)`` of each row, ``(A,)``, in memory of a block of rows.
+
+    Args:
+        x: ``(A, D)`` of length at most 1.
+        candidates: ``(C, D)`` of length at most 1; they get no gradient.
+        tau: temperature.
+        low: matrix products in bfloat16.
+
+    >>> log_sum_exp(torch.eye(2), torch.eye(2), 0.5).tolist()[0] == torch.tensor([2.0, 0.0]).logsumexp(0).item()
+    True
+    """
+    values: Tensor = _LogSumExp.apply(x / tau, candidates.detach(), 1 / tau, torch.bfloat16 if low else x.dtype)
+    return values
+
+
+def total_log_sum_exp(
+    x: Tensor, candidates: Tensor, tau: float, weights: Tensor, counts: Tensor | None = None, *, low: bool = False
+) -> Tensor:
+    """``sum_a w_a log sum_c n_c exp(x_a . c / tau)`` in memory of a block of rows, with both gradients in the same pass.
+
+    Args:
+        x: ``(A, D)`` of length at most 1.
+        candidates: ``(C, D)`` of length at most 1.
+        tau: temperature.
+        weights: ``(A,)`` of the rows, such as how often each occurs.
+        counts: ``(C,)`` how often each candidate occurs, at least 1; once if not given.
+        low: matrix products in bfloat16.
+
+    >>> rows, ones = torch.eye(2), torch.ones(2)
+    >>> twice = total_log_sum_exp(rows, rows, 1.0, ones, torch.tensor([2, 1]))
+    >>> torch.allclose(twice, total_log_sum_exp(rows, rows[[0, 0, 1]], 1.0, ones))
+    True
+    """
+    bound = 1 / tau
+    if counts is not None:  # the logarithm of the count is one more dimension of the product
+        x = torch.cat([x, x.new_full((len(x), 1), tau)], dim=1)
+        candidates = torch.cat([candidates, counts.to(candidates.dtype).log()[:, None]], dim=1)
+        bound += float(counts.max().log())
+    total: Tensor = _TotalLogSumExp.apply(x / tau, candidates, weights.to(x.dtype), bound, torch.bfloat16 if low else x.dtype)
+    return total
