@@ -99,6 +99,20 @@ def test_errors_leave_nothing(folder, capsys):
         assert KEY not in message
     for extra, match in (
         (["--price", "1,2"], "--price"),
+        (["--prompts", "general"], "--prompts"),
+        (["--concurrency", "16"], "--concurrency"),
+        (["--timeout", "60"], "--timeout"),
+        (["--max-tokens", "400"], "--max-tokens"),
+        (["--temperature", "0"], "--temperature"),
+        (["--retry-failed"], "--retry-failed"),
+        (["--base-url", "http://127.0.0.1:1"], "--base-url"),
+        (["--budget", "calls=1"], "--budget"),
+        (["--llm", "w", "--base-url", "localhost:1"], "--base-url"),
+        (["--llm", "w", "--base-url", "http://127.0.0.1:1", "--max-tokens", "0"], "max_tokens"),
+        (["--data", str(folder / "shop")], "run once for each"),
+        (["--set", "data.min_ratin=2"], "data.min_rating"),
+        (["--set", "epochs=2"], "no such setting"),
+        (["--set", "data.mask_seen=false"], "no such setting"),
         (["--llm", "w", "--base-url", "http://127.0.0.1:1", "--budget", "cost=1"], "price"),
         (["--llm", "w", "--base-url", "http://127.0.0.1:1", "--budget", "money=1"], "budget"),
         (["--llm", "w", "--base-url", "http://127.0.0.1:1", "--prompts", "shops"], "prompt family"),
@@ -109,3 +123,43 @@ def test_errors_leave_nothing(folder, capsys):
         assert match in capsys.readouterr().err
     assert not (folder / "p").exists()
     assert not [p for p in folder.iterdir() if ".tmp-" in p.name]
+
+
+def test_a_server_that_refuses_everything_is_an_error_with_its_reason(folder, capsys):
+    pytest.importorskip("openai", reason="the language-model client needs the extra `llm`")
+    base = ["profile", "--data", str(folder / "shop"), "--out", str(folder / "p"), "--llm", "writer", "--versions", "0"]
+    with Faulty(every=error(422, "Unsupported value: 'temperature'")) as server:
+        assert run([*base, "--base-url", server.url, "--temperature", "0.3"]) == 1
+        assert "Unsupported value: 'temperature'" in capsys.readouterr().err
+    assert not (folder / "p").exists()
+
+    with Faulty(helpful, faults=[error(400, "Unsupported parameter: 'max_tokens'")]) as server:
+        assert run([*base, "--base-url", server.url, "--max-tokens", "900", "--concurrency", "1"]) == 0
+        assert ["max_tokens" in body for body in server.requests[:2]] == [True, False]
+        assert not any("max_tokens" in body for body in server.requests[1:])
+        assert {body["max_completion_tokens"] for body in server.requests[1:]} == {900}
+
+
+def test_without_a_key_the_cure_is_an_option_of_the_command(folder, capsys, monkeypatch):
+    pytest.importorskip("openai", reason="the language-model client needs the extra `llm`")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert run(["profile", "--data", str(folder / "shop"), "--out", str(folder / "p"), "--llm", "writer"]) == 2
+    assert "--base-url" in capsys.readouterr().err
+
+
+def test_profiles_of_a_filtered_log_fit_a_model_of_the_same_filter(folder, capsys):
+    import polars as pl
+
+    path = folder / "shop" / "interactions.parquet"
+    log = pl.read_parquet(path)
+    log.with_columns(rating=pl.Series([1.0 if at % 4 == 0 else 5.0 for at in range(log.height)])).write_parquet(path)
+    out, data = folder / "p", ["--data", str(folder / "shop")]
+    kept = ["--set", "data.min_rating=2", "--set", "data.duplicates=first"]
+    assert run(["profile", *data, "--out", str(out), *kept, "--split", "all"]) == 0
+    record = json.loads((out / "profiles.json").read_text())
+    assert (record["split"], record["data"]) == ("all", {"min_rating": 2, "duplicates": "first"})
+    fit = ["fit", "zero-shot", *data, "--split", "all", "--set", f"profiles={out}", "--set", "encoder=lsa"]
+    assert run([*fit, "--out", str(folder / "other")]) == 2  # all of the log: another training part
+    assert "another training part" in capsys.readouterr().err
+    assert run([*fit, *kept, "--out", str(folder / "run")]) == 0
+    assert (folder / "run" / "result.json").is_file()

@@ -13,6 +13,7 @@ from lexirec.data.dataset import mix
 from lexirec.errors import InputError
 from lexirec.evaluation import GroupRules, evaluate
 from lexirec.evaluation.groups import head_threshold, item_groups, lower_threshold, user_groups
+from lexirec.evaluation.ranking import Questions, Scores, full_ranks, make_task
 from tests.evaluation.worlds import Matrix, Vectors, constant, heldout, random_vectors, random_world, world
 
 METRICS = ("recall@5", "hr@5", "ndcg@5", "precision@5", "map@5", "mrr", "mrr@5")
@@ -31,6 +32,33 @@ def test_conformance_12_and_13_masking_at_test_and_at_validation():
     assert evaluate(model, train, valid, seen=(test,), metrics=["ndcg@3"]).metrics["ndcg@3"] == pytest.approx(0.630930, abs=1e-6)
     # nothing masked: item 0 and the validation item stand in the way
     assert evaluate(model, train, test, seen=(valid,), mask_seen=False, metrics=["hr@2", "hr@3"]).metrics["hr@2"] == 0
+
+
+def test_easyrec_conformance_8_recall_and_ndcg_of_two_rankings():
+    taken = [(user, "i000", "train") for user in "uv"]
+    wanted = [("u", item, "test") for item in (2, 5)] + [("v", item, "test") for item in (2, 4, 5, 8)]
+    train, _, test = world([*taken, *((user, f"i{item:03}", part) for user, item, part in wanted)], n_items=10)
+    scores = torch.zeros(2, 10)
+    for row, ranking in enumerate(([5, 1, 2], [7, 5, 9])):
+        scores[row, ranking] = torch.tensor([3.0, 2.0, 1.0])
+    found = evaluate(Matrix(train, scores), train, test, metrics=["recall@3", "ndcg@3"])
+    assert found.per_user["recall@3"].to_list() == pytest.approx([1.0, 0.25])
+    assert found.per_user["ndcg@3"].to_list() == pytest.approx([0.919721, 0.296082], abs=1e-6)
+    assert found.metrics["recall@3"] == pytest.approx(0.625)
+    assert found.metrics["ndcg@3"] == pytest.approx(0.607901, abs=1e-6)
+
+
+def test_easyrec_conformance_9_an_item_of_the_training_part_comes_last():
+    train, _, test = world([("u", "i000", "train"), *(("u", f"i{n:03}", "test") for n in (1, 2, 3))], n_items=4)
+    model = Matrix(train, torch.tensor([[0.9, 0.2, 0.5, 0.7]]))
+    task = make_task(train, test, (), True)
+    ranks, top = full_ranks(task, train, Scores(model, train, Questions(train, (), task.users, True)), depth=4, lists=True)
+    assert top[0].tolist() == [3, 2, 1, -1]  # item 0 behind all others: no candidate at all
+    assert dict(zip(task.items.tolist(), ranks.greater.tolist(), strict=True)) == {3: 0, 2: 1, 1: 2}
+    _, unmasked = full_ranks(
+        make_task(train, test, (), False), train, Scores(model, train, Questions(train, (), task.users, True)), depth=4, lists=True
+    )
+    assert unmasked[0].tolist() == [0, 3, 2, 1]
 
 
 def test_conformance_14_twenty_five_targets():

@@ -464,13 +464,58 @@ def test_the_official_checkpoint_gives_the_authors_cosines() -> None:
         pytest.skip("LEXIREC_EASYREC_LARGE names no folder of hkuds/easyrec-roberta-large: 1.4 GB that can't be fetched here")
     model = EasyRec(encoder=f"hf:{folder}", epochs=0, read_precision="float32", mlm_weight=0.0)
     model.fit(sports().train_set(), options=options())
-    texts = [
-        "The user is a basketball fan and likes to collect basketball-related items, particularly those related to NBA players and teams.",
-        "This product is a basketball signed by NBA star Kobe Bryant.",
-        "This is a swimming pool float for kids and adults.",
+    texts = [  # the official README's
+        "This user is a basketball fan and likes to play basketball and watch NBA games.",
+        "This basketball draws in NBA enthusiasts.",
+        "This item is nice for swimming lovers.",
     ]
     user, ball, pool = model.encode_texts(texts)
-    assert (user @ ball).item() > 0.8 > 0.4 > (user @ pool).item()
+    assert (user @ ball).item() == pytest.approx(0.8576, abs=1e-3)
+    assert (user @ pool).item() == pytest.approx(0.2171, abs=1e-3)
+
+
+def test_words_are_a_reason_of_their_own(bert: str, train: TrainSet) -> None:
+    model = EasyRec(**settings(bert, epochs=1)).fit(train, options=options())
+    for query in (Query(intent="swim goggles"), Query(profile="swim goggles")):
+        best = model.recommend(query, k=1)
+        assert best["answered_by"][0] == "words"
+        why = model.explain(query, best["item_id"][0])
+        assert why.select("kind", "name", "title").rows() == [("words", "swim goggles", None)]
+        assert why["weight"][0] == pytest.approx(best["score"][0], abs=1e-6)  # nothing else made the score
+    known = train.users.ids[0]
+    alone, both = (model.explain(Query(user_id=known, intent=words), "s0") for words in (None, "swim goggles"))
+    assert "words" not in alone["kind"].to_list()
+    assert both["kind"][0] == "words"
+    assert both[1:].equals(alone)  # the person's part stays as it is
+    assert model.explain(Query(user_id=known, intent=" "), "s0").equals(alone)
+    model.add_items(pl.DataFrame({"item_id": ["n0"], "title": ["Swim goggles"], "categories": [["Swimming"]]}))
+    assert model.explain(Query(intent="swim goggles"), "n0")["kind"].to_list() == ["words"]
+
+
+def test_conformance_22_sizes_of_the_published_data() -> None:
+    from lexirec.data.readers import read_dataset
+
+    root = os.environ.get("LEXIREC_EASYREC_DATA")
+    if not root:
+        pytest.skip("LEXIREC_EASYREC_DATA names no folder with steam, yelp and amazon-book of RLMRec in full: they can't be fetched here")
+    published = {"steam": (23_310, 5_237, 525_922), "yelp": (11_091, 11_010, 277_535), "amazon-book": (11_000, 9_332, 200_860)}
+    for name, sizes in published.items():
+        data = read_dataset(Path(root) / name)
+        assert (data.n_users, data.n_items, data.n_interactions) == sizes
+
+
+@pytest.mark.parametrize("value", ["FOLDER", ["FOLDER"], ("FOLDER",)])
+def test_one_folder_of_profiles_or_several(value: object) -> None:
+    from pydantic import BaseModel
+
+    from lexirec.models.textual import ProfileFolders
+
+    class Config(BaseModel):
+        profiles: ProfileFolders = ()
+
+    assert Config(profiles=value).profiles == EasyRec(profiles=value).config.profiles == ("FOLDER",)
+    with pytest.raises(InputError, match="profiles"):
+        EasyRec(profiles=3)
 
 
 def test_heads_of_a_checkpoint_are_read(bert: str, train: TrainSet, tmp_path: Path) -> None:

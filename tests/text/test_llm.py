@@ -168,6 +168,50 @@ def test_one_bad_prompt_does_not_stop_the_others():
         assert "too many tokens" in results[0].error
 
 
+NO_MAX_TOKENS = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+
+
+def test_a_server_that_knows_max_completion_tokens_only_is_asked_so_from_then_on():
+    for tries in (6, 1):  # learning is no try
+        with Faulty(echo, faults=[error(400, NO_MAX_TOKENS, code="unsupported_parameter")]) as server:
+            asked = model(server, concurrency=1, max_tokens=77, tries=tries, cache=False)
+            assert values(asked.ask(prompts(3), PARSE)) == [0, 1, 2]
+            assert values(asked.ask(prompts(1), PARSE)) == [0]
+            shown = [(body.get("max_tokens"), body.get("max_completion_tokens")) for body in server.requests]
+            assert shown == [(77, None), *[(None, 77)] * 4]
+    with Faulty(echo, every=error(400, NO_MAX_TOKENS)) as server:  # asked otherwise once, not for ever
+        with pytest.raises(LlmError, match="Unsupported parameter"):
+            model(server, concurrency=1).ask(prompts(1), PARSE)
+        assert ["max_tokens" in body for body in server.requests] == [True, False]
+    with Faulty(echo, every=error(400, "max_tokens is too large: 77. At most 50 are possible.")) as server:  # another name is no cure
+        with pytest.raises(LlmError, match="too large"):
+            model(server, concurrency=1).ask(prompts(1), PARSE)
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", [400, 422])
+@pytest.mark.parametrize("n", [1, 5, 100])
+def test_a_server_that_refuses_every_prompt_ends_the_run_with_its_reason(status, n):
+    with Faulty(echo, every=error(status, "Unsupported value: 'temperature' does not support 0.3")) as server:
+        asked = model(server, concurrency=4, temperature=0.3)
+        with pytest.raises(LlmError, match=r"refused all \d prompts.*'temperature' does not support"):
+            asked.ask(prompts(n), PARSE)
+        assert len(server.requests) <= min(n, llm.GIVE_UP + 4)
+        assert asked.spent.in_flight == 0
+
+
+def test_prompts_that_alone_are_refused_are_their_own_fault_however_many():
+    with Faulty(echo) as server:
+        model(server).ask(prompts(3), PARSE)
+        server.every = error(400, "too many tokens")
+        # All that is missing is refused, but the others have their answers.
+        assert values(model(server).ask(prompts(30), PARSE)) == [0, 1, 2, *[None] * 27]
+        # A server that is down is still noticed.
+        server.faults, server.every = [error(400, "too long")] * 20, error(503)
+        with pytest.raises(LlmError, match="8 prompts in a row"):
+            model(server, concurrency=1, tries=1).ask(prompts(60), PARSE)
+
+
 @pytest.mark.parametrize(
     ("status", "code", "cure"), [(401, None, "OPENAI_API_KEY"), (404, None, "name"), (429, "insufficient_quota", "account")]
 )

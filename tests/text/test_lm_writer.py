@@ -12,7 +12,7 @@ from lexirec.text.llm import Budget, BudgetError, LanguageModel, Prompt, json_an
 from lexirec.text.lm_writer import LmWriter, ProfileWarning
 from lexirec.text.plain_writer import PlainWriter
 from lexirec.text.profile_prompts import FAMILIES, ProfileAnswer, family, rephrase_prompt, revised
-from tests.text.llm_server import KEY, Faulty, helpful
+from tests.text.llm_server import KEY, Faulty, error, helpful
 from tests.text.shops import BASKETBALL, shop
 
 pytest.importorskip("openai", reason="the language-model client needs the extra `llm`")
@@ -131,13 +131,21 @@ def test_injected_instructions_are_quoted_and_the_output_schema_holds():
 def test_useless_answers_fall_back_to_the_plain_writer_and_are_counted(answer):
     train = shop().split("all").train
     with Faulty(every=answer) as server:
-        with pytest.warns(ProfileWarning, match="8 items, 6 users"):
+        with pytest.warns(ProfileWarning, match=r"8 items, 6 users.*\(the first reason: (the JSON|the answer holds)"):
             profiles = LmWriter(model(server), versions=1).write(train)
         assert len(server.requests) == 2 * (8 + 6)  # each answer and its one repair; nobody rephrases what isn't there
     plain = PlainWriter(1).write(train)
     for version in range(2):
         assert profiles.item_texts(version) == plain.item_texts(version)
         assert profiles.user_texts(version) == plain.user_texts(version)
+
+
+def test_refused_prompts_are_counted_and_the_first_reason_is_told():
+    train = shop().split("all").train
+    told = pytest.warns(ProfileWarning, match="1 items.*first reason: status 400.*too short")
+    with Faulty(faults=[error(400, "context of 10 tokens is too short")]) as server, told:
+        profiles = LmWriter(model(server, concurrency=1), versions=0).write(train)
+    assert profiles.facts["fallbacks"] == {"items": 1, "users": 0}
 
 
 def test_a_failed_rephrasing_leaves_the_profile_itself():

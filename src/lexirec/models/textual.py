@@ -5,14 +5,14 @@ catalogue and log -> a text per item and per person -> encoder -> cosine
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from lexirec import columns as c
@@ -22,7 +22,7 @@ from lexirec.data.ids import IdMap
 from lexirec.errors import InputError
 from lexirec.models.answering import VectorRecommender
 from lexirec.models.contract import ModelConfig, Supports
-from lexirec.query import Query
+from lexirec.query import Query, as_id
 from lexirec.text.embed import PLACEHOLDER
 from lexirec.text.plain_writer import PlainWriter
 from lexirec.text.profiles import RAW, Profiles, read_profiles, version_column
@@ -34,10 +34,19 @@ WRITER = "writer."
 """Of the plain writer's arrays among a model's tensors."""
 
 
+def _folders(value: Any) -> Any:
+    """One folder as a list of one."""
+    return (value,) if isinstance(value, str) else value
+
+
+ProfileFolders = Annotated[tuple[str, ...], BeforeValidator(_folders)]
+"""A setting that names folders of written profiles: one (``profiles=FOLDER``) or a list of several."""
+
+
 class TextConfig(ModelConfig):
     """Settings of the texts."""
 
-    profiles: tuple[str, ...] = ()
+    profiles: ProfileFolders = ()
     """Folders of written profiles (``lexirec profile``); a data set takes the one that was written from its training part, the others are
     written without a language model."""
     versions: int = Field(default=3, ge=0, le=12)
@@ -51,11 +60,6 @@ class TextConfig(ModelConfig):
     are of the training part). By default the text is then written anew from the longer history."""
     alpha: float = Field(default=0.5, ge=0.0, le=1.0)
     """Weight of a wish against the person, where a query gives no own."""
-
-    @field_validator("profiles", mode="before")
-    @classmethod
-    def _one_folder(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
 
 
 class TextRecommender(VectorRecommender):
@@ -186,6 +190,22 @@ class TextRecommender(VectorRecommender):
     def encode_words(self, texts: Sequence[str]) -> Tensor:
         return self.text_vectors(texts)
 
+    def explain(self, query: Query | str | int, item_id: str | int, k: int = 5) -> pl.DataFrame:
+        """What pulled an item up: the words of the query, where it has any, then history and attributes.
+
+        Returns:
+            As :meth:`Recommender.explain`; a row of kind ``"words"`` has the wish or profile as ``name`` and its cosine to the item as
+            ``weight``.
+        """
+        others = super().explain(query, item_id, k)
+        words = query.words if isinstance(query, Query) else None
+        if words is None:
+            return others
+        target = self.encode_items()[int(self._positions([as_id(item_id, "item_id")])[0])]
+        near = float(F.cosine_similarity(self.encode_words([words])[0], target.cpu(), dim=0))
+        own = {"kind": ["words"], "name": [words], "title": [None], "weight": [near]}
+        return pl.concat([pl.DataFrame(own, schema=others.schema), others])
+
     def new_item_texts(self, items: pl.DataFrame) -> list[str]:
         """Texts of new items, by their own columns."""
         if self.config.item_text == "profile":
@@ -216,7 +236,7 @@ class TextRecommender(VectorRecommender):
         self._index_users()
         self.profiles, self.item_texts = None, []
         self.forget()
-        self.item_rows = tensors["items"]
+        self.item_rows = tensors["items"].clone()  # products differ in the last bit with where memory begins, and in a file that may be anywhere
 
 
 def readable(text: str) -> str:
@@ -338,4 +358,14 @@ def unit(vectors: NDArray[np.float32] | Tensor) -> Tensor:
     return F.normalize(rows.float(), dim=1).cpu()
 
 
-__all__ = ["TextConfig", "TextRecommender", "domain_part", "fitting_folders", "merge_profiles", "pack_texts", "unit", "unpack_texts"]
+__all__ = [
+    "ProfileFolders",
+    "TextConfig",
+    "TextRecommender",
+    "domain_part",
+    "fitting_folders",
+    "merge_profiles",
+    "pack_texts",
+    "unit",
+    "unpack_texts",
+]

@@ -11,6 +11,7 @@ import contextlib
 import os
 import queue
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,10 +43,13 @@ T = TypeVar("T")
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 """Seconds. Pauses double; a server that asks for a longer pause (Retry-After) is taken to be down for this run."""
 GIVE_UP = 8
-"""So many prompts in a row without an answer stop the run: the server is down, not the prompt hard."""
+"""So many prompts in a row without an answer stop the run: the server is down, not the prompt hard. Refused prompts count as long as none
+was answered; after that they are those prompts' own fault (too long, filtered)."""
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 FATAL = frozenset({401, 403, 404, 405})
 """What holds for every prompt: a wrong key, model or address."""
+OTHER_NAME = re.compile(r"unsupported|not supported|unrecogni[sz]ed|unknown|unexpected|use\W+max_completion_tokens", re.IGNORECASE)
+"""What servers say of ``max_tokens`` where they know it as ``max_completion_tokens`` only."""
 
 SHOWN = 300
 """Characters of a server's message that an error repeats."""
@@ -80,7 +84,7 @@ class LanguageModel:
         concurrency: requests on their way at a time.
         timeout: seconds to wait for one answer.
         tries: requests sent for one prompt at most, where the server is slow, overloaded or unreachable.
-        max_tokens: longest answer.
+        max_tokens: longest answer; a server that knows it as ``max_completion_tokens`` only is asked so.
         temperature, seed: as the server understands them; left out of the request if ``None``.
         json_mode: ask the server for JSON by ``response_format``; some servers ignore it, and one that refuses it is asked without.
         price: money per million tokens, for estimates and the budget.
@@ -119,11 +123,13 @@ class LanguageModel:
         if not model.strip():
             raise InputError("the language model's name is empty; give the name that the server knows it by")
         if budget is not None and budget.cost is not None and price is None:
-            raise InputError("a budget in money needs a price: give the money per million tokens read and written")
+            raise InputError("a budget in money needs a price (--price): give the money per million tokens read and written")
         self.model = model
         self.base_url = base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
         if urlsplit(self.base_url).scheme not in ("http", "https"):
-            raise InputError(f"base_url is {public_url(self.base_url)!r}; give an address like http://localhost:8000/v1")
+            raise InputError(
+                f"the server's address (--base-url, OPENAI_BASE_URL) is {public_url(self.base_url)!r}; give one like http://localhost:8000/v1"
+            )
         self.concurrency, self.timeout, self.tries = concurrency, timeout, tries
         self.parameters: dict[str, Any] = {"max_tokens": max_tokens}
         if temperature is not None:
@@ -137,12 +143,13 @@ class LanguageModel:
         self.dry_run, self.retry_failed = dry_run, retry_failed
         self._cache = None if cache is False else AnswerCache(None if cache is None or cache is True else cache)
         self._openai: Any = None if dry_run else require("openai", "llm")
-        self._json_refused = False
+        self._json_refused = self._renamed = False
         self._pause_until = 0.0
-        self._unanswered = self._answered = 0
+        self._unanswered = self._answered = self._refused = 0
+        self._proven = False
         self._last_reason = ""
         if not dry_run and not os.environ.get("OPENAI_API_KEY") and self.base_url == DEFAULT_URL:
-            raise InputError("OPENAI_API_KEY is not set; set it, or give the address of a server of your own (base_url)")
+            raise InputError("OPENAI_API_KEY is not set; set it, or give the address of a server of your own (--base-url)")
 
     def ask(
         self,
@@ -168,7 +175,7 @@ class LanguageModel:
 
         Raises:
             BudgetError: before the budget would be passed.
-            LlmError: if the server doesn't answer at all, or refuses key, model or address.
+            LlmError: if the server doesn't answer at all, or refuses key, model or address, or every one of the prompts.
         """
         parameters = {k: v for k, v in self.parameters.items() if not (plain_text and k == "response_format")}
         distinct = list(dict.fromkeys(prompts))
@@ -190,6 +197,7 @@ class LanguageModel:
                 self.plan.output_tokens += min(prompt.likely_words * 4 // 3, self.parameters["max_tokens"])
                 found[prompt] = Result(None, "dry run")
         elif missing:
+            self._proven = bool(found)
             steps = track(self._results(missing, parse, parameters), what, total=len(missing), enabled=progress)
             found.update(steps)
         return [found[prompt] for prompt in prompts]
@@ -232,7 +240,7 @@ class LanguageModel:
     ) -> None:
         client = self._client()
         waiting = iter(prompts)
-        self._unanswered, self._answered, self._pause_until = 0, 0, 0.0
+        self._unanswered, self._answered, self._refused, self._pause_until = 0, 0, 0, 0.0
 
         async def worker() -> None:
             for prompt in waiting:
@@ -247,8 +255,10 @@ class LanguageModel:
                     # What is on its way is paid for: it is awaited and kept. Each worker ends at the first call that doesn't fit.
                     await asyncio.wait(workers)
                 failed.result()
-            if self._unanswered and not self._answered:
-                raise self._down()  # fewer prompts than GIVE_UP, none of them answered
+            # Fewer prompts than GIVE_UP, none of them answered. What alone is refused where others have their answers from an earlier run
+            # is no fault of the server.
+            if not self._answered and self._in_a_row():
+                raise self._down()
         finally:
             for other in workers:
                 other.cancel()
@@ -299,10 +309,10 @@ class LanguageModel:
     async def _request(self, client: Any, messages: list[dict[str, str]], parameters: Mapping[str, Any]) -> Answer:
         openai = self._openai
         most = most_tokens(messages), int(parameters["max_tokens"])
-        reason = ""
-        for attempt in range(self.tries):
+        reason, attempt = "", 0
+        while attempt < self.tries:
             await self._wait_for_pause()
-            sent = {k: v for k, v in parameters.items() if not (self._json_refused and k == "response_format")}
+            sent = self._sent(parameters)
             await self._reserve(*most)
             used = (0, 0)
             try:
@@ -313,7 +323,7 @@ class LanguageModel:
                 )
                 answer = read_answer(raw.http_response.content, messages)
                 used = (answer.input_tokens, answer.output_tokens)
-                self._unanswered, self._answered = 0, self._answered + 1
+                self._unanswered, self._refused, self._answered = 0, 0, self._answered + 1
                 return answer
             except openai.APITimeoutError:
                 used = most  # it may have been served all the same
@@ -322,9 +332,8 @@ class LanguageModel:
                 reason, pause = redacted(f"no connection ({error.__cause__ or error})", SHOWN), None
             except openai.APIStatusError as error:
                 reason, pause = redacted(f"status {error.status_code}: {error.message}", SHOWN), asked_pause(error.response.headers)
-                if "response_format" in sent and error.status_code in (400, 422) and "response_format" in str(error.message):
-                    self._json_refused = True
-                    continue
+                if error.status_code in (400, 422) and self._learned(sent, str(error.message)):
+                    continue  # no try: the next request is another one
                 if error.status_code in FATAL or error.code == "insufficient_quota":
                     cure = (
                         "check OPENAI_API_KEY" if error.status_code in (401, 403) else "check the model's name, the address and the account"
@@ -332,6 +341,7 @@ class LanguageModel:
                     # `from None`: the library's error holds the request and with it the key.
                     raise LlmError(f"{self._place()} refused ({reason}); {cure}") from None
                 if error.status_code not in AGAIN:
+                    self._left_out(reason, refused=True)
                     raise _NoAnswerError(reason) from None
             except NotTheProtocolError as error:
                 reason, pause = str(error), None
@@ -339,21 +349,54 @@ class LanguageModel:
                 self.spent.settle(*most, *used)
             if pause is not None and pause > LONGEST_PAUSE:
                 raise LlmError(f"{self._place()} asks to come back in {pause:.0f} s ({reason}); all answers are kept: run again then")
-            if attempt + 1 < self.tries:
+            attempt += 1
+            if attempt < self.tries:
                 if pause is not None:  # the server speaks to all of us
                     self._pause_until = max(self._pause_until, time.monotonic() + pause)
                 else:
-                    await asyncio.sleep(min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1.0))
-        self._unanswered += 1
-        self._last_reason = reason
-        if self._unanswered >= GIVE_UP:
-            raise self._down()
+                    await asyncio.sleep(min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0))
+        self._left_out(reason)
         raise _NoAnswerError(f"no answer after {self.tries} tries ({reason})")
 
+    def _sent(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Parameters as this server takes them; in the cache an answer stands under those that were asked for."""
+        sent = {k: v for k, v in parameters.items() if not (self._json_refused and k == "response_format")}
+        if self._renamed:
+            sent["max_completion_tokens"] = sent.pop("max_tokens")
+        return sent
+
+    def _learned(self, sent: Mapping[str, Any], message: str) -> bool:
+        """Whether a refusal tells how to ask this server from now on; each thing is learned once for a request."""
+        if "response_format" in sent and "response_format" in message:
+            self._json_refused = True
+            return True
+        if "max_tokens" in sent and "max_tokens" in message and OTHER_NAME.search(message):
+            self._renamed = True
+            return True
+        return False
+
+    def _left_out(self, reason: str, refused: bool = False) -> None:
+        """Note a prompt without an answer; too many in a row end the run."""
+        if refused:
+            self._refused += 1
+        else:
+            self._unanswered += 1
+        self._last_reason = reason
+        if self._in_a_row() >= GIVE_UP:
+            raise self._down()
+
+    def _in_a_row(self) -> int:
+        """Prompts since the last answer that speak against the server or the settings."""
+        return self._unanswered + (0 if self._answered or self._proven else self._refused)
+
     def _down(self) -> LlmError:
+        if self._unanswered:
+            how = f"left {self._in_a_row()} prompts in a row without an answer after up to {self.tries} tries each"
+            cure = "check the server"
+        else:
+            how, cure = f"refused all {self._refused} prompts that it was asked", "check the model's name and the settings"
         return LlmError(
-            f"{self._place()} left {self._unanswered} prompts in a row without an answer after {self.tries} tries each (last: "
-            f"{self._last_reason}); check the server; all answers are kept: the same command asks only what is missing"
+            f"{self._place()} {how} (last: {self._last_reason}); {cure}; all answers are kept: the same command asks only what is missing"
         )
 
     async def _reserve(self, most_input: int, most_output: int) -> None:

@@ -90,12 +90,12 @@ def read_answer(content: bytes, messages: list[dict[str, str]]) -> Answer:
 
 def checked(answer: Answer, parse: Parse[T]) -> Result[T]:
     """An answer's value, or why it has none."""
+    cut = "; it was cut at the limit of tokens (--max-tokens)" if answer.truncated else ""
     if not answer.text.strip():
-        return Result(None, "the answer is empty")
+        return Result(None, f"the answer is empty{cut}")
     try:
         return Result(parse(answer.text))
     except ValueError as error:
-        cut = "; it was cut at the limit of tokens" if answer.truncated else ""
         return Result(None, f"{error}{cut}"[:500])
 
 

@@ -5,6 +5,7 @@ JSON; who gets no valid answer keeps the plain writer's text instead of being de
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -69,6 +70,7 @@ class LmWriter:
             BudgetError, LlmError: as the client raises them; answers so far are kept, and the next call goes on from there.
         """
         plain = self.plain.write(train)
+        self._reason: str | None = None
         failed: dict[str, int] = {}
         item_texts, ok_items = self._asked("items", self._item_prompts(train), plain.item_texts(), self.family.item_words, failed)
         user_texts, ok_users = self._asked(
@@ -83,7 +85,11 @@ class LmWriter:
                 versions.append(self._rephrased(texts, ok, version, fallback, failed))
         if any(failed.values()) and not self.model.dry_run:
             shown = ", ".join(f"{count:,} {what}" for what, count in failed.items() if count)
-            warn(f"{self.model.model} gave no valid answer for {shown}; they have the plain writer's texts", ProfileWarning)
+            warn(
+                f"{self.model.model} gave no valid answer for {shown}; they have the plain writer's texts "
+                f"(the first reason: {self._reason})",
+                ProfileWarning,
+            )
         raw = plain.items["raw"].to_list() if "raw" in plain.items.columns else None
         return frames(
             train, items, users, raw, writer="lm", model=self.model.model, family=self.family.name, seed=self.seed, fallbacks=failed
@@ -104,21 +110,29 @@ class LmWriter:
             value = next(waiting).value if prompt is not None else None
             texts.append(plain if value is None else words_of(value.summarization, limit))
             ok.append(value is not None)
-        failed[what] = sum(result.value is None for result in results)
+        failed[what] = self._failures(results)
         return texts, ok
 
     def _rephrased(self, texts: list[str], ok: list[bool], version: int, fallback: list[str], failed: dict[str, int]) -> list[str]:
         """Another wording of each text that the model wrote; the plain writer's own rephrasing of the others."""
         asked = [rephrase_prompt(text, version, self.versions) for text, fine in zip(texts, ok, strict=True) if fine or self.model.dry_run]
-        results = iter(self.model.ask(asked, revised, plain_text=True, what=f"rephrasing {version}"))
+        answered = self.model.ask(asked, revised, plain_text=True, what=f"rephrasing {version}")
+        if failures := self._failures(answered):
+            failed["rephrasings"] = failed.get("rephrasings", 0) + failures
+        results = iter(answered)
         written = []
         for text, fine, plain in zip(texts, ok, fallback, strict=True):
             value = next(results).value if fine or self.model.dry_run else None
-            if fine and value is None:
-                failed["rephrasings"] = failed.get("rephrasings", 0) + 1
             # A rewriting may come out longer than its original; twice that is not a rewriting any more.
             written.append(words_of(value, 2 * len(text.split()) + 10) if value is not None else text if fine else plain)
         return written
+
+    def _failures(self, results: Sequence[Result[Any]]) -> int:
+        """How many have no value; the first one's reason is kept for the warning."""
+        failed = [result for result in results if result.value is None]
+        if failed and self._reason is None:
+            self._reason = failed[0].error
+        return len(failed)
 
     # --- prompts -----------------------------------------------------------------------------------------------------------------
 
