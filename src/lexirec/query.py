@@ -1,9 +1,71 @@
 """What is known of a person at the moment of asking; one type for evaluation, batches and the live service."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
 
 from lexirec.errors import InputError
+
+
+def as_id(value: Any, place: str) -> str:
+    """One id as text, by the rule of :func:`lexirec.data.checks.as_ids`: ``12``, ``12.0`` and ``"12"`` are one id.
+
+    Args:
+        value: text, bytes or a whole number, those of NumPy and pandas included.
+        place: where it stands, for the message.
+
+    Raises:
+        InputError: for a missing or empty id, a float that is not whole, and anything else.
+
+    >>> as_id(12.0, "user_id"), as_id("012", "user_id")
+    ('12', '012')
+    """
+    if isinstance(value, bytes):
+        try:
+            value = value.decode()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{place}: the bytes {value!r} are not UTF-8; give text") from error
+    if isinstance(value, str):
+        if not value:
+            raise InputError(f"{place}: the id is empty; give an id, or leave it out")
+        return str(value)
+    number_like = isinstance(value, Real) and not isinstance(value, bool)
+    if number_like and isinstance(value, Integral):
+        return str(int(value))
+    if number_like:
+        number = float(value)
+        if number.is_integer() and abs(number) <= 2**53:
+            return str(int(number))
+        missing = number != number
+    else:
+        missing = value is None or type(value).__name__ in ("NAType", "NaTType")
+    if missing:
+        raise InputError(f"{place}: an id is missing ({value!r}); drop it or fill it")
+    raise InputError(f"{place}: {str(value)[:60]!r} ({type(value).__name__}) is no id; give text or a whole number")
+
+
+def as_id_list(values: Any, place: str) -> list[str]:
+    """Ids as a list of text; ``values`` is any sequence, array or column of a table.
+
+    Raises:
+        InputError: for a single id, something without an order, or an id that :func:`as_id` refuses.
+
+    >>> as_id_list((3, "4", 5.0), "history")
+    ['3', '4', '5']
+    """
+    if isinstance(values, (str, bytes)):
+        raise InputError(f"{place} is the string {values!r}; give a list of item ids{', oldest first' if place == 'history' else ''}")
+    if not isinstance(values, Iterable) or isinstance(values, (Mapping, Set)):
+        raise InputError(f"{place} is {str(values)[:60]!r} ({type(values).__name__}); give a list of item ids")
+    for method in ("to_list", "tolist", "to_pylist"):  # Polars and pandas; NumPy; Arrow
+        if hasattr(values, method):
+            values = getattr(values, method)()
+            break
+    ids = values if isinstance(values, list) else list(values)
+    if all(type(value) is str and value for value in ids):
+        return ids
+    return [as_id(value, place) for value in ids]
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,18 +73,20 @@ class Query:
     """All that is known of a person, any subset of four things.
 
     Attributes:
-        user_id: id of a user of the training log (hot).
-        history: item ids, oldest first (warm). Any sequence of strings, a Polars series included.
+        user_id: id of a user of the training log (hot). Whole numbers become text, as in the log.
+        history: item ids, oldest first (warm). Any sequence, array or column of a table; kept as a list of text.
         intent: a wish in words.
         profile: a description of the person in words.
         alpha: weight of the words against the person, in [0, 1]; ``None`` leaves it to the model. Used only where words
             and a person (``user_id`` or ``history``) are both given.
 
     Raises:
-        InputError: if ``alpha`` is outside [0, 1], or ``history`` is a bare string.
+        InputError: if ``alpha`` is outside [0, 1], ``history`` is a bare string, an id is none, or a text is not text.
 
     >>> Query(history=["B001", "B002"], intent="a gift for a gardener", alpha=0.5).intent
     'a gift for a gardener'
+    >>> Query(user_id=7, history=[3, 4.0]).history
+    ['3', '4']
     """
 
     user_id: str | None = None
@@ -32,10 +96,17 @@ class Query:
     alpha: float | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.history, str):
-            raise InputError(f"history is the string {self.history!r}; give a list of item ids, oldest first")
-        if self.alpha is not None and not 0.0 <= self.alpha <= 1.0:
-            raise InputError(f"alpha is {self.alpha}; it is the weight of the wish and lies in [0, 1]")
+        if self.user_id is not None and (type(self.user_id) is not str or not self.user_id):
+            object.__setattr__(self, "user_id", as_id(self.user_id, "user_id"))
+        if self.history is not None:
+            object.__setattr__(self, "history", as_id_list(self.history, "history"))
+        given: list[tuple[str, Any]] = [("intent", self.intent), ("profile", self.profile)]
+        for name, text in given:
+            if text is not None and not isinstance(text, str):
+                raise InputError(f"{name} is {str(text)[:60]!r} ({type(text).__name__}); give words")
+        alpha: Any = self.alpha
+        if alpha is not None and (not isinstance(alpha, Real) or not 0.0 <= float(alpha) <= 1.0):
+            raise InputError(f"alpha is {self.alpha!r}; it is the weight of the wish and lies in [0, 1]")
 
     @property
     def words(self) -> str | None:

@@ -1,6 +1,7 @@
 """The command line: one file per group of commands, errors turned into exit codes here."""
 
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +45,20 @@ _register()
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 1 failed, 2 bad usage or bad input, 130 interrupted."""
+    shown = warnings.showwarning
+    warnings.showwarning = _show_warning
+    try:
+        return _run(arguments)
+    finally:
+        warnings.showwarning = shown
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A line of its own, without the source line that Python adds: no line of the user's is to blame here."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
         code = app(args=arguments, standalone_mode=False)
     except LexirecError as error:

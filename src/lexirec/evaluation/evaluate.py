@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lexirec import columns as c
-from lexirec.data.dataset import Heldout, TrainSet
+from lexirec.data.dataset import Dataset, Heldout, Split, TrainSet
 from lexirec.errors import InputError, nearest
 from lexirec.evaluation import metrics as m
 from lexirec.evaluation.groups import USER_GROUPS, GroupRules, item_groups, rules_of, user_groups
@@ -97,6 +97,37 @@ class Evaluation:
         return f"Evaluation({self.protocol}; {self.n_users:,} users; {shown})"
 
 
+def check_train(train: Any) -> None:
+    """Refuse what is no training part.
+
+    Raises:
+        InputError: with the way to the training part.
+    """
+    if isinstance(train, TrainSet):
+        return
+    cure = "give the training part of a split, or data.train_set()"
+    if isinstance(train, Dataset):
+        cure = "give its events as a training part: data.train_set(), or data.split('leave-one-out').train"
+    elif isinstance(train, Split):
+        cure = "give its training part: split.train"
+    elif hasattr(train, "columns"):
+        cure = "make a data set of it: Dataset.from_frames(interactions, items).train_set()"
+    raise InputError(f"train is of type {type(train).__name__}; {cure}")
+
+
+def check_heldout(part: Any, name: str) -> None:
+    """Refuse what is no held-out part; ``name`` is the argument's.
+
+    Raises:
+        InputError: with the way to the held-out part.
+    """
+    if isinstance(part, Heldout):
+        return
+    wanted = "split.valid" if name == "valid" else "split.test"
+    cure = f"give a held-out part of a split: {wanted}" + ("" if isinstance(part, Split) else " of split = data.split('leave-one-out')")
+    raise InputError(f"{name} is of type {type(part).__name__}; {cure}")
+
+
 @torch.no_grad()
 def evaluate(
     model: Any,
@@ -140,11 +171,14 @@ def evaluate(
         The :class:`Evaluation`.
 
     Raises:
-        InputError: for an unknown metric or group, a part without targets, vectors or scores that are not finite or of a wrong shape.
+        InputError: for a part of another type; an unknown metric or group, a part without targets, vectors or scores that are not finite
+            or of a wrong shape.
 
     Memory: about 64 MB for scores, the item vectors, and a few numbers per target and list place; never users x items.
     """
     start = time.perf_counter()
+    check_train(train)
+    check_heldout(targets, "targets")
     wanted = m.parse_metrics(metrics)
     accuracy = [metric for metric in wanted if not metric.beyond]
     lists = [metric for metric in wanted if metric.beyond]

@@ -1,7 +1,7 @@
 """The contract of every model: fit, encode, score, recommend, explain, add items, save and load."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -14,13 +14,14 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from lexirec import columns as c
+from lexirec.data.checks import as_ids, check_items
 from lexirec.data.dataset import Heldout, TrainSet
 from lexirec.data.ids import IdMap
 from lexirec.errors import InputError, NotFittedError, UnsupportedQueryError, nearest
 from lexirec.files import atomic_folder
 from lexirec.models.explaining import near_history, shared_attributes
 from lexirec.models.saving import read_model, write_model
-from lexirec.query import Query
+from lexirec.query import Query, as_id, as_id_list
 from lexirec.settings import parse_settings
 from lexirec.training.loop import TrainingResult, pick_device, run_training
 from lexirec.training.options import TrainingOptions
@@ -112,7 +113,19 @@ class Recommender(ABC):
 
         Returns:
             The model itself.
+
+        Raises:
+            InputError: for an argument of another type, such as a whole data set in place of its training part.
         """
+        from lexirec.evaluation.evaluate import check_heldout, check_train
+
+        check_train(train)
+        if valid is not None:
+            check_heldout(valid, "valid")
+        given: Any = options
+        if given is not None and not isinstance(given, TrainingOptions):
+            cure = "pass TrainingOptions(**options)" if isinstance(given, Mapping) else "pass TrainingOptions(epochs=..., ...)"
+            raise InputError(f"options is of type {type(given).__name__}; {cure}")
         options = options or TrainingOptions()
         if options.threads is not None:
             torch.set_num_threads(options.threads)
@@ -244,12 +257,16 @@ class Recommender(ABC):
         return "popularity (nothing is known)"
 
     def recommend(
-        self, queries: Query | str | Sequence[Query | str], k: int = 10, filter_seen: bool = True, candidates: Sequence[str] | None = None
+        self,
+        queries: Query | str | int | Sequence[Query | str | int],
+        k: int = 10,
+        filter_seen: bool = True,
+        candidates: Sequence[str] | Sequence[int] | None = None,
     ) -> pl.DataFrame:
         """The best items for each query.
 
         Args:
-            queries: one query or many; a bare string is a ``user_id``.
+            queries: one query or many; a bare string or whole number is a ``user_id``.
             k: list length, at least 1.
             filter_seen: leave out the items of the user's training history and of the query's history.
             candidates: rank only these item ids.
@@ -260,21 +277,21 @@ class Recommender(ABC):
             ``rank`` (from 1), ``answered_by``. Fewer than ``k`` rows where fewer items remain.
 
         Raises:
-            InputError: for ``k < 1`` or unknown candidates.
+            InputError: for ``k < 1``, unknown candidates, or something that is neither a query nor an id.
             UnsupportedQueryError: if the model can't answer one of the queries.
         """
         self._check_fitted()
         if k < 1:
             raise InputError(f"k = {k}; ask for at least one item")
-        asked = [queries] if isinstance(queries, (Query, str)) else list(queries)
-        asked = [Query(user_id=q) if isinstance(q, str) else q for q in asked]
+        many = isinstance(queries, Iterable) and not isinstance(queries, (str, bytes, Mapping))
+        asked = [as_query(query) for query in (cast(Iterable[Any], queries) if many else [queries])]
         allowed = None
         if candidates is not None:
             allowed = torch.zeros(len(self.item_map), dtype=torch.bool)
             allowed[self._positions(candidates)] = True
         frames = []
         for start in range(0, len(asked), BLOCK):
-            block = cast(list[Query], asked[start : start + BLOCK])
+            block = asked[start : start + BLOCK]
             scores = self.score(block)
             if allowed is not None:
                 scores[:, ~allowed] = -torch.inf
@@ -311,7 +328,7 @@ class Recommender(ABC):
             )
         )
 
-    def similar_items(self, item_ids: Sequence[str], k: int = 10) -> pl.DataFrame:
+    def similar_items(self, item_ids: Sequence[str] | Sequence[int], k: int = 10) -> pl.DataFrame:
         """Nearest items by the cosine of item vectors.
 
         Returns:
@@ -321,17 +338,18 @@ class Recommender(ABC):
             InputError: if an item is unknown.
         """
         self._check_fitted()
+        item_ids = as_id_list(item_ids, "item_ids")
         at = self._positions(item_ids)
         vectors = torch.nn.functional.normalize(self.encode_items(), dim=1)
         return self._nearest(item_ids, at, (vectors[at] @ vectors.T).cpu(), k)
 
-    def _nearest(self, item_ids: Sequence[str], at: NDArray[np.int64], scores: Tensor, k: int) -> pl.DataFrame:
+    def _nearest(self, item_ids: Sequence[str] | Sequence[int], at: NDArray[np.int64], scores: Tensor, k: int) -> pl.DataFrame:
         """The frame of :meth:`similar_items` from scores ``(len(at), I)`` of all items for those at positions ``at``."""
         scores[torch.arange(len(at)), torch.from_numpy(at)] = -torch.inf
         best, near = torch.topk(scores, min(k, scores.shape[1] - 1), dim=1)
         return pl.DataFrame(
             {
-                c.ITEM_ID: np.repeat(np.asarray(list(item_ids), dtype=object), best.shape[1]).tolist(),
+                c.ITEM_ID: np.repeat(np.asarray(self.item_map.name(at).to_list(), dtype=object), best.shape[1]).tolist(),
                 "similar_item_id": self.item_map.name(near.reshape(-1).numpy()),
                 c.SCORE: best.reshape(-1).numpy(),
                 c.RANK: np.tile(np.arange(1, best.shape[1] + 1), len(at)),
@@ -339,7 +357,7 @@ class Recommender(ABC):
             schema_overrides={c.ITEM_ID: pl.String},
         )
 
-    def explain(self, query: Query | str, item_id: str, k: int = 5) -> pl.DataFrame:
+    def explain(self, query: Query | str | int, item_id: str | int, k: int = 5) -> pl.DataFrame:
         """What pulled an item up: the history items closest to it in the model's own space, and the attributes that they share with it.
 
         Returns:
@@ -350,34 +368,56 @@ class Recommender(ABC):
             InputError: if the item is unknown.
         """
         self._check_fitted()
-        query = Query(user_id=query) if isinstance(query, str) else query
-        target = int(self._positions([item_id])[0])
+        query = as_query(query)
+        target = int(self._positions([as_id(item_id, "item_id")])[0])
         _, seen = self._seen([query])
         seen = np.unique(seen)
         seen = seen[seen != target]
         return pl.concat([near_history(self, target, seen, k), shared_attributes(self.items, target, seen, k)])
 
-    def add_items(self, items: pl.DataFrame) -> "Recommender":
+    def add_items(self, items: Any) -> "Recommender":
         """Add new items by their text, without training.
+
+        Args:
+            items: pandas, Polars or Arrow table with ``item_id`` and the columns that the model reads. An item without text gets the
+                mean vector of the catalogue.
 
         Raises:
             UnsupportedQueryError: if this model knows items by id only.
-            InputError: if an id exists already or is given twice.
+            InputError: if an id is missing, exists already or is given twice, or the columns don't go with the catalogue's.
         """
+        from lexirec.data.readers import to_polars
+        from lexirec.text.embed import fill_from
+
         self._check_fitted()
         if not self.supports.new_items:
             raise UnsupportedQueryError(
                 f"{self.name} knows items by id only, so a new item has no vector; use a model that reads text, such as alpharec"
             )
+        items = to_polars(items, "new items")
         if c.ITEM_ID not in items.columns:
             raise InputError(f"new items need the column {c.ITEM_ID!r}; there are {items.columns}")
-        ids = items[c.ITEM_ID].cast(pl.String)
+        if not items.height:
+            raise InputError("new items: the table has no rows; give at least one item")
+        ids = as_ids(items[c.ITEM_ID], "new items")
         if ids.is_duplicated().any() or (self.item_map.index(ids) >= 0).any():
             bad = [i for i in ids.to_list() if i in self.item_map][:3] or ids.filter(ids.is_duplicated()).unique().head(3).to_list()
             raise InputError(f"item ids {bad} exist already or are given twice; give each new item one id of its own")
         items = items.with_columns(ids)
-        self.append_items(items)
-        self.items = pl.concat([self.items, items], how="diagonal_relaxed")
+        if c.TITLE in items.columns:
+            items = check_items(items, where="new items")
+        try:
+            catalogue = pl.concat([self.items, items], how="diagonal_relaxed")
+        except pl.exceptions.PolarsError as error:
+            odd = [
+                f"{name!r} is {items.schema[name]}, {self.items.schema[name]} in the catalogue"
+                for name in items.columns
+                if name in self.items.columns and items.schema[name] != self.items.schema[name]
+            ]
+            raise InputError(f"new items: {'; '.join(odd)}: store these columns as the catalogue does") from error
+        with fill_from(self.items):
+            self.append_items(items)
+        self.items = catalogue
         self.item_map = IdMap(self.items[c.ITEM_ID])
         self.popularity = np.concatenate([self.popularity, np.zeros(items.height, dtype=np.int64)])
         return self
@@ -443,7 +483,8 @@ class Recommender(ABC):
         if not self._fitted:
             raise NotFittedError(f"{self.name} is not fitted; call fit(train) or load a run folder first")
 
-    def _positions(self, item_ids: Sequence[str]) -> NDArray[np.int64]:
+    def _positions(self, item_ids: Sequence[str] | Sequence[int]) -> NDArray[np.int64]:
+        item_ids = as_id_list(item_ids, "item ids")
         at = self.item_map.index(item_ids)
         if (at < 0).any():
             missing = [name for name, position in zip(item_ids, at, strict=True) if position < 0]
@@ -472,6 +513,15 @@ class Recommender(ABC):
                 seen.append(given)
                 rows.append(np.full(len(given), row))
         return np.concatenate(rows), np.concatenate(seen)
+
+
+def as_query(query: Any) -> Query:
+    """A query as it is; an id is that of a user."""
+    if isinstance(query, Query):
+        return query
+    if isinstance(query, (Mapping, list, tuple)):
+        raise InputError(f"{str(query)[:60]} is of type {type(query).__name__}; write Query(user_id=..., history=..., intent=...)")
+    return Query(user_id=as_id(query, "user_id"))
 
 
 __all__ = ["ModelConfig", "Recommender", "Supports"]

@@ -136,13 +136,13 @@ class Hybrid(Recommender):
             scores[by_words] = found
         return scores if items is None else scores[:, self._positions(items)]
 
-    def explain(self, query: Query | str, item_id: str, k: int = 5) -> pl.DataFrame:
+    def explain(self, query: Query | str | int, item_id: str | int, k: int = 5) -> pl.DataFrame:
         return self.model.explain(query, item_id, k)
 
-    def similar_items(self, item_ids: Sequence[str], k: int = 10) -> pl.DataFrame:
+    def similar_items(self, item_ids: Sequence[str] | Sequence[int], k: int = 10) -> pl.DataFrame:
         return self.model.similar_items(item_ids, k)
 
-    def add_items(self, items: pl.DataFrame) -> "Hybrid":
+    def add_items(self, items: Any) -> "Hybrid":
         self.model.add_items(items)
         self._follow()
         return self

@@ -91,7 +91,7 @@ class LexicalRecommender(Recommender):
                 scores[row] = wish if modes[row] == "words" else fuse(both, self.fusion, [share, 1 - share])[0]
         return scores if items is None else scores[:, self._positions(items)]
 
-    def similar_items(self, item_ids: Sequence[str], k: int = 10) -> pl.DataFrame:
+    def similar_items(self, item_ids: Sequence[str] | Sequence[int], k: int = 10) -> pl.DataFrame:
         """Nearest items by BM25 of their texts; columns as in :meth:`Recommender.similar_items`."""
         self._check_fitted()
         at = self._positions(item_ids)

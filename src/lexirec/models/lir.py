@@ -18,14 +18,13 @@ from torch import Tensor
 from lexirec import columns as c
 from lexirec.data.dataset import TrainSet
 from lexirec.errors import UnsupportedQueryError
+from lexirec.models.calrec.config import TEMPLATE
 from lexirec.models.calrec.texts import ItemTemplate
-from lexirec.models.contract import ModelConfig
+from lexirec.models.contract import ModelConfig, as_query
 from lexirec.models.explaining import shared_attributes
 from lexirec.models.lexical import LexicalRecommender
 from lexirec.query import Query
 from lexirec.retrieval.bm25 import BM25, Tokens
-
-TEMPLATE = "Title=title,Category=main_category,Brand=brand,Price=price"
 
 
 class LIRConfig(ModelConfig):
@@ -82,7 +81,7 @@ class LIR(LexicalRecommender):
     def encode_queries(self, queries: Sequence[Query]) -> Tensor:
         raise UnsupportedQueryError("lir has no vectors, it counts words; ask score() or recommend()")
 
-    def explain(self, query: Query | str, item_id: str, k: int = 5) -> pl.DataFrame:
+    def explain(self, query: Query | str | int, item_id: str | int, k: int = 5) -> pl.DataFrame:
         """What pulled an item up: the last item and the words that it shares with it, and common attributes.
 
         Returns:
@@ -90,8 +89,8 @@ class LIR(LexicalRecommender):
             ``weight``.
         """
         self._check_fitted()
-        query = Query(user_id=query) if isinstance(query, str) else query
-        target = int(self._positions([item_id])[0])
+        query = as_query(query)
+        target = int(self._positions([str(item_id)])[0])
         rows: list[tuple[str, str, str | None, float]] = []
         last, index, text = self._last(query), self.bm25, ""
         if query.words is not None:

@@ -1,6 +1,8 @@
 """A catalogue to checked vectors: template, encoder and cache in one call."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,21 @@ from lexirec.text.templates import parse_template, render
 
 EMPTY_TEXT = ("mean", "attributes", "item_id", "placeholder", "error")
 PLACEHOLDER = "unknown item"
+_CATALOGUE: ContextVar[pl.DataFrame | None] = ContextVar("_CATALOGUE", default=None)
+
+
+@contextmanager
+def fill_from(catalogue: pl.DataFrame) -> Iterator[None]:
+    """Inside, :func:`item_vectors` gives an item without text the mean of this catalogue, not of the items it is given with.
+
+    For items that join a catalogue: the few others that come with them say nothing of its middle. The catalogue's texts are read only
+    where an item without text asks for it, and through the cache.
+    """
+    token = _CATALOGUE.set(catalogue)
+    try:
+        yield
+    finally:
+        _CATALOGUE.reset(token)
 
 
 def item_vectors(
@@ -67,17 +84,23 @@ def item_vectors(
     ids = items[c.ITEM_ID].cast(pl.String)
     if isinstance(encoder, FileEncoder):
         return check_vectors(encoder.lookup(ids), ids, encoder.name)
-    texts, fill = _texts(items, ids, template, empty_text)
+    known_items = _CATALOGUE.get()
+    texts, fill = _texts(items, ids, template, empty_text, joins=known_items is not None)
     store = cache if isinstance(cache, EmbeddingCache) else EmbeddingCache() if cache else None
     known = np.flatnonzero(~fill)
-    written = [texts[i] for i in known]
-    found = encoder.encode(written, progress=progress) if store is None else store.encode(encoder, written, progress=progress)
+
+    def encoded(written: list[str]) -> FloatArray:
+        return encoder.encode(written, progress=progress) if store is None else store.encode(encoder, written, progress=progress)
+
+    found = encoded([texts[i] for i in known]) if len(known) else np.zeros((0, 0), dtype=np.float32)
     if not fill.any():
         return check_vectors(found, ids, encoder.name)
     check_vectors(found, ids.gather(known), encoder.name)
-    vectors = np.empty((items.height, found.shape[1]), dtype=np.float32)
-    vectors[known] = found
-    vectors[fill] = mean_vector(found)
+    mean = mean_vector(found if known_items is None else encoded(_some_text(known_items, template)))
+    vectors = np.empty((items.height, len(mean)), dtype=np.float32)
+    if len(known):
+        vectors[known] = found
+    vectors[fill] = mean
     return check_vectors(vectors, ids, encoder.name)
 
 
@@ -97,8 +120,18 @@ def mean_vector(vectors: FloatArray) -> FloatArray:
     return (mean * (length / size)).astype(np.float32)
 
 
-def _texts(items: pl.DataFrame, ids: pl.Series, template: str | Sequence[str], empty_text: str) -> tuple[list[str], NDArray[np.bool_]]:
-    """Texts, and which items are left to be filled with the mean."""
+def _some_text(catalogue: pl.DataFrame, template: str | Sequence[str]) -> list[str]:
+    """The texts of the items that have one."""
+    texts = [text for text in render(catalogue, template) if text]
+    if not texts:
+        raise InputError(f"no item of the catalogue has a text by template {template!r}, so a new one without text has no mean to take")
+    return texts
+
+
+def _texts(
+    items: pl.DataFrame, ids: pl.Series, template: str | Sequence[str], empty_text: str, joins: bool
+) -> tuple[list[str], NDArray[np.bool_]]:
+    """Texts, and which items are left to be filled with the mean: that of the others, or of the catalogue that they join (``joins``)."""
     texts = render(items, template)
     empty = np.array([not text for text in texts])
     count = int(empty.sum())
@@ -118,13 +151,14 @@ def _texts(items: pl.DataFrame, ids: pl.Series, template: str | Sequence[str], e
         for i in rows:
             texts[i] = PLACEHOLDER if empty_text == "placeholder" else str(ids[int(i)]).strip() or PLACEHOLDER
     fill = np.array([not text for text in texts])
+    mean = f"the mean vector of the {'catalogue' if joins else 'others'}"
     gets = {
-        "mean": "they get the mean vector of the others",
-        "attributes": f"{count - int(fill.sum()):,} get the text of their other columns, {int(fill.sum()):,} the mean vector of the others",
+        "mean": f"they get {mean}",
+        "attributes": f"{count - int(fill.sum()):,} get the text of their other columns, {int(fill.sum()):,} {mean}",
         "item_id": "their ids are read as text",
         "placeholder": f"they are read as {PLACEHOLDER!r}",
     }[empty_text]
-    if fill.all():
+    if fill.all() and not joins:
         raise InputError(f'{place}; no item is left to take a mean of: choose other columns, or pass empty_text="item_id"')
     warn(f"{place}; {gets} (empty_text={empty_text!r})")
     return texts, fill

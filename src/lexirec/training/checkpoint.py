@@ -1,6 +1,7 @@
 """Checkpoints as safetensors and JSON: weights, optimiser state and where training stands."""
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from lexirec.files import atomic_file
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
     """Write tensors with JSON metadata into one safetensors file, whole or not at all."""
     with atomic_file(path) as temporary:
+        temporary.touch()
+        mode = stat.S_IMODE(temporary.stat().st_mode)  # as the umask allows; safetensors makes a file of its own that only its owner reads
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, {"json": json.dumps(metadata)})
+        temporary.chmod(mode)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

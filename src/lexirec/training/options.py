@@ -1,9 +1,11 @@
 """How to train, as opposed to what (which is the model's configuration)."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
+
+from lexirec.errors import InputError, nearest
 
 
 class TrainingOptions(BaseModel):
@@ -44,3 +46,10 @@ class TrainingOptions(BaseModel):
     """Further logs (extra ``track``)."""
     progress: bool = True
     """Progress on stderr."""
+
+    def __init__(self, **options: Any) -> None:
+        for name in options:
+            if name not in type(self).model_fields:
+                known = type(self).model_fields
+                raise InputError(f"there is no training option {name!r}{nearest(name, known)}; there are {', '.join(known)}")
+        super().__init__(**options)

@@ -9,7 +9,7 @@ from lexirec.models.calrec.vocabulary import Merges
 from lexirec.models.contract import ModelConfig
 from lexirec.retrieval.hybrid import Fusion
 
-TEMPLATE = "Title=title,Category=main_category,Brand=brand,Price=price"
+TEMPLATE = "Title=title,Category=main_category|categories?,Brand=brand?,Price=price?"
 
 
 class CALRecConfig(ModelConfig):

@@ -33,7 +33,7 @@ from lexirec.models.calrec.steps import LOSS, Batch, Histories, Step, Towers, ad
 from lexirec.models.calrec.texts import ItemTemplate
 from lexirec.models.calrec.vocabulary import Vocabulary
 from lexirec.models.calrec.writing import Sampling, Trie, Written, key_of, write
-from lexirec.models.contract import Recommender
+from lexirec.models.contract import Recommender, as_query
 from lexirec.models.explaining import shared_attributes
 from lexirec.models.layers.sequence import ranges
 from lexirec.models.lexical import LexicalRecommender
@@ -296,11 +296,11 @@ class CALRec(LexicalRecommender):
                 vectors[torch.from_numpy(group)] = towers.history_and_target(states, prompts, group, layout)[0].cpu()
         return vectors
 
-    def similar_items(self, item_ids: Sequence[str], k: int = 10) -> pl.DataFrame:
+    def similar_items(self, item_ids: Sequence[str] | Sequence[int], k: int = 10) -> pl.DataFrame:
         """Nearest items by the cosine of their vectors, see :meth:`encode_items`; BM25 would only see equal words."""
         return Recommender.similar_items(self, item_ids, k)
 
-    def explain(self, query: Query | str, item_id: str, k: int = 5) -> pl.DataFrame:
+    def explain(self, query: Query | str | int, item_id: str | int, k: int = 5) -> pl.DataFrame:
         """The written texts that pulled an item up, and the attributes that it shares with the history.
 
         Returns:
@@ -308,8 +308,8 @@ class CALRec(LexicalRecommender):
             item as ``title``, and its probability as ``weight``; the text under which ``item_id`` scores highest comes first.
         """
         self._check_fitted()
-        query = Query(user_id=query) if isinstance(query, str) else query
-        target = int(self._positions([item_id])[0])
+        query = as_query(query)
+        target = int(self._positions([str(item_id)])[0])
         rows: list[tuple[str, str, str, float]] = []
         by_person = not self.answered_by(query).startswith(("popularity", "words"))
         written = self.write([query])[0] if by_person else None
