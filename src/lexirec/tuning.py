@@ -1,16 +1,21 @@
 """Search for settings by validation (optuna, extra ``tune``): resumable, the same budget for every model, the test part never read."""
 
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from lexirec import runs
 from lexirec.errors import InputError, nearest, require
 from lexirec.files import atomic_file
 from lexirec.models import model_class
 from lexirec.models.contract import ModelConfig
+from lexirec.settings import parse_set
 
 SPACES: dict[str, str] = {
     "lr": "log:0.0001:0.005",
@@ -20,7 +25,11 @@ SPACES: dict[str, str] = {
     "weight_decay": "log:0.00000001:0.0001",
     "num_negs": "64,256,512",
 }
-"""Usual space of each setting; a model is searched over those that it has."""
+"""Usual space of each setting. A model is searched over those that its other settings make it read, see :func:`default_space`."""
+SAMPLING = ("infonce", "softmax", "gbce")
+"""Losses that compare a positive with many sampled items at once."""
+HOW = ("device", "threads", "folder", "resume", "track", "progress")
+"""Training options that don't change what a trial finds, beyond rounding."""
 
 
 def tune_model(
@@ -42,7 +51,8 @@ def tune_model(
         paths: data folders.
         trials: finished trials wanted in all.
         out: folder with ``study.db`` (every trial, so that the search resumes) and ``best.yaml``.
-        space: ``key=low:high``, ``key=log:low:high`` or ``key=a,b,c``; if given, only these settings are searched.
+        space: ``key=low:high``, ``key=log:low:high`` or ``key=a,b,c``; if given, only these settings are searched, else
+            :func:`default_space` without what ``sets`` fixes.
         config_file: the fixed part, as for :func:`lexirec.runs.resolve`; the same for the next three.
         sets: see there.
         split: see there.
@@ -50,13 +60,17 @@ def tune_model(
 
     Returns:
         ``finished``, ``monitor``, ``best_value``, ``best_settings``, ``config``.
+
+    Raises:
+        InputError: for a bad space, or if the study in ``out`` was made with other fixed settings, another monitor or another space.
     """
     optuna = require("optuna", "tune")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     out = Path(out)
     base = runs.resolve(model, paths, config_file=config_file, sets=sets, split=split, seed=seed)
     config_class = model_class(model).Config
-    chosen = _space(config_class, space)
+    fixed = config_class.parse(base.config)
+    chosen = given_space(fixed, space) if space else default_space(fixed, skip=[parse_set(text)[0] for text in sets])
     parts = runs.load_parts(base.paths, base.data)
     if parts.valid is None:
         raise InputError(f"{parts.name}: the split {base.data['split']!r} has no validation part, and tuning looks at nothing else")
@@ -65,11 +79,11 @@ def tune_model(
     study = optuna.create_study(
         study_name=f"{model} {parts.train.content_hash[:12]}", storage=f"sqlite:///{out / 'study.db'}", direction="maximize",
         load_if_exists=True,
-        sampler=optuna.samplers.TPESampler(seed=options.seed),
     )  # fmt: skip
+    _same_study(study, fixed, options.model_dump(mode="json", exclude=set(HOW)), base.data, chosen, out)
 
     def objective(trial: Any) -> float:
-        settings = {key: _suggest(trial, key, text) for key, text in chosen.items()}
+        settings = {key: searched.suggest(trial, key) for key, searched in chosen.items()}
         fitted = model_class(model)(config_class.parse({**base.config, **settings}))
         fitted.fit(parts.train, parts.valid, options)
         assert fitted.training_result is not None  # noqa: S101 (there is a validation part)
@@ -80,6 +94,8 @@ def tune_model(
     def finished() -> int:
         return len(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)))
 
+    # A sampler seeded alike in each session would propose the same settings again.
+    study.sampler = optuna.samplers.TPESampler(seed=options.seed + finished())
     while finished() < trials:
         study.optimize(objective, n_trials=1)
     best = study.best_trial
@@ -104,34 +120,152 @@ def tune_model(
     }
 
 
-def _space(config_class: type[ModelConfig], given: Sequence[str]) -> dict[str, str]:
-    """Settings to search, with their ranges as text."""
-    if not given:
-        found = {key: text for key, text in SPACES.items() if key in config_class.model_fields}
-        if not found:
-            raise InputError(
-                f"{config_class.__name__} has no setting to search; give --space key=low:high for one of"
-                f" {', '.join(config_class.model_fields)}"
-            )
-        return found
-    out = {}
+@dataclass(frozen=True)
+class Range:
+    """Values of one setting to search.
+
+    Attributes:
+        text: as written, ``low:high``, ``log:low:high`` or ``a,b,c``.
+        choices: the values of a list; empty for a range.
+        low, high: ends of a range.
+        log: whether the range is searched by its logarithm.
+        whole: whether only whole numbers are meant.
+    """
+
+    text: str
+    choices: tuple[Any, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    whole: bool = False
+
+    @classmethod
+    def parse(cls, key: str, text: str, whole: bool = False) -> "Range":
+        """Read a range.
+
+        Raises:
+            InputError: if it is none.
+
+        >>> Range.parse("lr", "log:0.001:0.1").high
+        0.1
+        """
+        place = f"--space {key}={text}"
+        if ":" not in text:
+            try:
+                return cls(text, choices=tuple(parse_set(f"{key}={value}")[1] for value in text.split(",")))
+            except InputError as error:
+                raise InputError(f"{place}: {error}") from error
+        log = text.startswith("log:")
+        try:
+            low, high = (float(bound) for bound in text.removeprefix("log:").split(":"))
+        except ValueError as error:
+            raise InputError(f"{place}: {error}; write low:high or log:low:high with two numbers") from error
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise InputError(f"{place}: low must be below high, and both finite; write low:high with the smaller number first")
+        if log and low <= 0:
+            raise InputError(f"{place}: {low:g} has no logarithm; start above 0, or write {key}={low:g}:{high:g}")
+        if whole and not (low.is_integer() and high.is_integer()):
+            raise InputError(f"{place}: {key} is a whole number; write whole bounds")
+        return cls(text, (), low, high, log, whole)
+
+    def ends(self) -> tuple[Any, ...]:
+        """The choices, or both ends."""
+        return self.choices or tuple(int(end) if self.whole else end for end in (self.low, self.high))
+
+    def suggest(self, trial: Any, key: str) -> Any:
+        """A value for a trial."""
+        if self.choices:
+            return trial.suggest_categorical(key, self.choices)
+        if self.whole:
+            return trial.suggest_int(key, int(self.low), int(self.high), log=self.log)
+        return trial.suggest_float(key, self.low, self.high, log=self.log)
+
+
+def default_space(config: ModelConfig, skip: Sequence[str] = ()) -> dict[str, Range]:
+    """The usual space of a model: the settings of :data:`SPACES` that its configuration reads, without those in ``skip``.
+
+    A range is widened to hold the configuration's own value with room on its other side.
+
+    Raises:
+        InputError: if there is nothing to search.
+    """
+    found = {}
+    for key, text in SPACES.items():
+        if key in skip or not _reads(config, key):
+            continue
+        usual, own = Range.parse(key, text), getattr(config, key)
+        if usual.choices and own not in usual.choices:
+            text = ",".join(str(choice) for choice in sorted({*usual.choices, own}))
+        elif not usual.choices and 0 < own < usual.low:
+            text = f"log:{own / 3:g}:{usual.high:g}"
+        elif not usual.choices and own > usual.high:
+            text = f"log:{usual.low:g}:{own * 3:g}"
+        found[key] = Range.parse(key, text)
+    if not found:
+        raise InputError(
+            f"{type(config).__name__} has no setting to search; give --space key=low:high for one of {', '.join(type(config).model_fields)}"
+        )
+    return found
+
+
+def _reads(config: ModelConfig, key: str) -> bool:
+    """Whether a setting means anything beside the others; one that is ``None`` is left to the model."""
+    value, loss = getattr(config, key, None), getattr(config, "loss", None)
+    if value is None:
+        return False
+    if key == "num_layers":
+        return bool(value > 0)  # 0: a model without layers, such as mf-bpr
+    if key == "tau":
+        # A temperature of unit vectors; sequential models score by inner products unless told to take the cosine.
+        return loss != "bpr" and bool(getattr(config, "cosine", True))
+    if key == "num_negs":
+        return getattr(config, "negatives", "shared") in ("per-sample", "shared") and (value > 1 if loss is None else loss in SAMPLING)
+    return True
+
+
+def given_space(config: ModelConfig, given: Sequence[str]) -> dict[str, Range]:
+    """The space that is written out.
+
+    Raises:
+        InputError: for an unknown setting, a bad range, or a value that the model refuses.
+    """
+    out: dict[str, Range] = {}
+    known = type(config).model_fields
     for text in given:
         key, sign, values = text.partition("=")
-        if not sign or key not in config_class.model_fields:
+        if not sign or key not in known:
             raise InputError(
-                f"--space {text!r}: write key=low:high, key=log:low:high or key=a,b,c with a setting of the"
-                f" model{nearest(key, config_class.model_fields)}"
+                f"--space {text!r}: write key=low:high, key=log:low:high or key=a,b,c with a setting of the model{nearest(key, known)}"
             )
-        out[key] = values
+        own = getattr(config, key)
+        out[key] = Range.parse(key, values, whole=isinstance(own, int) and not isinstance(own, bool))
+        for value in out[key].ends():
+            try:
+                type(config).parse({key: value})
+            except InputError as error:
+                if isinstance(error.__cause__, ValidationError) and error.__cause__.errors()[0]["loc"]:  # no rule about several settings
+                    raise InputError(f"--space {text!r}: {error}") from error
     return out
 
 
-def _suggest(trial: Any, key: str, text: str) -> Any:
-    if ":" not in text:
-        return trial.suggest_categorical(key, [yaml.safe_load(value) for value in text.split(",")])
-    bounds = text.removeprefix("log:").split(":")
-    try:
-        low, high = (float(bound) for bound in bounds)
-    except ValueError as error:
-        raise InputError(f"--space {key}={text}: {error}; write low:high or log:low:high with two numbers") from error
-    return trial.suggest_float(key, low, high, log=text.startswith("log:"))
+def _same_study(
+    study: Any, fixed: ModelConfig, training: Mapping[str, Any], data: Mapping[str, Any], space: Mapping[str, Range], out: Path
+) -> None:
+    """Write into a new study what its trials have in common; refuse to go on with one that has something else in common."""
+    config = {key: value for key, value in fixed.model_dump(mode="json").items() if key not in space}
+    searched = {key: values.text for key, values in space.items()}
+    groups = {"": config, "training.": training, "data.": data, "--space ": searched}
+    wanted = {prefix + key: value for prefix, group in groups.items() for key, value in group.items()}
+    wanted = json.loads(json.dumps(wanted, default=str))
+    if not study.get_trials(deepcopy=False):
+        study.set_user_attr("fixed", wanted)
+        return
+    there = study.user_attrs.get("fixed")
+    if there is None:
+        raise InputError(f"{out / 'study.db'} does not say which settings its trials had in common; choose another --out")
+    for key in sorted({*there, *wanted}):
+        if there.get(key) != wanted.get(key):
+            raise InputError(
+                f"the trials of {out / 'study.db'} had {key} = {there.get(key)!r} and now it is {wanted.get(key)!r}, so their values can't"
+                " be compared; use the same settings, or another --out"
+            )

@@ -124,3 +124,23 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     for command in ("demo", "data", "embed", "fit", "evaluate", "bench", "compare", "report", "recommend", "tune", "doctor"):
         assert command in out
+
+
+def test_a_warning_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    import warnings
+
+    from lexirec.cli import main
+    from lexirec.data.checks import warn
+
+    before = warnings.showwarning
+    monkeypatch.setattr(main, "app", lambda **_: warn("3 items have no text"))
+    assert run([]) == 0
+    assert capsys.readouterr().err == "warning: 3 items have no text\n"
+    assert warnings.showwarning is before
+
+
+@pytest.mark.parametrize(("option", "value"), [("--alphas", "0,b"), ("--seeds", "1.5"), ("--seeds", "")])
+def test_bad_numbers_are_bad_usage(option: str, value: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["evaluate", str(tmp_path), "--intents"] if option == "--alphas" else ["bench", "--data", str(data), "--models", "popularity"]
+    assert run([*command, *([] if option == "--alphas" else ["--out", str(tmp_path / "bench")]), option, value]) == 2
+    assert f"{option} {value!r}" in capsys.readouterr().err

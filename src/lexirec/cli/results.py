@@ -2,8 +2,9 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -25,6 +26,8 @@ Sampled = Annotated[
     ),
 ]
 SampleSeed = Annotated[int, typer.Option("--seed", help="Seed of the random items of --sampled, and of the order of tied items in lists.")]
+
+Number = TypeVar("Number", int, float)
 
 SHOWN = ("recall@20", "ndcg@20", "hr@10", "ndcg@10")
 
@@ -55,7 +58,7 @@ def evaluate(
     paths = [str(path) for path in data]
     rules = GroupRules.parse(groups) if groups is not None else None
     if intents:
-        entry = results.evaluate_intents(run, paths, split, [float(a) for a in alphas.split(",")], max_users)
+        entry = results.evaluate_intents(run, paths, split, _numbers("--alphas", alphas, float), max_users)
     else:
         entry, _ = runs.evaluate_run(run, paths, split, groups=rules, sampled=sampled, seed=seed)
     if save is not None:
@@ -90,12 +93,22 @@ def bench(
     from lexirec import results
 
     names = [name.strip() for name in models.split(",") if name.strip()]
-    table = results.bench(data, names, out, [int(s) for s in seeds.split(",")], configs=configs, sets=set_, split=split, against=against)
+    table = results.bench(
+        data, names, out, _numbers("--seeds", seeds, int, "whole numbers"), configs=configs, sets=set_, split=split, against=against
+    )
     if as_json:
         print(json.dumps(table))
         return
     print_leaderboard(table["leaderboard"])
     print(f"results: {out}/results", file=sys.stderr)
+
+
+def _numbers(option: str, text: str, kind: Callable[[str], Number], what: str = "numbers") -> list[Number]:
+    """The numbers of an option, separated by commas."""
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"{option} {text!r}: {error}; give {what} separated by commas") from error
 
 
 def compare(

@@ -1,0 +1,76 @@
+"""The search for settings: what is searched, that it goes on where it stopped, and what may not change in between."""
+
+from pathlib import Path
+
+import pytest
+
+from lexirec import tuning
+from lexirec.errors import InputError
+from lexirec.models import MODELS, model_class
+from tests.models.toys import checkerboard
+
+UNTRAINED = ("popularity", "lir", "zero-shot")
+SETS = ["epochs=1", "eval_every=1", "embedding_dim=4", "batch_size=64", "threads=1", "progress=false"]
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in UNTRAINED])
+def test_every_end_of_the_default_space_is_a_setting_of_the_model(name: str) -> None:
+    kind = model_class(name).Config
+    config = kind.parse({})
+    space = tuning.default_space(config)
+    for key, values in space.items():
+        for value in values.ends():
+            assert getattr(kind.parse({key: value}), key) == value
+        own = getattr(config, key)
+        assert own == 0 or (own in values.choices if values.choices else values.low <= own <= values.high), key
+
+
+@pytest.mark.parametrize("name", UNTRAINED)
+def test_nothing_to_search_is_an_error(name: str) -> None:
+    with pytest.raises(InputError, match="no setting to search"):
+        tuning.default_space(model_class(name).Config.parse({}))
+
+
+def test_only_what_is_read_is_searched() -> None:
+    def keys(name: str, **settings: object) -> set[str]:
+        return set(tuning.default_space(model_class(name).Config.parse(settings)))
+
+    assert keys("mf-bpr") == {"lr", "reg", "weight_decay"}
+    assert not keys("lightgcn") & {"tau", "num_negs"}
+    assert {"tau", "num_negs", "num_layers"} <= keys("lightgcn", loss="infonce", cosine=True)
+    assert "num_negs" not in keys("lightgcn-infonce", negatives="in-batch")
+    assert not keys("sasrec") & {"tau", "num_negs"}
+    assert {"tau", "num_negs"} <= keys("sasrec", loss="softmax", cosine=True)
+
+
+@pytest.mark.parametrize("text", ["lr=log:0:3", "lr=3:1", "lr=a:b", "lr=nan:1", "num_layers=1.5:3", "lr=-1:1", "lr", "layers=1,2"])
+def test_a_bad_space_is_refused_before_anything_is_trained(text: str) -> None:
+    with pytest.raises(InputError, match="--space"):
+        tuning.given_space(model_class("lightgcn").Config.parse({}), [text])
+
+
+def test_a_resumed_search_goes_on_and_refuses_other_fixed_settings(tmp_path: Path) -> None:
+    optuna = pytest.importorskip("optuna")
+    data, items = checkerboard()
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    data.interactions.write_parquet(folder / "interactions.parquet")
+    items.write_parquet(folder / "items.parquet")
+    out = tmp_path / "study"
+
+    def tune(trials: int, *sets: str, space: str = "lr=log:0.001:0.1") -> None:
+        tuning.tune_model("mf-bpr", [folder], trials, out, space=[space, "num_negs=1:4"], sets=[*SETS, *sets])
+
+    tune(2)
+    tune(4)
+    storage = f"sqlite:///{out / 'study.db'}"
+    (name,) = optuna.get_all_study_names(storage)
+    trials = optuna.load_study(study_name=name, storage=storage).trials
+    assert len({trial.params["lr"] for trial in trials}) == 4
+    assert all(isinstance(trial.params["num_negs"], int) for trial in trials)
+    for changed in ("weight_decay=0.1", "monitor=recall@10", "epochs=2"):
+        with pytest.raises(InputError, match=changed.partition("=")[0]):
+            tune(5, changed)
+    with pytest.raises(InputError, match="--space lr"):
+        tune(5, space="lr=log:0.001:0.2")
+    tune(4, "device=cpu")  # where it is trained may change
