@@ -63,8 +63,10 @@ def bench(
     for name, (model, file) in plans.items():
         for seed in seeds:
             folder = out / "runs" / name / f"seed-{seed}"
-            if not folder.exists():
-                experiment = runs.resolve(model, [data], config_file=file, sets=sets, split=split, seed=seed)
+            experiment = runs.resolve(model, [data], config_file=file, sets=sets, split=split, seed=seed)
+            if folder.exists():
+                runs.same_experiment(folder, experiment)
+            else:
                 runs.fit_run(experiment, folder, resume=True)
             folders.setdefault(name, []).append(folder)
     published = publish(folders, out / "results", against or names[0])

@@ -15,11 +15,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
 import yaml
 
 from lexirec import columns as c
+from lexirec.data.checks import warn
 from lexirec.data.dataset import Dataset, Heldout, Split, TrainSet, mix
 from lexirec.data.readers import read_dataset
 from lexirec.data.splits import split_dataset
@@ -241,16 +243,50 @@ def fit_run(experiment: Experiment, out: str | Path, *, resume: bool = False, pr
         update={"folder": partial, "resume": resume, "progress": progress, "mask_seen": parts.mask_seen}
     )
     model = model_class(experiment.model)(model_class(experiment.model).Config.parse(experiment.config))
+    begun = partial.exists()
     partial.mkdir(parents=True, exist_ok=True)
     (partial / "config.yaml").write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
     started = time.perf_counter()
-    model.fit(parts.train, parts.valid, options)
+    try:
+        model.fit(parts.train, parts.valid, options)
+    except InputError:
+        # Refused before anything was learned: the corrected command must not meet a folder that it can neither resume nor replace.
+        if not begun and not any((partial / name).exists() for name in ("checkpoints", *_stages(partial))):
+            shutil.rmtree(partial)
+        raise
     result = result_entry(model, parts, options, time.perf_counter() - started)
     result |= {"command": command or own_command(), "protocol_split": experiment.data["split"], "dataset": parts.name}
     evaluation = measure(model, parts) if parts.test is not None else None
     write_run(partial, model, result, evaluation, experiment.document(), parts.train)
     os.replace(partial, out)
     return out
+
+
+def same_experiment(folder: Path, experiment: Experiment) -> None:
+    """Check that a finished run was made with these settings.
+
+    Raises:
+        InputError: naming the settings that differ.
+    """
+    document = {"model": experiment.model, "config": dict(experiment.config), **experiment.document()}
+    before = read_config(folder)
+    differing = []
+    for part in document:
+        old, new = before.get(part), document[part]
+        if old != new:
+            inner = (
+                [f"{part}.{key}" for key in new if not isinstance(old, dict) or old.get(key) != new[key]]
+                if isinstance(new, dict)
+                else [part]
+            )
+            differing += inner or [part]
+    if differing:
+        raise InputError(f"{folder} holds a run with other settings ({', '.join(differing)}); choose another --out, or remove that folder")
+
+
+def _stages(partial: Path) -> list[str]:
+    """Folders of stages before the training that have checkpoints."""
+    return [folder.name for folder in partial.iterdir() if (folder / "checkpoints").exists()]
 
 
 def measure(
@@ -435,8 +471,9 @@ def retest(
     if split is not None:
         data["split"] = split
     parts = load_parts([str(path) for path in paths] or own, data)
-    zero_shot = parts.train.content_hash != result["data_hash"]
-    if zero_shot:
+    other = parts.train.content_hash != result["data_hash"]
+    zero_shot = other and not _trained_on(model, parts, own=not paths)
+    if other:
         model = model.transfer(parts.train)
     evaluation = measure(model, parts, groups=groups, sampled=sampled, seed=seed, progress=progress)
     keep: dict[str, Any] = {
@@ -449,6 +486,40 @@ def retest(
         "split": data["split"],
     }
     return entry, evaluation, parts.train
+
+
+LEAKED = 0.01
+"""Share of the test events seen in training from which an evaluation is refused; copies of a few events in two published sets are told."""
+
+
+def _trained_on(model: Recommender, parts: Parts, own: bool) -> bool:
+    """Whether the run was trained on events of this data set, under its own ids or as a part of a mix.
+
+    Raises:
+        InputError: if test events are among them.
+    """
+    trained: list[pl.DataFrame] = []
+    owners = np.repeat(np.arange(len(model.users)), np.diff(model.history_offsets))
+    learned = pl.DataFrame({c.USER_ID: model.users.name(owners), c.ITEM_ID: model.item_map.name(model.history_items)})
+    prefix = f"{parts.name}/"
+    if len(model.users) and "/" in model.users.ids[0]:
+        mine = learned.filter(pl.col(c.USER_ID).str.starts_with(prefix) & pl.col(c.ITEM_ID).str.starts_with(prefix))
+        trained.append(mine.select(pl.all().str.strip_prefix(prefix)))
+    trained.append(learned)
+    both = pl.concat(trained).unique()
+    users, items = parts.train.users, parts.train.items[c.ITEM_ID]
+    if parts.test is not None and len(parts.test):
+        asked = pl.DataFrame({c.USER_ID: users.name(parts.test.user_index), c.ITEM_ID: items.gather(parts.test.item_index)})
+        seen = asked.join(both, on=[c.USER_ID, c.ITEM_ID], how="semi").height
+        if seen >= LEAKED * asked.height:
+            raise InputError(
+                f"{seen:,} of {asked.height:,} test events of {parts.name} were in the run's training part; evaluate it with the split that"
+                f" it was trained with{'' if own else ', or on other data'}"
+            )
+        if seen:
+            warn(f"{seen:,} of {asked.height:,} test events of {parts.name} were in the run's training part under the same ids")
+    here = parts.train.interactions.select(c.USER_ID, c.ITEM_ID)
+    return here.join(both, on=[c.USER_ID, c.ITEM_ID], how="semi").height > LEAKED * here.height
 
 
 def versions() -> dict[str, str]:
