@@ -139,3 +139,11 @@ def test_stdout_holds_json_alone(folder):
     )
     assert json.loads(done.stdout)["items"] == 4
     assert "added without a title" in done.stderr
+
+
+def test_convert_joins_a_further_table_of_items(folder, tmp_path):
+    ITEMS.select("item_id", profile=pl.lit("For all")).write_parquet(tmp_path / "more.parquet")
+    call("convert", folder, "--item-table", tmp_path / "more.parquet", "--out", tmp_path / "new")
+    assert read_dataset(tmp_path / "new").items["profile"].to_list() == ["For all"] * 4
+    assert json.loads((tmp_path / "new" / "dataset.json").read_text())["made"]["item_table"] == "more.parquet"
+    assert "items.profile" in call("describe", folder, "--item-table", tmp_path / "more.parquet")

@@ -525,3 +525,27 @@ def test_dataset_methods_reach_the_readers(tmp_path):
     write(ITEMS, tmp_path / "items.csv")
     assert Dataset.read(tmp_path, name="shop").name == "shop"
     assert Dataset.from_frames(LOG, ITEMS).content_hash == HASH
+
+
+def test_a_further_table_of_items(tmp_path):
+    LOG.write_csv(tmp_path / "interactions.csv")
+    ITEMS.write_csv(tmp_path / "items.csv")
+    further = tmp_path / "profiles_items.csv"
+    ids = read_dataset(tmp_path).items["item_id"]
+    pl.DataFrame({"item_id": [ids[0], "of other data"], "profile": ["For those who like it", "x"]}).write_csv(further)
+    data = read_dataset(tmp_path, item_table=further)
+    assert data.items["profile"].to_list() == ["For those who like it"] + [None] * (len(ids) - 1)
+    assert data.items.drop("profile").equals(read_dataset(tmp_path).items)
+    assert data.content_hash != read_dataset(tmp_path).content_hash
+    for table, message in (
+        ({"item_id": [ids[0], ids[0]], "profile": ["a", "b"]}, "1 ids occur more than once"),
+        ({"item_id": ["x", "y"], "profile": ["a", "b"]}, "the table belongs to other data"),
+        ({"item_id": [ids[0]], "title": ["a"]}, "have a column 'title' already"),
+        ({"profile": ["a"]}, "column 'item_id' is missing"),
+        ({"item_id": [None, ids[0]], "profile": ["a", "b"]}, "1 of 2 ids are missing"),
+    ):
+        pl.DataFrame(table).write_csv(further)
+        with pytest.raises(InputError, match=message):
+            read_dataset(tmp_path, item_table=further)
+    with pytest.raises(InputError, match="does not exist"):
+        read_dataset(tmp_path, item_table=tmp_path / "nowhere.csv")

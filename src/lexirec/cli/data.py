@@ -27,6 +27,9 @@ Encoding = Annotated[str | None, typer.Option("--encoding", help="Of CSV and TSV
 Meta = Annotated[str | None, typer.Option("--meta", help="Metadata file of an Amazon dump, where it does not lie beside the reviews.")]
 Title = Annotated[str | None, typer.Option("--title", help="Field of a RecBole .item file that is the title.")]
 Unknown = Annotated[str | None, typer.Option("--unknown-items", help="Events of items that the items table lacks: error, drop or add.")]
+ItemTable = Annotated[
+    Path | None, typer.Option("--item-table", help="A further table of items (item_id and other columns), joined to the items.")
+]
 Catalogue = Annotated[str | None, typer.Option("--catalogue", help="all, or interacted: items with at least one event.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 
@@ -49,6 +52,7 @@ def _arguments(
     meta: str | None,
     title: str | None,
     unknown: str | None,
+    item_table: Path | None,
     catalogue: str | None,
 ) -> dict[str, Any]:
     """Keyword arguments of ``read_dataset``."""
@@ -57,7 +61,7 @@ def _arguments(
     columns = _pairs(column, "--column")
     if columns:
         arguments["columns"] = columns
-    return arguments | {"unknown_items": unknown, "catalogue": catalogue}
+    return arguments | {"unknown_items": unknown, "item_table": item_table, "catalogue": catalogue}
 
 
 @app.command()
@@ -70,6 +74,7 @@ def describe(
     meta: Meta = None,
     title: Title = None,
     unknown_items: Unknown = None,
+    item_table: ItemTable = None,
     catalogue: Catalogue = None,
     as_json: AsJson = False,
 ) -> None:
@@ -77,7 +82,9 @@ def describe(
     from lexirec.data.quality import describe as look
     from lexirec.data.readers import read_dataset
 
-    facts = look(read_dataset(source, format=format_name, **_arguments(option, column, encoding, meta, title, unknown_items, catalogue)))
+    facts = look(
+        read_dataset(source, format=format_name, **_arguments(option, column, encoding, meta, title, unknown_items, item_table, catalogue))
+    )
     if as_json:
         print(json.dumps(facts, allow_nan=False))
         return
@@ -132,6 +139,7 @@ def check(
     meta: Meta = None,
     title: Title = None,
     unknown_items: Unknown = None,
+    item_table: ItemTable = None,
     catalogue: Catalogue = None,
     as_json: AsJson = False,
 ) -> None:
@@ -140,7 +148,7 @@ def check(
     from lexirec.data.readers import read_dataset
     from lexirec.data.splits import split_dataset
 
-    arguments = _arguments(option, column, encoding, meta, title, unknown_items, catalogue)
+    arguments = _arguments(option, column, encoding, meta, title, unknown_items, item_table, catalogue)
     data = read_dataset(source, format=format_name, **arguments)
     found = problems(data, None if split is None else split_dataset(data, split))
     if as_json:
@@ -173,13 +181,14 @@ def convert(
     meta: Meta = None,
     title: Title = None,
     unknown_items: Unknown = None,
+    item_table: ItemTable = None,
     catalogue: Catalogue = None,
     as_json: AsJson = False,
 ) -> None:
     """Write interactions.parquet and items.parquet, after rating filter, duplicates, k-core, catalogue; whole or not at all."""
     from lexirec.data.convert import convert_dataset
 
-    arguments = _arguments(option, column, encoding, meta, title, unknown_items, None)
+    arguments = _arguments(option, column, encoding, meta, title, unknown_items, item_table, None)
     if reviews:
         arguments["reviews"] = True
     if catalogue not in (None, "all", "interacted"):

@@ -11,7 +11,7 @@ from lexirec.data.checks import as_ids
 from lexirec.data.dataset import Dataset
 from lexirec.data.filters import drop_duplicates, filter_rating, interacted_only, k_core
 from lexirec.data.quality import describe
-from lexirec.data.readers import dataset_of, read_tables
+from lexirec.data.readers import add_item_table, dataset_of, read_tables
 from lexirec.errors import InputError
 from lexirec.files import atomic_folder, write_json
 
@@ -54,8 +54,10 @@ def convert_dataset(
         raise InputError(f"{out} exists already; choose another folder or remove it")
     checked = {k: options.pop(k) for k in ("columns", "unknown_items", "name") if k in options}
     options.pop("catalogue", None)
+    further = options.pop("item_table", None)
     tables = read_tables(source, format=format, **options)
     data = dataset_of(tables, Path(source), **checked)
+    data = data if further is None else add_item_table(data, further)
     data = data if min_rating is None else filter_rating(data, min_rating)
     data = drop_duplicates(data, duplicates)
     if k_core_user or k_core_item:
@@ -65,6 +67,7 @@ def convert_dataset(
     made = {
         "source": Path(source).name,
         "format": tables.format,
+        "item_table": None if further is None else Path(further).name,
         "min_rating": min_rating,
         "duplicates": duplicates,
         "k_core": {"user": k_core_user, "item": k_core_item, "mode": core_mode},

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lexirec import columns as c
-from lexirec.data.checks import ITEM_COLUMNS, LOG_COLUMNS, check_items, check_log, count, match_items, rename
+from lexirec.data.checks import ITEM_COLUMNS, LOG_COLUMNS, as_ids, check_items, check_log, count, match_items, rename, shown
 from lexirec.data.dataset import Dataset
 from lexirec.data.filters import interacted_only
 from lexirec.data.formats import FORMATS, Tables, detect_format
@@ -169,6 +169,7 @@ def read_dataset(
     catalogue: str | None = None,
     columns: Mapping[str, str] | None = None,
     unknown_items: str | None = None,
+    item_table: str | PathLike[str] | None = None,
     **options: Any,
 ) -> Dataset:
     """A dataset from a folder, a file or a published dump.
@@ -187,12 +188,15 @@ def read_dataset(
         columns: our name -> the tables' own name.
         unknown_items: as in :func:`from_frames`; the default is ``"error"``, for published dumps ``"add"`` (their metadata is known to
             have gaps).
+        item_table: a further table of items; see :func:`add_item_table`.
         options: what the format takes, for example ``encoding="latin-1"`` (folder, file), ``reviews=True`` (Amazon, Yelp, Steam).
 
     Raises:
         InputError: for input that can't be used; the message gives the value, the place and the cure.
     """
     data = dataset_of(read_tables(path, format=format, **options), Path(path), name=name, columns=columns, unknown_items=unknown_items)
+    if item_table is not None:
+        data = add_item_table(data, item_table)
     if split_file is not None:
         data = attach_split(data, split_file)
     if catalogue not in (None, "all", "interacted"):
@@ -213,6 +217,35 @@ def dataset_of(
     folder = path if path.is_dir() else path.parent
     label = name or (path.resolve().name if path.is_dir() else path.name.split(".")[0])
     return from_frames(tables.interactions, tables.items, name=label, columns=columns, unknown_items=unknown, folder=folder)
+
+
+def add_item_table(data: Dataset, path: str | PathLike[str]) -> Dataset:
+    """Give the items the columns of a further table, such as descriptions or profiles that were written elsewhere.
+
+    Args:
+        data: whose items get the columns.
+        path: a table of ``item_id`` and any other columns, one row per item. Items that it lacks get null; rows of other items
+            are left out.
+
+    Raises:
+        InputError: if the table can't be read, names an item twice or none of ``data``, or has a column that the items have already.
+    """
+    where = Path(path).name
+    table = rename(read_table(Path(path)), where, (c.ITEM_ID,), (c.ITEM_ID,), {})
+    table = table.with_columns(as_ids(table[c.ITEM_ID], where))
+    twice = table[c.ITEM_ID].filter(table[c.ITEM_ID].is_duplicated()).unique(maintain_order=True)
+    if len(twice):
+        raise InputError(f"{where}.item_id: {count(len(twice))} ids occur more than once ({shown(twice)}); keep one row per item")
+    both = [name for name in table.columns if name in data.items.columns and name != c.ITEM_ID]
+    if both:
+        raise InputError(f"{where}: the items have a column {both[0]!r} already; rename or drop one of them")
+    if not data.items[c.ITEM_ID].is_in(table[c.ITEM_ID].implode()).any():
+        raise InputError(
+            f"{where}.item_id: no id is one of the {data.n_items:,} items' ({shown(table[c.ITEM_ID])} against"
+            f" {shown(data.items[c.ITEM_ID])}); the table belongs to other data"
+        )
+    items = data.items.join(table, on=c.ITEM_ID, how="left", maintain_order="left")
+    return Dataset(data.interactions, items, data.name, folder=data.folder)
 
 
 def attach_split(data: Dataset, split_file: str) -> Dataset:
