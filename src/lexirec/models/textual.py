@@ -236,7 +236,8 @@ class TextRecommender(VectorRecommender):
         self._index_users()
         self.profiles, self.item_texts = None, []
         self.forget()
-        self.item_rows = tensors["items"].clone()  # products differ in the last bit with where memory begins, and in a file that may be anywhere
+        # A copy: products differ in the last bit with where memory begins, and in a file that may be anywhere.
+        self.item_rows = tensors["items"].clone()
 
 
 def readable(text: str) -> str:
