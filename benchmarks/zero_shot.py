@@ -84,6 +84,7 @@ def main() -> None:
     parser.add_argument("--split", default="ratio")
     parser.add_argument("--encoders", default="lsa,random,minilm", help="frozen encoders beside the runs, separated by commas")
     parser.add_argument("--others", action="store_true", help="also try the published table's encoders, by name")
+    parser.add_argument("--item-text", help="what items are read as: a template of columns such as title,profile; the runs' own by default")
     parser.add_argument("--versions", type=int, default=4)
     parser.add_argument("--max-users", type=int, help="random users of each target; all by default")
     parser.add_argument("--threads", type=int)
@@ -93,6 +94,9 @@ def main() -> None:
     if len(names) != len(args.run):
         raise InputError(f"{len(names)} names for {len(args.run)} runs")
     loaded = {name: runs.load_run(run) for name, run in zip(names, args.run, strict=True)}
+    if args.item_text is not None:
+        for model, _, _ in loaded.values():
+            model.config = model.config.model_copy(update={"item_text": args.item_text})
     first = next(iter(loaded.values()))[0].config
     texts = {key: getattr(first, key) for key in TextConfig.model_fields if key not in ("alpha", "profiles")}
     versions = min(args.versions, first.versions + 1)

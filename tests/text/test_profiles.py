@@ -5,13 +5,14 @@ import json
 import numpy as np
 import polars as pl
 import pytest
+import scipy.sparse as sp
 
 from lexirec.data.dataset import Dataset, mix
 from lexirec.errors import InputError, NotFittedError
 from lexirec.text import Profiles, read_profiles, write_profiles
 from lexirec.text import plain_writer as pw
 from lexirec.text.key_phrases import ReviewWords
-from lexirec.text.plain_facts import item_words, neighbours, popularity_levels, roles
+from lexirec.text.plain_facts import Phrases, item_words, neighbours, popularity_levels, roles
 from lexirec.text.plain_wording import ITEM_WORDS, USER_WORDS, short_title, words_of
 from lexirec.text.plain_writer import PlainWriter
 from tests.text.shops import BASKETBALL, SWIMMING, shop
@@ -142,6 +143,48 @@ def test_key_phrases_by_hand():
     assert found[1] == ["red"]
     assert found[2:] == [[], [], []]
     assert ReviewWords(pl.Series([], dtype=pl.String)).phrases(np.array([], dtype=int), 2, 3) == [[], []]
+
+
+def described(kinds=False):
+    """Two towns without titles or kinds: their descriptions alone tell what a person likes."""
+    about = [f"Fans of {dish} would enjoy this place in {town}, with friendly staff and a cozy room for a quiet evening."
+             for town, dish in [("Reno", "fish tacos"), ("Tampa", "lemon cake")] for _ in range(6)]  # fmt: skip
+    items = pl.DataFrame({"item_id": [f"i{n:02}" for n in range(12)], "title": pl.Series([None] * 12, dtype=pl.String), "profile": about})
+    items = items.with_columns(pl.Series("tags", [["food"]] * 12)) if kinds else items
+    rows = [(f"u{u}", f"i{6 * (u % 2) + (u + k) % 6:02}", k) for u in range(6) for k in range(4)]
+    return Dataset.from_frames(pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row"), items, name="towns")
+
+
+def test_phrases_of_descriptions_stand_for_kinds_where_a_catalogue_has_none():
+    train = described().split("all").train
+    writer = PlainWriter(versions=2)
+    profiles = writer.write(train)
+    assert roles(train.items) == {"profile": "about"}
+    for text, mine, other in zip(profiles.user_texts(), ("fish tacos", "lemon cake") * 3, ("Tampa", "Reno") * 3, strict=True):
+        assert text.startswith(f"Likes {mine}")  # what everything says ("friendly staff") tells nothing of anybody
+        assert "friendly" not in text
+        assert other.lower() not in text
+    assert "Likes" not in " ".join(profiles.item_texts())
+    histories = [train.history(u) for u in range(train.n_users)]
+    config, arrays = writer.state()
+    assert PlainWriter.restore(config, arrays).user_texts(histories, 2) == profiles.user_texts(2)
+    older = {name: value for name, value in arrays.items() if not name.startswith("topics")}  # as where there are none
+    assert "Likes" not in " ".join(PlainWriter.restore(config, older).user_texts(histories))
+    tagged = PlainWriter().write(described(kinds=True).split("all").train)
+    assert all(text.startswith("Likes food.") for text in tagged.user_texts())
+    mixed, _ = mix([(train, None), (shop().split("all").train, None)])
+    assert PlainWriter(versions=2).write(mixed).user_texts(1) == profiles.user_texts(1) + PlainWriter(versions=2).write(
+        shop().split("all").train
+    ).user_texts(1)
+
+
+def test_peculiar_phrases_by_hand():
+    rows = [["all", "red hat"], ["all", "red hat", "hat"], ["all", "hat"], ["all", "blue"], ["all"], ["all"]]
+    phrases = Phrases.of(rows, np.zeros(6, dtype=np.int64))
+    chosen = sp.csr_array(np.array([[1.0, 1, 1, 0, 0, 0], [0, 0, 0, 1, 0, 0], [0, 0, 0, 1, 1, 1]]))
+    # red hat: 1.3 x 2 log(2/3 : 2/6) = 1.80; hat: the same without the 1.3, and a word of it; all: log 1 = 0; blue: once only
+    assert phrases.peculiar(chosen, 3) == [["red hat"], [], []]
+    assert phrases.peculiar(chosen, 3, least=1.0) == [["red hat"], ["blue"], ["blue"]]
 
 
 def test_neighbours_and_popularity_by_hand():

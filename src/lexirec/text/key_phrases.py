@@ -44,6 +44,7 @@ class ReviewWords:
     """
 
     def __init__(self, texts: pl.Series) -> None:
+        self.n_texts = len(texts)
         parts = [_words(texts[start : start + CHUNK], start) for start in range(0, len(texts), CHUNK)]
         table = pl.concat(parts) if parts else _words(texts, 0)
         # Rank of each word in the alphabet: the same ids whatever came first.
@@ -57,6 +58,19 @@ class ReviewWords:
         kept = often[pair_ids] > 1  # the others can't be shared by two owners
         self.row = np.concatenate([row, row[beside][kept]])
         self.term = np.concatenate([ids, len(self.names) + pair_ids[kept]])
+
+    def of_texts(self, least: int) -> list[list[str]]:
+        """All phrases of each text that at least ``least`` texts hold, in a fixed order."""
+        n_terms = len(self.names) + len(self.pairs)
+        held = np.unique(self.row * max(n_terms, 1) + self.term)
+        row, term = np.divmod(held, max(n_terms, 1))
+        kept = np.bincount(term, minlength=n_terms)[term] >= least
+        distinct, place = np.unique(term[kept], return_inverse=True)
+        names = [" ".join(words) for words in self._written(distinct)]
+        found: list[list[str]] = [[] for _ in range(self.n_texts)]
+        for text, at in zip(row[kept].tolist(), place.tolist(), strict=True):
+            found[text].append(names[at])
+        return found
 
     def phrases(self, owner: NDArray[np.integer[Any]], n_owners: int, k: int) -> list[list[str]]:
         """Phrases of each owner.

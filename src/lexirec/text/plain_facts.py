@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from lexirec import columns as c
 from lexirec.data.dataset import TrainSet
 from lexirec.errors import InputError
+from lexirec.text.key_phrases import PAIR
 from lexirec.text.templates import PATH, SPACES
 
 Role = Literal["kind", "maker", "about", "fact"]
@@ -203,6 +205,22 @@ class Phrases:
         weight = np.log1p(sizes[table["domain"].to_numpy()] / np.maximum(table["df"].to_numpy(), 1)).astype(np.float32)
         return cls(names.to_list(), sp.csr_array((weight, (owner, column)), shape=(len(rows), max(len(names), 1))))
 
+    def grown(self, rows: Sequence[Sequence[str]]) -> "Phrases":
+        """With further items, a row of phrases each; a phrase that no item had so far weighs as one that a single item has."""
+        known = self.rarity()
+        new = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in known]
+        names = [*self.names, *new]
+        column = {name: i for i, name in enumerate(names)}
+        total = self.weights.shape[0] + len(rows)
+        weight = [known.get(name, math.log1p(total)) for row in rows for name in row]
+        owner = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+        width = max(len(names), 1)
+        before = self.weights.copy()
+        before.resize((before.shape[0], width))
+        places = (owner, np.array([column[name] for row in rows for name in row], dtype=np.int64))
+        after = sp.csr_array((np.array(weight, dtype=np.float32), places), shape=(len(rows), width))
+        return Phrases(names, sp.csr_array(sp.vstack([before, after])))
+
     def rarity(self) -> dict[str, float]:
         """Weight of each phrase; the larger of two domains'."""
         most = np.zeros(len(self.names), dtype=np.float32)
@@ -225,6 +243,46 @@ class Phrases:
             score.sort_indices()
             score.data[often.data < least] = 0.0
         return [[self.names[i] for i in row] for row in top(score, k)]
+
+    @cached_property
+    def _counted(self) -> tuple[sp.csr_array, sp.csr_array, NDArray[np.float64]]:
+        """Which item has which phrase, ``log(items / items with it)`` there, and how much each phrase counts: a pair of words says more."""
+        made = [
+            sp.csr_array((data, self.weights.indices, self.weights.indptr), shape=self.weights.shape)
+            for data in (np.ones_like(self.weights.data), np.log(np.expm1(self.weights.data.astype(np.float64))))
+        ]
+        return made[0], made[1], np.array([PAIR if " " in name else 1.0 for name in self.names])
+
+    def peculiar(self, choices: sp.csr_array, k: int, least: float = 2.0) -> list[list[str]]:
+        """The ``k`` phrases that each set of items holds more often than items do in general, best first; no word twice.
+
+        By ``n log((n / items of the set) / share of all items with it)``, ``n`` being the items of the set with the phrase: what everything
+        holds (an LLM's "fans of") weighs nothing, however often it stands there.
+
+        Args:
+            choices: ``(B, I)`` CSR, how often each item counts.
+            k: phrases wanted.
+            least: smallest ``n``.
+        """
+        present, rare, pair = self._counted
+        often, score = sp.csr_array(choices @ present), sp.csr_array(choices @ rare)
+        often.sort_indices()
+        score.sort_indices()
+        size = np.repeat(np.maximum(np.asarray(choices.sum(axis=1)).ravel(), 1.0), np.diff(often.indptr))
+        gain = score.data + often.data * np.log(np.maximum(often.data, 1.0) / size)
+        # What every item holds has the gain 0, and after rounding a little more or less.
+        score.data = np.where((often.data >= least) & (gain > 1e-4), gain * pair[often.indices], 0.0)
+        found = []
+        for row in top(score, 6 * k):
+            taken: set[str] = set()
+            phrases: list[str] = []
+            for name in (self.names[i] for i in row):
+                words = set(name.split())
+                if len(phrases) < k and taken.isdisjoint(words):
+                    phrases.append(name)
+                    taken |= words
+            found.append(phrases)
+        return found
 
 
 def top(scores: sp.csr_array, k: int) -> list[list[int]]:

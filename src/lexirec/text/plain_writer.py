@@ -1,7 +1,8 @@
 """Profiles without a language model: the facts of the catalogue and of the training log in plain sentences.
 
 item: title and maker, kinds, how popular, chosen together with, for whom, what reviews mention, description, further columns
-user: kinds and makers that tell of the history, latest titles, what the own reviews mention, what similar people chose
+user: kinds and makers that tell of the history, latest titles, what the own reviews mention, what similar people chose; where the catalogue
+      has descriptions and no kinds, phrases of the descriptions stand for kinds
 
 Deterministic: the same training part, settings and seed give the same texts. The most telling words come first, because an encoder
 reads the first 64 tokens in training.
@@ -30,6 +31,8 @@ WITH_WORDS, RECENT_WORDS, ALSO_WORDS = 16, 18, 12
 """Titles are quoted up to so many words: two of a shop's long titles, seven of films."""
 PHRASES = 3
 """Key phrases of reviews."""
+SHARED = 5
+"""Descriptions that must hold a phrase before it can stand for a kind."""
 NEIGHBOURS = 10
 ABOUT_WORDS = 25
 RAW_WORDS = 100
@@ -76,6 +79,7 @@ class PlainWriter:
         self._makers = Phrases.of([[maker] if maker else [] for maker in words.maker], domain)
         self._rarity = self._kinds.rarity()
         self._rank_kinds(words)
+        self._topics = Phrases.of(_topics(words, train.item_domains), domain)
         if self.collaborative:
             self._near = neighbours(train, NEIGHBOURS)
             self._level = popularity_levels(train)
@@ -141,6 +145,30 @@ class PlainWriter:
         facts = self._item_facts(words, nobody, np.zeros(len(words), dtype=np.int8), [[] for _ in range(len(words))])
         return self._items_written(facts, version)
 
+    def add_items(self, items: pl.DataFrame) -> None:
+        """Let histories hold new items, too: they come after those known so far and count by title, kinds and maker.
+
+        Args:
+            items: as in :meth:`item_texts`.
+        """
+        self._ready()
+        words = item_words(items, self._roles)
+        self._titles = [*self._titles, *map(say.short_title, words.title)]
+        self._kinds = self._kinds.grown(words.kinds)
+        self._makers = self._makers.grown([[maker] if maker else [] for maker in words.maker])
+        self._topics = self._topics.grown([[] for _ in range(len(words))])
+        self._rarity = self._kinds.rarity()
+        near = self._near.copy()
+        near.resize((len(self._titles), len(self._titles)))
+        self._near = near
+        self._level = np.concatenate([self._level, np.zeros(len(words), dtype=np.int8)])
+
+    @property
+    def n_items(self) -> int:
+        """Items that a history may hold."""
+        self._ready()
+        return len(self._titles)
+
     # --- facts -------------------------------------------------------------------------------------------------------------------
 
     def _rank_kinds(self, words: ItemWords) -> None:
@@ -204,6 +232,8 @@ class PlainWriter:
         chosen = sp.csr_array((np.ones(len(items), dtype=np.float32), items, offsets), shape=(len(histories), max(n_items, 1)))
         chosen.sum_duplicates()
         kinds = self._kinds.best(chosen, KINDS_PER_USER)
+        if self._topics.weights.nnz:
+            kinds = [ours or topics for ours, topics in zip(kinds, self._topics.peculiar(chosen, KINDS_PER_USER), strict=True)]
         makers = self._makers.best(chosen, MAKERS, least=2.0)
         also: list[list[int]] = [[] for _ in histories]
         if self._near.nnz:
@@ -259,7 +289,8 @@ class PlainWriter:
         """
         self._ready()
         arrays: dict[str, NDArray[Any]] = {"level": self._level, "titles": _packed(self._titles)}
-        for name, phrases in (("kinds", self._kinds), ("makers", self._makers)):
+        found = {"kinds": self._kinds, "makers": self._makers, **({"topics": self._topics} if self._topics.weights.nnz else {})}
+        for name, phrases in found.items():
             arrays[f"{name}.names"] = _packed(phrases.names)
             arrays |= {f"{name}.{key}": value for key, value in _csr_arrays(phrases.weights).items()}
         arrays |= {f"near.{key}": value for key, value in _csr_arrays(self._near).items()}
@@ -278,6 +309,8 @@ class PlainWriter:
         writer._rarity = writer._kinds.rarity()
         names = _unpacked(arrays["makers.names"])
         writer._makers = Phrases(names, _csr(arrays, "makers", (n, max(len(names), 1))))
+        names = _unpacked(arrays["topics.names"]) if "topics.names" in arrays else []
+        writer._topics = Phrases(names, _csr(arrays, "topics", (n, len(names))) if names else empty_csr(n, 1))
         writer._near = _csr(arrays, "near", (n, n))
         writer._level = np.asarray(arrays["level"], dtype=np.int8)
         blank = [""] * n
@@ -300,6 +333,17 @@ def _key_phrases(
     found: list[list[str]] = []
     for words, (start, stop), (first, last) in zip(reviews, events, pairwise(domains.tolist()), strict=True):
         found += words.phrases(owner[start:stop] - first, last - first, PHRASES)
+    return found
+
+
+def _topics(words: ItemWords, item_domains: NDArray[np.integer[Any]]) -> list[list[str]]:
+    """Phrases of each item's description in catalogues where no item has a kind; nothing elsewhere."""
+    found: list[list[str]] = []
+    for start, stop in pairwise(item_domains.tolist()):
+        if any(words.kinds[start:stop]) or not any(words.about[start:stop]):
+            found += [[] for _ in range(start, stop)]
+        else:
+            found += ReviewWords(pl.Series(words.about[start:stop], dtype=pl.String)).of_texts(SHARED)
     return found
 
 
