@@ -2,7 +2,8 @@
 #   make demo        the whole story on the built-in shop, about two minutes
 #   make test        the tests (make test-all: the slow ones too; make test ARGS="-k ndcg -x": some of them)
 #   make lint types  ruff, mypy (make format: what ruff mends by itself)
-#   make bench       all speed benches; make bench-NAME: benchmarks/speed/NAME.py; make bench-peers: other toolkits beside this one
+#   make bench       all speed benches on one data set: make bench DATA=DIR; make bench-NAME ARGS="...": benchmarks/speed/NAME.py alone
+#   make bench-peers other toolkits beside this one
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -50,7 +51,9 @@ types: $(STAMP)
 	@$(BIN)/mypy
 
 bench: $(STAMP)
-	@set -e; for file in $$(ls benchmarks/speed/[a-z]*.py | grep -v common); do echo "== $$file" >&2; $(BIN)/python $$file $(ARGS); done
+	@test -n "$(DATA)" || { echo "make bench DATA=DIR: name the folder of a data set with titles, such as one that lexirec data convert wrote" >&2; exit 2; }
+	@set -e; for file in $$(ls benchmarks/speed/[a-z]*.py | grep -v common); do echo "== $$file" >&2; \
+	  if grep -q '"--data"' $$file; then $(BIN)/python $$file --data $(DATA) $(ARGS); else $(BIN)/python $$file $(ARGS); fi; done
 
 bench-peers: $(STAMP)
 	@$(BIN)/python benchmarks/peers/run.py $(ARGS)
