@@ -4,6 +4,7 @@ import polars as pl
 import pytest
 
 from lexirec.data import Dataset, drop_duplicates, filter_rating, from_frames, interacted_only, k_core
+from lexirec.data.filters import DUPLICATE_RULES
 from lexirec.errors import InputError
 
 
@@ -82,9 +83,25 @@ def test_exact_copies_differ_from_repeats():
     assert drop_duplicates(data, "exact").interactions["timestamp"].to_list() == [1, 2, 3]
 
 
+def test_consecutive_exact_keeps_an_item_bought_again():
+    """The specification's example: A(t1, 5), A(t1, 5), B, A(t2, 5) leaves A, B, A; A(t1, 5), A(t1, 4) both stay."""
+    again = make({"u1": "aaba"}, timestamp=[1, 1, 2, 3], rating=[5.0, 5.0, 3.0, 5.0], position=[0, 1, 2, 3])
+    kept = drop_duplicates(again, "consecutive-exact")
+    assert baskets(kept) == {"u1": "aba"} and kept.interactions["timestamp"].to_list() == [1, 2, 3]
+    rated = make({"u1": "aa"}, timestamp=[1, 1], rating=[5.0, 4.0])
+    assert drop_duplicates(rated, "consecutive-exact") is rated
+    assert baskets(drop_duplicates(rated, "consecutive")) == {"u1": "a"}
+    # Missing values are equal to each other and to nothing else; two users with the same event are no repeat.
+    missing = make({"u1": "aaa", "u2": "a"}, timestamp=[1, 1, 1, 1], rating=[None, None, 5.0, 5.0])
+    assert drop_duplicates(missing, "consecutive-exact").interactions["rating"].to_list() == [None, 5.0, 5.0]
+    # A copy that is not next to its like stays, which "exact" drops.
+    apart = make({"u1": "aba"}, timestamp=[1, 1, 1])
+    assert drop_duplicates(apart, "consecutive-exact") is apart and baskets(drop_duplicates(apart, "exact")) == {"u1": "ab"}
+
+
 def test_no_repeats_pass_every_rule():
     data = make({"u1": "ab"})
-    for rule in ("all", "first", "last", "error", "consecutive", "exact"):
+    for rule in DUPLICATE_RULES:
         assert drop_duplicates(data, rule) is data
 
 

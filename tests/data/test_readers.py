@@ -189,7 +189,8 @@ def test_common_names_are_read_and_said():
     assert data.content_hash == HASH
     assert (
         str(caught[0].message)
-        == "interactions: column 'userId' is read as 'user_id'; say so with columns={'user_id': 'userId'} to silence this"
+        == "interactions: column 'userId' is read as 'user_id'; rename it, or say so with columns={'user_id': 'userId'} "
+        "(lexirec data convert --column user_id=userId), to silence this"
     )
     assert len(caught) == 3
 
@@ -319,15 +320,33 @@ def test_titles_that_are_numbers():
         (["1970-01-02 00:00:01", "1970-01-03 00:00:00"], [86_401, 172_800]),
         (["1970-01-02T00:00:01Z", "1970-01-03T00:00:00Z"], [86_401, 172_800]),
         (["01 2, 1970", "12 31, 1970"], [86_400, 31_449_600]),
+        (["31/01/1970", "2/1/1970"], [2_592_000, 86_400]),
+        (["2/1/1970", "1/31/1970 00:00:05"], [2_678_400, 2_592_005]),
+        (["1/31/1970 10:30", None], [2_629_800, None]),
+        (["02.01.1970", "01.02.1970"], [86_400, 2_678_400]),
+        (["01-01-1970", "02-02-1970"], [0, 2_764_800]),
         (["12", " 13 "], [12, 13]),
         (["12.0", "13"], [12, 13]),
         ([None, None], [None, None]),
     ],
 )
 def test_times_of_every_kind(values, expected):
-    data = from_frames(pl.DataFrame({"user_id": ["u", "v"], "item_id": ["a", "b"], "timestamp": values}))
+    log = pl.DataFrame({"user_id": ["u", "v"], "item_id": ["a", "b"], "timestamp": values, "position": [0, 0]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = from_frames(log)
     assert data.interactions.schema["timestamp"] == pl.Int64
     assert data.interactions["timestamp"].to_list() == expected
+
+
+def test_dates_that_are_good_either_way_are_read_day_first_with_a_warning():
+    log = pl.DataFrame({"user_id": ["u", "v"], "item_id": ["a", "b"], "timestamp": ["02/02/1970", "01/12/1970"]})
+    with pytest.warns(UserWarning, match=r"'01/12/1970' can be read.*day first \(1970-12-01, not 1970-01-12\); write dates with the year"):
+        data = from_frames(log)
+    assert data.interactions["timestamp"].to_list() == [32 * 86_400, 334 * 86_400]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the cure of the warning
+        assert from_frames(log.with_columns(timestamp=pl.Series(["1970-02-02", "1970-12-01"]))).interactions.equals(data.interactions)
 
 
 def test_fractions_of_a_second_keep_their_order():
@@ -354,6 +373,8 @@ def test_fractions_of_a_second_keep_their_order():
             r"interactions.timestamp: row 1 \(counted from 0\) holds 'yesterday', which is no time; store Unix seconds or dates",
         ),
         (["nan", "5"], r"1 of 2 timestamps are NaN or infinite"),
+        (["12/31/2023", "31/12/2023"], r"row 1 .*'31/12/2023' with the day first and row 0 '12/31/2023' with the month first; write all"),
+        (["13/13/2023", "01/02/2023"], r"row 0 \(counted from 0\) holds '13/13/2023', which is no time"),
         (
             [None, 5],
             (

@@ -169,7 +169,8 @@ def convert(
     format_name: FormatName = None,
     min_rating: Annotated[float | None, typer.Option("--min-rating", help="Keep events rated at least this.")] = None,
     duplicates: Annotated[
-        str, typer.Option("--duplicates", help="Repeated user-item pairs: all, first, last, error, consecutive or exact.")
+        str,
+        typer.Option("--duplicates", help="Repeated user-item pairs: all, first, last, error, consecutive, consecutive-exact or exact."),
     ] = "all",
     k_core_user: Annotated[int, typer.Option("--k-core-user", min=0, help="Least number of events of a user.")] = 0,
     k_core_item: Annotated[int, typer.Option("--k-core-item", min=0, help="Least number of events of an item.")] = 0,

@@ -37,6 +37,10 @@ ITEM_COLUMNS: Final = (c.ITEM_ID, c.TITLE)
 _TIME_FORMATS: Final = (None, "%m %d, %Y", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d", "%B %d, %Y")
 
 
+_YEAR_LAST: Final = r"^(?P<first>\d{1,2})(?P<sign>[/.-])(?P<second>\d{1,2})[/.-](?P<year>\d{4})(?P<rest>(?:[ T].*)?)$"
+"""A date that ends with the year, and what follows it."""
+
+
 class DataWarning(UserWarning):
     """The data can be read, but something about it deserves a look."""
 
@@ -91,27 +95,32 @@ def rename(frame: pl.DataFrame, where: str, known: Sequence[str], required: Sequ
         if len(candidates) > 1 and ours in required:
             raise InputError(
                 f"{where}: column {ours!r} is missing and {', '.join(map(repr, candidates))} could each be it; choose with "
-                f"columns={{{ours!r}: {candidates[0]!r}}}"
+                f"{_mapping(ours, candidates[0])}"
             )
         if len(candidates) == 1:
             mapping[candidates[0]] = ours
             warn(
-                f"{where}: column {candidates[0]!r} is read as {ours!r}; say so with columns={{{ours!r}: {candidates[0]!r}}} to "
+                f"{where}: column {candidates[0]!r} is read as {ours!r}; rename it, or say so with {_mapping(ours, candidates[0])}, to "
                 "silence this"
             )
             continue
         if ours in required:
             raise InputError(
                 f"{where}: column {ours!r} is missing{nearest(ours, free)}; the columns are {', '.join(map(repr, frame.columns))}; "
-                f"rename one or pass columns={{{ours!r}: <its name>}}"
+                f"rename one or pass {_mapping(ours, 'ITS_NAME')}"
             )
         similar = difflib.get_close_matches(ours, free, n=1, cutoff=0.85)
         if similar:
             raise InputError(
                 f"{where}: column {similar[0]!r} looks like a misspelt {ours!r} and would be overlooked; rename it or pass "
-                f"columns={{{ours!r}: {similar[0]!r}}}"
+                f"{_mapping(ours, similar[0])}"
             )
     return frame.rename(mapping)
+
+
+def _mapping(ours: str, theirs: str) -> str:
+    """How to say which column is meant, in Python and on the command line."""
+    return f"columns={{{ours!r}: {theirs!r}}} (lexirec data convert --column {ours}={theirs})"
 
 
 def as_ids(values: pl.Series, where: str) -> pl.Series:
@@ -196,6 +205,7 @@ def _parsed_times(values: pl.Series, place: str) -> pl.Series:
     if numbers.null_count() == values.null_count():
         whole = values.cast(pl.Int64, strict=False)
         return whole if whole.null_count() == values.null_count() else numbers
+    given, values = values, _year_first(values, place)
     best = None
     for pattern in _TIME_FORMATS:
         try:
@@ -208,8 +218,46 @@ def _parsed_times(values: pl.Series, place: str) -> pl.Series:
             best = times
     bad = (values.is_not_null() & (numbers if best is None else best).is_null()).arg_max() or 0
     raise InputError(
-        f"{place}: row {bad} (counted from 0) holds {str(values[bad])[:60]!r}, which is no time; store Unix seconds or dates like "
+        f"{place}: row {bad} (counted from 0) holds {str(given[bad])[:60]!r}, which is no time; store Unix seconds or dates like "
         "2024-03-01 12:30:00"
+    )
+
+
+def _year_first(values: pl.Series, place: str) -> pl.Series:
+    """Dates that end with the year (``31/12/2023 10:00``) with the year in front; columns of other times stay as they are.
+
+    The day comes first (Europe) or the month (USA), whichever all values allow; where both do, the day, with a warning unless dots part
+    the fields, which nobody writes with the month first.
+
+    Raises:
+        InputError: if some values need the one and others the other.
+    """
+    if not values.drop_nulls().head(1).str.contains(_YEAR_LAST).all():
+        return values
+    parts = values.str.extract_groups(_YEAR_LAST).struct.unnest()
+    if parts["year"].null_count() > values.null_count():
+        return values
+    first, second = parts["first"].cast(pl.Int16), parts["second"].cast(pl.Int16)
+    day_first = bool((second <= 12).all())
+    european, american = ((one > 12) & (other <= 12) for one, other in ((first, second), (second, first)))
+    if european.any() and american.any():
+        a, b = int(european.arg_max() or 0), int(american.arg_max() or 0)
+        raise InputError(
+            f"{place}: row {a} (counted from 0) holds {str(values[a])[:30]!r} with the day first and row {b} {str(values[b])[:30]!r}"
+            f" with the month first; write all with the year first, as in {parts['year'][a]}-{second[a]:02d}-{first[a]:02d}"
+        )
+    if day_first and bool((first <= 12).all()) and bool((first != second).any()) and not bool((parts["sign"] == ".").all()):
+        at = int((first != second).arg_max() or 0)
+        day, month = (f"{parts['year'][at]}-{one[at]:02d}-{other[at]:02d}" for one, other in ((second, first), (first, second)))
+        warn(
+            f"{place}: dates such as {str(values[at])[:30]!r} can be read with the day or the month first, and no value tells; they are"
+            f" read with the day first ({day}, not {month}); write dates with the year first, as in {day}, to be sure"
+        )
+    month, day = ("second", "first") if day_first else ("first", "second")
+    return (
+        parts.select(pl.format("{}-{}-{}{}", "year", pl.col(month).str.zfill(2), pl.col(day).str.zfill(2), "rest"))
+        .to_series()
+        .rename(values.name)
     )
 
 
@@ -350,7 +398,7 @@ def match_items(log: pl.DataFrame, items: pl.DataFrame, unknown: str = "error") 
         raise InputError(
             f"interactions.item_id: {count(int(hit.sum()), log.height)} events name {count(len(lacking))} items that the items "
             f"table lacks ({shown(lacking)}){hint}; "
-            "add them to the table, or pass unknown_items='drop' or 'add' (--unknown-items)"
+            "add them to the table, or pass unknown_items='drop' or 'add' (lexirec data convert --unknown-items drop)"
         )
     said = f"{count(len(lacking))} items of {count(int(hit.sum()), log.height)} events are not in the items table ({shown(lacking)})"
     if unknown == "drop":

@@ -12,7 +12,7 @@ from lexirec.data.dataset import Dataset
 from lexirec.errors import InputError, nearest
 
 CORE_MODES: Final = ("iterated", "single-pass", "simultaneous")
-DUPLICATE_RULES: Final = ("all", "first", "last", "error", "consecutive", "exact")
+DUPLICATE_RULES: Final = ("all", "first", "last", "error", "consecutive", "consecutive-exact", "exact")
 
 
 def filter_rating(dataset: Dataset, minimum: float) -> Dataset:
@@ -91,9 +91,9 @@ def drop_duplicates(dataset: Dataset, rule: str = "first") -> Dataset:
     Args:
         dataset: the log, in order within each user.
         rule: ``"all"`` keeps every event; ``"first"`` and ``"last"`` keep one event per pair; ``"error"`` refuses repeats;
-            ``"consecutive"`` drops an event
-            whose item equals that of the user's previous event (CALRec: A A B A becomes A B A); ``"exact"`` drops rows equal in every
-            column but
+            ``"consecutive"`` drops an event whose item equals that of the user's previous event, whatever else it says (A A B A becomes
+            A B A); ``"consecutive-exact"`` drops it only if it equals the previous event in every column but ``position``, as CALRec does
+            (the same item at another time or with another rating stays); ``"exact"`` drops rows equal to any before in every column but
             ``position``.
 
     Raises:
@@ -107,6 +107,11 @@ def drop_duplicates(dataset: Dataset, rule: str = "first") -> Dataset:
     if rule == "consecutive":
         rows = np.ones(dataset.n_interactions, dtype=bool)
         rows[1:] = (dataset.item_index[1:] != dataset.item_index[:-1]) | (dataset.user_index[1:] != dataset.user_index[:-1])
+    elif rule == "consecutive-exact":
+        columns = [pl.col(name) for name in log.columns if name != c.POSITION]
+        differs = log.select(pl.any_horizontal(column.ne_missing(column.shift(1)) for column in columns)).to_series()
+        rows = differs.to_numpy().copy()
+        rows[:1] = True  # the first of all has none before it; other users' firsts differ in the user
     elif rule == "exact":
         rows = log.drop(c.POSITION, strict=False).select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()
     else:

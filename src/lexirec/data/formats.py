@@ -100,7 +100,7 @@ def detect_format(path: Path) -> str:
         return fitting[0]
     listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "nothing"
     if fitting:
-        raise InputError(f"{path} could be {' or '.join(fitting)} ({listed}); name the format (--format)")
+        raise InputError(f"{path} could be {' or '.join(fitting)} ({listed}); name the format (lexirec data convert --format NAME)")
     near = nearest("interactions", [n.split(".")[0] for n in names])
     raise InputError(
         f"{path} holds {listed}: no interactions.parquet, .csv, .tsv or .jsonl{near}, and no known dump; rename the files, or name "
@@ -353,7 +353,10 @@ def _amazon(path: Path, meta: Path | None, names: dict[str, str], texts: dict[st
         log = log.with_columns(pl.col(c.TIMESTAMP).cast(pl.Int64, strict=False)).sort(c.TIMESTAMP, maintain_order=True)
         log = log.with_columns(pl.col(c.TIMESTAMP) // 1000)
     if meta is None:
-        warn(f"{path}: there is no metadata file meta_*.json beside it, so items have no titles; name it with meta=PATH (--meta)")
+        warn(
+            f"{path}: there is no metadata file meta_*.json beside it, so items have no titles; name it with meta=PATH"
+            " (lexirec data convert --meta PATH)"
+        )
         return Tables(log)
     fields = [*texts, "categories", "category", "description", "price"]
     raw = read_json_lines(meta, list(dict.fromkeys(fields)))
@@ -370,7 +373,8 @@ def _some(frame: pl.DataFrame, path: Path, names: dict[str, str]) -> None:
         column = ours if ours in frame.columns else theirs
         if ours in (c.USER_ID, c.ITEM_ID) and frame[column].null_count() == frame.height:
             raise InputError(
-                f"{path}: no line has the field {theirs!r}; the file is of another edition or kind, name the format (--format)"
+                f"{path}: no line has the field {theirs!r}; the file is of another edition or kind, name the format"
+                " (lexirec data convert --format NAME)"
             )
 
 
@@ -509,7 +513,7 @@ def recbole(path: Path, title: str | None = None) -> Tables:
             near = nearest(title, items.columns) if title else ""
             raise InputError(
                 f"{item_file}: which field is the title? {title!r} is not there{near}; name one of {', '.join(items.columns)} with "
-                "title=FIELD (--title)"
+                "title=FIELD (lexirec data convert --title FIELD)"
             )
         words = pl.col(chosen).list.join(" ") if isinstance(items.schema[chosen], pl.List) else pl.col(chosen).cast(pl.String)
         items = items.with_columns(words.alias(chosen)).rename({chosen: c.TITLE})

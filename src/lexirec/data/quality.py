@@ -136,7 +136,7 @@ def problems(dataset: Dataset, split: Split | None = None) -> list[Problem]:
                     "warning",
                     f"split {split.name}",
                     "training may hold events later than other users' test events",
-                    "compare with --split temporal",
+                    "compare with the split 'temporal'",
                 )
             )
         found += _leaks(dataset, split.train.user_index, split.train.item_index, [split.valid, split.test], f"split {split.name}", split)
@@ -187,7 +187,7 @@ def _item_problems(dataset: Dataset) -> list[Problem]:
                 "advice",
                 "items",
                 f"{count(silent, dataset.n_items)} items have no interactions; they are ranked like the others",
-                "keep them if they are for sale; catalogue='interacted' (--catalogue interacted) drops them",
+                "keep them if they are for sale; catalogue='interacted' (lexirec data convert --catalogue interacted) drops them",
             )
         )
     spaced = ids.filter(ids != ids.str.strip_chars())
@@ -305,7 +305,7 @@ def _log_problems(dataset: Dataset) -> list[Problem]:
                 "advice",
                 "interactions",
                 f"{count(short, dataset.n_users)} users have fewer than 3 events; leave-one-out keeps them in training only",
-                "k_core(user=3) drops them (--k-core-user 3)",
+                "k_core(user=3) drops them (lexirec data convert --k-core-user 3)",
             )
         )
     repeats = _repeats(dataset)
@@ -316,7 +316,7 @@ def _log_problems(dataset: Dataset) -> list[Problem]:
                 "advice",
                 "interactions",
                 f"{count(repeats, dataset.n_interactions)} events repeat a user-item pair, {again:,} of them directly after the same item",
-                "choose a rule: drop_duplicates(rule='first', 'last' or 'consecutive') (--duplicates)",
+                "choose a rule: drop_duplicates(rule='first', 'last' or 'consecutive') (lexirec data convert --duplicates RULE)",
             )
         )
     plain = dataset.interactions.drop(c.POSITION, strict=False)
@@ -328,7 +328,7 @@ def _log_problems(dataset: Dataset) -> list[Problem]:
                     "warning",
                     "interactions",
                     f"{count(exact, plain.height)} rows are exact copies of another",
-                    "drop them: drop_duplicates(rule='exact') (--duplicates exact)",
+                    "drop them: drop_duplicates(rule='exact') (lexirec data convert --duplicates exact)",
                 )
             )
     if c.RATING in dataset.interactions.columns:
@@ -340,7 +340,7 @@ def _log_problems(dataset: Dataset) -> list[Problem]:
                     "advice",
                     "interactions.rating",
                     f"{count(low, len(ratings))} ratings are below 3, and every event counts as liked",
-                    "filter_rating(data, 4) keeps the liked ones (--min-rating 4)",
+                    "filter_rating(data, 4) keeps the liked ones (lexirec data convert --min-rating 4)",
                 )
             )
     ids = dataset.users.ids
@@ -378,7 +378,7 @@ def _leaks(
                     place,
                     f"{count(both, len(part))} {part.name} events are user-item pairs that occur in an earlier part too; masking "
                     "seen items hides them",
-                    "drop repeats before the split (--duplicates first), or evaluate without masking",
+                    "drop repeats before the split (lexirec data convert --duplicates first), or evaluate without masking",
                 )
             )
         strangers, unseen = int((~warm_users[part.user_index]).sum()), int((~warm_items[part.item_index]).sum())

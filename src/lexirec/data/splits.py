@@ -132,7 +132,7 @@ def temporal(
     if missing.any() and missing_time == "error":
         raise InputError(
             f"{dataset.name}: {count(int(missing.sum()), len(missing))} events have no timestamp, so they can't be cut by time; "
-            "pass missing_time='drop' to leave them out"
+            "pass missing_time='drop' to leave them out (lexirec fit --set 'data.split_options={missing_time: drop}')"
         )
     stamps = times.fill_null(0).to_numpy()
     known = np.sort(stamps[~missing])

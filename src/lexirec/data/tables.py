@@ -93,7 +93,7 @@ def _damaged_gzip(path: Path, error: BaseException) -> InputError:
     return InputError(f"{path} is a cut off or damaged gzip file ({_first_line(error)}); fetch it again")
 
 
-def not_utf8(path: Path, cure: str = "pass encoding='latin-1' (--encoding latin-1)") -> InputError | None:
+def not_utf8(path: Path, cure: str = "pass encoding='latin-1' (lexirec data convert --encoding latin-1)") -> InputError | None:
     """The error that names the first line of ``path`` that is not UTF-8, or ``None`` if all are."""
     with open_binary(path) as handle:
         for number, line in enumerate(handle, 1):
@@ -137,7 +137,7 @@ def _delimited(path: Path, encoding: str, separator: str | None, names: Sequence
     except pl.exceptions.NoDataError as error:
         raise InputError(f"{path} is empty; write the table again") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not {encoding} ({error}); name its encoding (--encoding)") from error
+        raise InputError(f"{path} is not {encoding} ({error}); name its encoding (lexirec data convert --encoding NAME)") from error
     except (pl.exceptions.PolarsError, OSError, *_DAMAGED_GZIP) as error:
         try:
             unreadable = not_utf8(path)
