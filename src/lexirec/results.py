@@ -15,6 +15,7 @@ from lexirec.evaluation.statistics import compare, summarise
 from lexirec.files import read_json, write_json
 from lexirec.models import available
 from lexirec.models.saving import read_config
+from lexirec.training.options import TrainingOptions
 
 TESTED = ("recall@20", "ndcg@20", "hr@10", "ndcg@10")
 """Metrics that published results carry paired tests for."""
@@ -22,6 +23,8 @@ CALREC_TESTED = ("recall@1", "mrr")
 """Besides, where nothing is masked: CALRec's table has them."""
 TAIL = "tail_items"
 """Group that published results carry paired tests for too, as ``group``: it is what the text models are about."""
+NOT_OF_THE_RESULT = ("seed", "threads", "device", "progress", "track", "folder", "resume")
+"""Training options in which seeds of one model may differ."""
 LEADERBOARD = ("recall@20", "ndcg@20", "ndcg@10")
 
 
@@ -57,6 +60,8 @@ def bench(
     folders: dict[str, list[Path]] = {}
     if not names or not seeds:
         raise InputError("give at least one model and one seed")
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"the seeds are {', '.join(map(str, seeds))}: one that is there twice is no further run; give each once")
     if against is not None and against not in names:
         raise InputError(f"--against {against!r} is not among the models {', '.join(names)}{nearest(against, names)}")
     plans = {name: _plan(name, configs) for name in names}  # every name is checked before the first training
@@ -96,9 +101,18 @@ def publish(folders: Mapping[str, Sequence[Path]], out: Path, against: str | Non
         against: baseline of the paired tests; ``None``: no tests.
 
     Raises:
-        InputError: if the runs of one name differ in more than the seed, or runs of different data are compared.
+        InputError: if the runs of one name differ in more than the seed or have the same one, or runs of different data are compared.
     """
     entries = {name: [read_json(runs.verify_run(f) / "result.json") for f in group] for name, group in folders.items()}
+    documents = {name: read_config(group[0]) for name, group in folders.items()}
+    for name, group in folders.items():
+        for folder in group[1:]:
+            differing = _differing(_settings(read_config(folder)), _settings(documents[name]))
+            if differing:
+                raise InputError(
+                    f"{folder} and {group[0]} differ in more than the seed ({', '.join(differing)}); publish them under two names"
+                )
+        _one_run_per_seed(group)
     hashes = {entry["data_hash"] for group in entries.values() for entry in group}
     if len(hashes) > 1:
         raise InputError(f"the runs were made on {len(hashes)} different data sets or splits; results can only be compared on the same one")
@@ -113,12 +127,7 @@ def publish(folders: Mapping[str, Sequence[Path]], out: Path, against: str | Non
     out.mkdir(parents=True, exist_ok=True)
     published = {}
     for name, group in entries.items():
-        document = read_config(folders[name][0])
-        for folder in folders[name][1:]:
-            other = read_config(folder)
-            if other["config"] != document["config"] or other["model"] != document["model"]:
-                raise InputError(f"{folder} and {folders[name][0]} differ in more than the seed; publish them under two names")
-        published[name] = _published(document, group, [t for t in tests if t["model"] == name])
+        published[name] = _published(documents[name], group, [t for t in tests if t["model"] == name])
         write_json(out / f"{name}.json", published[name])
     return published
 
@@ -157,18 +166,58 @@ def leaderboard(published: Mapping[str, Mapping[str, Any]]) -> list[dict[str, An
     return rows
 
 
+def _settings(document: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of a run in which seeds of one model are alike; training options that were not given have their defaults."""
+    given = {key: value for key, value in (document.get("training") or {}).items() if key in TrainingOptions.model_fields}
+    training = TrainingOptions(**given).model_dump(mode="json", exclude=set(NOT_OF_THE_RESULT))
+    config = document["config"]
+    named = {f"training.{key}" if key in config else key: value for key, value in training.items()}  # EasyRec has epochs of its own
+    return {"model": document["model"], "variant": document.get("variant", ""), **named, **config}
+
+
+def _differing(settings: Mapping[str, Any], others: Mapping[str, Any]) -> list[str]:
+    """The settings that are other than those of another run, as ``key=value``."""
+    return [f"{key}={settings.get(key)}" for key in {**others, **settings} if settings.get(key) != others.get(key)]
+
+
+def _one_run_per_seed(folders: Sequence[Path]) -> None:
+    """Check that no two runs of one model have the same seed: they would count as two independent trainings.
+
+    Raises:
+        InputError: naming both.
+    """
+    found: dict[int, Path] = {}
+    for folder in folders:
+        seed = read_json(folder / "result.json")["seed"]
+        if seed in found:
+            raise InputError(f"{found[seed]} and {folder} are the same model with the same seed {seed}; give one of them")
+        found[seed] = folder
+
+
 def label_runs(folders: Sequence[str | Path]) -> dict[str, list[Path]]:
-    """Run folders by the name of their model: runs of the same model, settings and data are seeds of one."""
+    """Run folders by the name of their model: runs that differ in nothing but the seed, on the same data, are seeds of one.
+
+    Runs of one model with other settings are other models, named by what differs from the first, as in ``"sasrec (lr=0.01)"``.
+
+    Raises:
+        InputError: if two runs have the same settings and the same seed.
+    """
     groups: dict[str, list[Path]] = {}
     names: dict[str, str] = {}
+    firsts: dict[str, dict[str, Any]] = {}
     for folder in map(Path, folders):
         document = read_config(runs.verify_run(folder))
-        trained_on = read_json(folder / "result.json")["data_hash"]
-        key = json.dumps([document["model"], document["config"], document.get("variant", ""), trained_on], sort_keys=True)
+        settings = _settings(document)
+        key = json.dumps([settings, read_json(folder / "result.json")["data_hash"]], sort_keys=True)
         if key not in names:
             label = "-".join(part for part in (document["model"], document.get("variant", "")) if part)
+            differing = _differing(settings, firsts.setdefault(label, settings))
+            if label in names.values():  # three at most: the name stands in tables
+                label = f"{label} ({', '.join(differing) if 0 < len(differing) <= 3 else folder.name})"
             names[key] = label if label not in names.values() else f"{label} ({folder.name})"
         groups.setdefault(names[key], []).append(folder)
+    for members in groups.values():
+        _one_run_per_seed(members)
     return groups
 
 
@@ -181,7 +230,7 @@ def compare_runs(folders: Sequence[str | Path], metrics: Sequence[str], group: s
         group: compare inside a group such as ``"tail_items"``, by :data:`~lexirec.runs.GROUP_METRICS`; over all users by default.
 
     Raises:
-        InputError: for fewer than two models, runs of different data, or an unknown group.
+        InputError: for fewer than two models, runs of different data, the same settings and seed twice, or an unknown group.
     """
     labelled = label_runs(folders)
     hashes = {}
@@ -225,7 +274,7 @@ def evaluate_intents(
         data["split"] = split
     parts = runs.load_parts(list(paths) or own, data)
     if parts.test is None:
-        raise InputError(f"{parts.name}: the split leaves no test part; choose another with --split")
+        raise runs.no_test_part(parts)
     zero_shot = parts.train.content_hash != result["data_hash"]
     if zero_shot:
         model = model.transfer(parts.train)

@@ -42,7 +42,7 @@ def test_of(folder: Path, data: Sequence[str], split: str | None, again: bool, o
     entry = read_json(folder / "result.json")
     if not again:
         if not (folder / "per_user.parquet").exists():
-            raise InputError(f"{folder} was not tested, since its data had no test part; name one with --data or --split")
+            raise InputError(f"{folder} was not tested, since its data had no test part; name other data with --data DIR")
         users = pl.read_parquet(folder / "per_user.parquet")
         entry = entry | {"split": entry.get("protocol_split", ""), "zero_shot": False}
         groups, classes = folder / "per_group.parquet", folder / "by_popularity.parquet"
