@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,6 +66,15 @@ def atomic_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Ite
             os.replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def as_umask_allows(path: str | os.PathLike[str]) -> None:
+    """Give a file the mode of any new one beside it; some libraries, such as safetensors, write files that only their owner can read."""
+    probe = _temporary(Path(path))
+    probe.touch()
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    Path(path).chmod(mode)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

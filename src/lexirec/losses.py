@@ -74,6 +74,11 @@ def layer0_regulariser(*rows: Tensor) -> Tensor:
     return 0.5 * torch.stack([r.square().sum() for r in rows]).sum() / len(rows[0])
 
 
+def soft_targets(x: Tensor, y: Tensor, tau: Tensor | float) -> Tensor:
+    """What :func:`soft_clip` aims at: how alike the pairs are among themselves, ``(B, B)``, rows that sum to one; rounds in float32."""
+    return torch.softmax(tau * (x.float() @ x.float().T + y.float() @ y.float().T) / 2, dim=1)
+
+
 def soft_clip(x: Tensor, y: Tensor, tau: Tensor | float) -> Tensor:
     """Symmetric contrast of two views against soft targets made of the views' own similarities; inner products, no normalisation.
 
@@ -98,7 +103,7 @@ def soft_clip(x: Tensor, y: Tensor, tau: Tensor | float) -> Tensor:
     """
     x, y = x.float(), y.float()
     logits = x @ y.T / tau  # (B, B)
-    targets = torch.softmax(tau * (x @ x.T + y @ y.T) / 2, dim=1)  # (B, B)
+    targets = soft_targets(x, y, tau)  # (B, B)
     rows = -(targets * torch.log_softmax(logits, dim=1)).sum(dim=1)
     columns = -(targets.T * torch.log_softmax(logits.T, dim=1)).sum(dim=1)
     return (rows + columns).mean() / 2

@@ -76,7 +76,7 @@ class Query:
         user_id: id of a user of the training log (hot). Whole numbers become text, as in the log.
         history: item ids, oldest first (warm). Any sequence, array or column of a table; kept as a list of text.
         intent: a wish in words.
-        profile: a description of the person in words.
+        profile: a description of the person in words; beside a wish the two are read as one text.
         alpha: weight of the words against the person, in [0, 1]; ``None`` leaves it to the model. Used only where words
             and a person (``user_id`` or ``history``) are both given.
 
@@ -109,9 +109,17 @@ class Query:
             raise InputError(f"alpha is {self.alpha!r}; it is the weight of the wish and lies in [0, 1]")
 
     @property
+    def texts(self) -> dict[str, str]:
+        """Those of ``intent`` and ``profile`` that are given, by these names; blank text counts as absent."""
+        given = {"intent": self.intent, "profile": self.profile}
+        return {name: text for name, text in given.items() if text is not None and text.strip()}
+
+    @property
     def words(self) -> str | None:
-        """The wish, else the profile, else ``None``; blank text counts as absent."""
-        for text in (self.intent, self.profile):
-            if text is not None and text.strip():
-                return text
-        return None
+        """All words as one text, the wish before the profile; ``None`` without any.
+
+        >>> Query(intent="a warm hat", profile="Hikes in winter.").words
+        'a warm hat. Hikes in winter.'
+        """
+        texts = list(self.texts.values())
+        return f"{texts[0].strip().rstrip('.')}. {texts[1].strip()}" if len(texts) == 2 else texts[0] if texts else None

@@ -138,8 +138,7 @@ def resolve(
     for key in data:
         if key not in DATA_KEYS:
             raise InputError(f"data.{key}: unknown{nearest(key, DATA_KEYS)}; there are {', '.join(DATA_KEYS)}")
-    if not isinstance(data.get("mask_seen", True), bool):
-        raise InputError(f"data.mask_seen = {data['mask_seen']!r}; write true or false")
+    _check_data(data)
     if "mask_seen" in training:
         raise InputError("mask_seen belongs to the protocol; write data.mask_seen")
     if seed is not None:
@@ -148,6 +147,35 @@ def resolve(
     options = parse_options(training)
     chosen = options.model_dump(mode="json", exclude={"folder", "resume", "progress", "mask_seen"})
     return Experiment(model, parsed.model_dump(mode="json"), chosen, data, tuple(str(p) for p in paths), str(document.get("variant", "")))
+
+
+def _check_data(data: Mapping[str, Any]) -> None:
+    """Types of the ``data`` part's values; readers, filters and splits check what they mean.
+
+    Raises:
+        InputError: for a value of another type.
+    """
+
+    def whole(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool)
+
+    core = data.get("k_core")
+    kinds = {"user": whole, "item": whole, "mode": lambda v: isinstance(v, str), "keep_items": lambda v: isinstance(v, bool)}
+    fits = {
+        "split": (isinstance(data["split"], str), "the name of a split, such as leave-one-out"),
+        "split_options": (isinstance(data.get("split_options") or {}, Mapping), "options by name, such as {seed: 1}"),
+        "catalogue": (data.get("catalogue") in (None, "all", "interacted"), "all or interacted"),
+        "min_rating": (isinstance(data.get("min_rating") or 0, (int, float)), "a number"),
+        "duplicates": (isinstance(data.get("duplicates") or "", str), "a rule, such as first"),
+        "mask_seen": (isinstance(data.get("mask_seen", True), bool), "true or false"),
+        "k_core": (
+            all(name in kinds and kinds[name](v) for name, v in core.items()) if isinstance(core, Mapping) else core is None or whole(core),
+            "a whole number, such as 5, or {user: 5, item: 10, mode: iterated}",
+        ),
+    }
+    for key, (fine, form) in fits.items():
+        if not fine:
+            raise InputError(f"data.{key} = {data[key]!r}; write {form}")
 
 
 def parse_options(settings: Mapping[str, Any]) -> TrainingOptions:
@@ -169,6 +197,8 @@ class Parts:
     name: str
     protocol: str
     mask_seen: bool = True
+    later: tuple[Heldout, ...] = ()
+    """Validation and test parts, those of a mix included, in the index space of ``train``: for :meth:`Recommender.know_later` alone."""
 
 
 def load_parts(paths: Sequence[str], data: Mapping[str, Any]) -> Parts:
@@ -183,9 +213,14 @@ def load_parts(paths: Sequence[str], data: Mapping[str, Any]) -> Parts:
     if len(splits) == 1:
         only = splits[0]
         valid, test = (part if len(part) else None for part in (only.valid, only.test))
-        return Parts(only.train, valid, test, only.train.name, only.name, data.get("mask_seen", True))
+        return Parts(only.train, valid, test, only.train.name, only.name, data.get("mask_seen", True), (only.valid, only.test))
     train, valid = mix([(s.train, s.valid if len(s.valid) else None) for s in splits], "+".join(s.train.name for s in splits))
-    return Parts(train, valid, None, train.name, splits[0].name, data.get("mask_seen", True))
+    later = [
+        Heldout((part.user_index + user).astype(np.int32), (part.item_index + item).astype(np.int32), part.name)
+        for split, user, item in zip(splits, train.user_domains[:-1], train.item_domains[:-1], strict=True)
+        for part in (split.valid, split.test)
+    ]
+    return Parts(train, valid, None, train.name, splits[0].name, data.get("mask_seen", True), tuple(later))
 
 
 def _split_of(path: str, data: Mapping[str, Any]) -> Split:
@@ -257,6 +292,7 @@ def fit_run(experiment: Experiment, out: str | Path, *, resume: bool = False, pr
     result = result_entry(model, parts, options, time.perf_counter() - started)
     result |= {"command": command or own_command(), "protocol_split": experiment.data["split"], "dataset": parts.name}
     evaluation = measure(model, parts) if parts.test is not None else None
+    model.know_later(parts.later)
     write_run(partial, model, result, evaluation, experiment.document(), parts.train)
     os.replace(partial, out)
     return out
@@ -314,12 +350,21 @@ def measure(
         assert parts.valid is not None  # noqa: S101 (the caller looked)
         return evaluate(model, parts.train, parts.valid, mask_seen=parts.mask_seen, progress=progress)
     if parts.test is None:
-        raise InputError(f"{parts.name}: the split leaves no test part; choose another with --split")
+        raise no_test_part(parts)
     seen = () if parts.valid is None else (parts.valid,)
     return evaluate(
         model, parts.train, parts.test, seen=seen, groups=groups or GroupRules(), sampled=sampled,
         mask_seen=parts.mask_seen and sampled is None, seed=seed, progress=progress,
     )  # fmt: skip
+
+
+def no_test_part(parts: Parts) -> InputError:
+    """The error where there is nothing to test on."""
+    if parts.train.n_domains > 1:
+        return InputError(f"{parts.name}: several data sets have no common test part; name one, of these or another, with --data DIR")
+    return InputError(
+        f"{parts.name}: the split {parts.protocol!r} leaves no test part; name other data with --data DIR, or a --split that has one"
+    )
 
 
 def result_entry(model: Recommender, parts: Parts, options: TrainingOptions, seconds: float) -> dict[str, Any]:

@@ -29,6 +29,9 @@ def parse_settings(kind: type[Settings], settings: Mapping[str, Any], refusal: s
     try:
         return kind(**settings)
     except ValidationError as error:
+        singles = {str(e["loc"][0]): [e["input"]] for e in error.errors() if e["type"] in ("tuple_type", "list_type") and _single(e)}
+        if singles:  # one value where a list is asked for
+            return parse_settings(kind, {**settings, **singles}, refusal)
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         if not place:  # a rule about several settings, which names them itself
@@ -36,6 +39,11 @@ def parse_settings(kind: type[Settings], settings: Mapping[str, Any], refusal: s
         if first["type"] == "extra_forbidden":
             raise InputError(f"{place} = {first.get('input')!r}: there is no such setting") from error
         raise InputError(f"{place} = {first.get('input')!r}: {first['msg']}") from error
+
+
+def _single(error: Mapping[str, Any]) -> bool:
+    """Whether a setting that is a list was given as one value."""
+    return len(error["loc"]) == 1 and isinstance(error["input"], (str, int, float))
 
 
 def parse_set(setting: str) -> tuple[str, Any]:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from lexirec.cli.main import run
@@ -64,6 +65,30 @@ def test_people_read_tables(alpharec: Path, capsys: pytest.CaptureFixture[str]) 
     assert "1 of 2 history items are not in the catalogue (zzz)" in captured.err
 
 
+def test_both_kinds_of_words_count(alpharec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = {"--intent": "red apple", "--profile": "Drives a blue car."}
+    both, joined, alone = (
+        [item["score"] for item in answer(capsys, "recommend", str(alpharec), *asked)["items"]]
+        for asked in ([w for pair in words.items() for w in pair], ["--intent", "red apple. Drives a blue car."], ["--intent", "red apple"])
+    )
+    assert both == joined != alone
+
+
+def test_texts_cannot_steer_the_terminal(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    (shop / "interactions.csv").write_bytes((data / "interactions.csv").read_bytes())
+    items = pl.read_csv(data / "items.csv", infer_schema=False).with_columns(pl.format("{}\x1b[2J\u202e\nnext", "title").alias("title"))
+    items.write_parquet(shop / "items.parquet")
+    assert run(["fit", "lir", "--data", str(shop), "--out", str(tmp_path / "lir"), "--set", "text=Title=title"]) == 0
+    capsys.readouterr()
+    assert run(["recommend", str(tmp_path / "lir"), "--user", "u03", "--explain", "-k", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "\\x1b[2J\\u202e\\nnext" in shown and "\x1b" not in shown and "\u202e" not in shown
+    assert run(["recommend", str(tmp_path / "\x1b[2J"), "--user", "u"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
 def test_evaluate_and_compare(alpharec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     entry = answer(capsys, "evaluate", str(alpharec))
     assert {"seed", "test", "test_optimistic", "test_pessimistic", "groups", "users"} <= entry.keys()
@@ -97,6 +122,7 @@ def test_bench_prints_a_leaderboard(data: Path, tmp_path: Path, capsys: pytest.C
         (["recommend", "RUN", "--user", "u03", "--alpha", "2", "--intent", "x"], "alpha is 2"),
         (["recommend", "nowhere", "--user", "u"], "there is no run folder nowhere"),
         (["evaluate", "RUN", "--data", "missing"], "missing"),
+        (["evaluate", "RUN", "--split", "all"], "leaves no test part; name other data with --data DIR, or a --split that has one"),
         (["compare", "RUN"], "at least two"),
         (["fit"], "Missing argument"),
         (["nonsense"], "No such command"),

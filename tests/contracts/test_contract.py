@@ -138,6 +138,20 @@ def test_every_model_is_covered() -> None:
     assert set(SETTINGS) == set(MODELS)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_arguments_of_fit_are_checked_before_anything_is_done(name: str, train: TrainSet, tmp_path: Path) -> None:
+    whole = checkerboard()[0]
+    for arguments, message in (
+        ((whole,), "train is of type Dataset"),
+        ((train, train), "valid is of type TrainSet"),
+        ((train, None, {"epochs": 1}), r"pass TrainingOptions\(\*\*options\)"),
+        ((train, None, 3), "options is of type int"),
+    ):
+        with pytest.raises(InputError, match=message):
+            create(name, **SETTINGS[name]).fit(*arguments)
+    assert not (tmp_path / "cache").exists()  # no stage was run
+
+
 @pytest.mark.parametrize("name", LEARNS)
 def test_checkerboard_has_a_known_answer(name: str, models: dict[str, Recommender], train: TrainSet) -> None:
     found = models[name].recommend(train.users.ids.to_list(), k=1)

@@ -382,3 +382,29 @@ def test_transform_goes_along_to_wishes_new_items_and_other_data(tmp_path: Path,
     loaded = load_model(tmp_path / "saved")
     torch.testing.assert_close(loaded.encode_words([title])[0], own, atol=1e-5, rtol=0)
     torch.testing.assert_close(loaded.transfer(train).text, model.text, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["mf-bpr", "lightgcn", "lightgcn-infonce", "gccf", "alpharec"])
+def test_users_and_items_with_bad_rows_are_named(name: str) -> None:
+    from lexirec.errors import LexirecError
+    from lexirec.models import create
+    from tests.models.toys import checkerboard
+
+    train = checkerboard()[0].train_set()
+    text = {"encoder": "lsa", "num_layers": 0, "projector": "linear"} if name == "alpharec" else {}
+    model = create(name, batch_size=8, **text).fit(train, options=TrainingOptions(epochs=0, progress=False, threads=1))
+    batch = next(iter(model.batches(train, np.random.default_rng(0))))
+    assert model.culprits(batch) == "all rows before the graph are finite"
+    rows = model.text if name == "alpharec" else model.layer0()
+    item = int(batch[1][0])
+    with torch.no_grad():
+        rows[item if name == "alpharec" else train.n_users + item] = torch.nan
+    assert f"(item_id {train.item_map.ids[item]!r}" in model.culprits(batch)
+    if name == "mf-bpr":
+        with torch.no_grad():
+            rows.nan_to_num_()
+            alone = next(user for user in range(train.n_users) if user not in batch[0].tolist())
+            rows[alone] = torch.nan
+        assert model.culprits(batch) == f"1 users beside the batch (user_id {train.users.ids[alone]!r}) have vectors with NaN or infinity"
+        with pytest.raises(LexirecError, match=r"the loss is nan in epoch 1, step 2 \(\d+ users of the batch"):
+            create(name, batch_size=8, lr=1e39).fit(train, options=TrainingOptions(epochs=3, progress=False, threads=1))

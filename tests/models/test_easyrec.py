@@ -3,6 +3,7 @@
 import math
 import os
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -565,12 +566,24 @@ def test_texts_are_encoded_once(bert: str, train: TrainSet, monkeypatch: pytest.
     assert len(read) > len(set(read))
 
 
-def test_new_items_are_read_by_their_text(bert: str, train: TrainSet) -> None:
+def test_new_items_are_read_by_their_text(bert: str, train: TrainSet, tmp_path: Path) -> None:
     model = EasyRec(**settings(bert, epochs=1)).fit(train, options=options())
-    model.add_items(pl.DataFrame({"item_id": ["n0"], "title": ["Swimming fins"], "categories": [["Swimming"]]}))
+    model.add_items(
+        pl.DataFrame({"item_id": ["n0", "n1"], "title": ["Swimming fins", "Ski wax"], "categories": [["Swimming"], ["Skiing"]]})
+    )
     assert model.recommend(Query(history=["n0"]), k=3)["answered_by"][0] == "history"  # nothing else is known of this person
-    both = model.score([Query(history=["b0", "n0"]), Query(history=["b0"])])
-    assert torch.equal(both[0], both[1])  # a new item is not in the writer's facts
+    asked = [Query(history=history) for history in (["b0", "n0"], ["b0"], ["n1", "n1"])]
+    texts = model.person_texts(asked, ["history"] * 3)
+    assert "Swimming fins" in texts[0] and "Swimming" in texts[0].replace("Swimming fins", "")  # its title and its kind count
+    assert "Ski wax" in texts[2] and "Skiing" in texts[2]  # a kind that training never saw
+    scores = model.score(asked)
+    assert not torch.equal(scores[0], scores[1])
+    model.save(tmp_path / "saved")
+    loaded = load_model(tmp_path / "saved")
+    assert loaded.person_texts(asked, ["history"] * 3) == texts
+    torch.testing.assert_close(loaded.score(asked), scores)
+    more = pl.DataFrame({"item_id": ["n2"], "title": ["Poles"], "categories": [["Skiing", "Outdoor"]]})
+    assert loaded.writer.item_texts(more) == model.writer.item_texts(more)
 
 
 # --- profiles --------------------------------------------------------------------------------------------------------------------------
@@ -615,11 +628,14 @@ def test_profiles_of_one_data_set_of_a_mix(bert: str, tmp_path: Path) -> None:
 
 def test_profiles_of_another_split_are_refused(bert: str, train: TrainSet, tmp_path: Path) -> None:
     folder = written(sports(12).train_set(), tmp_path / "profiles")
-    with (
-        pytest.raises(InputError, match=r"no folder of profiles was written from the training part.*held-out"),
-        pytest.warns(UserWarning, match="was not written from"),
-    ):
-        EasyRec(**settings(bert, profiles=(str(folder),))).fit(train, options=options())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the reason is told once
+        with pytest.raises(InputError, match=r"was written from another training part.*held-out") as refused:
+            EasyRec(**settings(bert, profiles=(str(folder),))).fit(train, options=options())
+    assert str(refused.value).count("was written from") == 1
+    fitting = written(train, tmp_path / "fitting")
+    with pytest.warns(UserWarning, match=r"was written from another training part.*plain writer's texts are read instead"):
+        EasyRec(**settings(bert, epochs=0, profiles=(str(folder), str(fitting)))).fit(train, options=options())
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------------------------

@@ -64,6 +64,11 @@ def test_explanations_and_neighbours() -> None:
     assert found["kind"].to_list()[:3] == ["history", "word", "word"]
     assert "drill." in found["name"].to_list()
     assert found.filter(pl.col("kind") == "word")["weight"].sum() == pytest.approx(found["weight"][0], abs=1e-5)
+    assert model.explain(Query(history=["i0"]), "i2").filter(pl.col("weight") <= 0).is_empty()
+    assert model.explain(Query(history=["i0"], intent="saw"), "i2")["kind"].to_list()[-1] == "wish"  # the words answered too
+    assert model.explain(Query(history=["i0"], intent="unheard of"), "i1").equals(found)  # the words did not
+    assert model.explain(Query(intent="saw"), "i2")["kind"].to_list() == ["wish"]
+    assert model.explain(Query(intent="saw"), "i1").is_empty()
     assert model.similar_items(["i0"], k=1)["similar_item_id"][0] == "i1"
     with pytest.raises(UnsupportedQueryError, match="no vectors"):
         model.encode_items()

@@ -151,16 +151,67 @@ def test_teachers(tmp_path: Path) -> None:
         built(teacher=str(tmp_path / "narrow"))
 
 
-def test_stages_are_kept_and_a_resumed_run_repeats_none(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An encoder that stage 1 tunes in no time."""
+    from tests.text.worlds import save_model
+
+    return f"hf:{save_model(tmp_path_factory.mktemp('tiny'), 'bert')}?pooling=mean"
+
+
+@pytest.mark.parametrize(("stage", "step"), [("scft", 6), ("sasrec", 6), ("llmemb", 6)])
+def test_a_training_that_was_cut_in_any_stage_ends_as_if_it_was_not(
+    stage: str, step: int, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stage 1, the teacher, stage 2: two steps an epoch, killed in the second step of the third."""
+    from lexirec.models.sequential import SequentialRecommender
+    from lexirec.training.finetune import Scft
+
     split = markov(0.8).split("leave-one-out")
-    options = {"monitor": "ndcg@10", "eval_every": 1, **QUIET}
-    whole = create("llmemb", **SMALL).fit(split.train, split.valid, TrainingOptions(epochs=3, folder=tmp_path / "a", **options))
-    create("llmemb", **SMALL).fit(split.train, split.valid, TrainingOptions(epochs=2, folder=tmp_path / "b", **options))
-    stamp = (tmp_path / "b" / "teacher" / "model.safetensors").stat().st_mtime_ns
-    again = create("llmemb", **SMALL)
-    again.fit(split.train, split.valid, TrainingOptions(epochs=3, folder=tmp_path / "b", resume=True, **options))
-    assert (tmp_path / "b" / "teacher" / "model.safetensors").stat().st_mtime_ns == stamp
-    assert again.network.items.text is not None and whole.network.items.text is not None
+    settings = {**SMALL, "encoder": tiny, "scft": {"epochs": 4, "batch_size": 6}, "dropout": 0.2}
+    steps = {"scft": 0, "sasrec": 0, "llmemb": 0}
+    kill: dict[str, int] = {}
+
+    def counted(kind: type, name: str | None) -> None:
+        real = kind.loss  # type: ignore[attr-defined]
+
+        def loss(self, batch):
+            key = name or self.name
+            steps[key] += 1
+            if steps[key] == kill.get(key):
+                raise KeyboardInterrupt
+            return real(self, batch)
+
+        monkeypatch.setattr(kind, "loss", loss)
+
+    counted(Scft, "scft")
+    counted(SequentialRecommender, None)
+    monkeypatch.setattr("lexirec.training.loop.SAVE_SECONDS", 0.0)
+
+    def fit(place: str, resume: bool = False) -> LLMEmb:
+        monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / f"cache-{place}"))
+        options = TrainingOptions(epochs=4, eval_every=1, monitor="ndcg@10", folder=tmp_path / place, resume=resume, **QUIET)
+        model = create("llmemb", **settings).fit(split.train, split.valid, options)
+        assert isinstance(model, LLMEmb)
+        return model
+
+    whole = fit("whole")
+    needed = dict(steps)
+    assert needed == {"scft": 8, "sasrec": 8, "llmemb": 8}
+    steps.update(dict.fromkeys(steps, 0))
+    kill[stage] = step
+    with pytest.raises(KeyboardInterrupt):
+        fit("cut")
+    kill.clear()
+    resumed = fit("cut", resume=True)
+    assert steps == {**needed, stage: 8 + 2}  # only the epoch that was cut is done again, and no other stage
+    assert resumed.teacher_table is not None and torch.equal(resumed.teacher_table, whole.teacher_table)
+    assert torch.equal(resumed.network.items.text, whole.network.items.text)
+    for name, weight in whole.network.state_dict().items():
+        assert torch.equal(resumed.network.state_dict()[name], weight), name
+    queries = [Query(user_id=user) for user in split.train.users.ids]
+    assert torch.equal(resumed.score(queries), whole.score(queries))
+    assert not (tmp_path / "cut" / "stage-1").exists() and not (tmp_path / "cut" / "teacher.partial").exists()
 
 
 def test_new_items_are_answered_by_their_words() -> None:

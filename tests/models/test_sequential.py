@@ -575,9 +575,24 @@ def test_heads_must_divide_in_every_model() -> None:
         create("hstu", embedding_dim=9)
 
 
-def test_items_with_bad_vectors_are_named() -> None:
-    data = markov(0.8)
-    model = untrained("sasrec", data)
-    with torch.no_grad():
-        model.network.items.own.weight[3] = torch.nan
-    assert "item_id 'i03'" in model.culprits(one_batch(model, data))
+@pytest.mark.parametrize(
+    "settings", [{}, {"negatives": "shared", "loss": "softmax"}, {"loss": "ce"}, {"items": "id+text", "encoder": "lsa", "num_negs": 12}]
+)
+def test_items_with_bad_vectors_are_named(settings: dict[str, object]) -> None:
+    """Also one that the batch has as a negative only."""
+    log = pl.DataFrame([(user, f"i{i:02d}", i) for user in "uv" for i in range(6)], ["user_id", "item_id", "timestamp"], orient="row")
+    data = Dataset(log, markov(0.8).items)
+    model = untrained("sasrec", data, **settings)
+    batch = one_batch(model, data)
+    spoken = torch.cat([batch.inputs, batch.targets])
+    spoken = set((spoken if batch.rows is None else batch.rows[spoken]).tolist())
+    negative = next(item for item in range(model.n_items) if item not in spoken)
+    if batch.negatives is not None:
+        batch.negatives.view(-1)[0] = negative if batch.rows is None else int((batch.rows == negative).nonzero()[0, 0])
+    assert model.culprits(batch) == "all vectors of the batch's items are finite"
+    for item in (min(spoken), negative):
+        with torch.no_grad():
+            before = model.network.items.own.weight[item].clone()
+            model.network.items.own.weight[item] = torch.nan
+            assert f"1 items of the batch have vectors with NaN or infinity (item_id {model.item_map.ids[item]!r})" in model.culprits(batch)
+            model.network.items.own.weight[item] = before

@@ -3,15 +3,21 @@
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
 import yaml
 
 from lexirec import results, runs
+from lexirec.data.dataset import Dataset
 from lexirec.errors import InputError, RunFolderError
+from lexirec.models import load_model
+from lexirec.models.contract import Recommender
 from lexirec.models.lightgcn import LightGCN
+from lexirec.models.popularity import Popularity
 from lexirec.query import Query
 from tests.models.toys import checkerboard
 
@@ -43,7 +49,7 @@ def test_folder_holds_what_the_design_promises(run: Path) -> None:
     names = {p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file()}
     assert names == {
         "config.yaml", "metrics.jsonl", "result.json", "per_user.parquet", "per_group.parquet", "by_popularity.parquet",
-        "model.safetensors", "vectors.safetensors", "items.parquet", "history.parquet",
+        "model.safetensors", "vectors.safetensors", "items.parquet", "history.parquet", "later.parquet",
         "checkpoints/best.safetensors", "checkpoints/last.safetensors", "manifest.json",
     }  # fmt: skip
     assert not run.with_name(run.name + ".partial").exists()
@@ -161,11 +167,83 @@ def test_an_interrupted_run_goes_on_with_resume_only(data: Path, tmp_path: Path,
         ({"sets": ["lr=-1"]}, "lr = -1"),
         ({"sets": ["data.splitt=ratio"]}, "did you mean 'split'"),
         ({"config_file": "missing.yaml"}, "no configuration file"),
+        ({"sets": ["data.k_core=abc"]}, "data.k_core = 'abc'; write a whole number"),
+        ({"sets": ["data.k_core={users: 5}"]}, "data.k_core = .*user: 5"),
+        ({"sets": ["data.k_core={user: many}"]}, "data.k_core = .*user: 5"),
+        ({"sets": ["data.split_options=abc"]}, "data.split_options = 'abc'; write options by name"),
+        ({"sets": ["data.split=5"]}, "data.split = 5; write the name of a split"),
+        ({"sets": ["data.min_rating=good"]}, "data.min_rating = 'good'; write a number"),
+        ({"sets": ["data.catalogue=5"]}, "data.catalogue = 5; write all or interacted"),
+        ({"sets": ["data.duplicates=1"]}, "data.duplicates = 1; write a rule"),
+        ({"sets": ["track=tensorbord"]}, "track.0 = 'tensorbord'"),
     ],
 )
 def test_bad_settings_are_named(data: Path, arguments: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         runs.resolve("lightgcn", [data], **arguments)
+
+
+def test_one_value_stands_for_a_list_of_one(data: Path) -> None:
+    assert runs.resolve("lightgcn", [data], sets=["track=tensorboard"]).training["track"] == ["tensorboard"]
+    assert runs.resolve("fdsa", [data], sets=["fields=title"]).config["fields"] == ["title"]
+
+
+def test_filters_of_the_data_part(data: Path) -> None:
+    cores = ["5", "{user: 5, item: 5, mode: single-pass, keep_items: true}"]
+    trained = [runs.load_parts([str(data)], runs.resolve("popularity", [data], sets=[f"data.k_core={core}"]).data).train for core in cores]
+    assert [part.n_interactions for part in trained] == [trained[0].n_interactions] * 2
+
+
+def test_people_are_not_offered_what_they_chose_later(run: Path, data: Path, tmp_path: Path) -> None:
+    parts = runs.load_parts([str(data)], {"split": "leave-one-out"})
+    users, items = parts.train.users, parts.train.items["item_id"]
+    held = [
+        pair for part in (parts.valid, parts.test) for pair in zip(users.name(part.user_index), items.gather(part.item_index), strict=True)
+    ]
+    model, _, _ = runs.load_run(run)
+    k = len(items)
+
+    def offered(model: Recommender, **options: bool) -> set[tuple[str, str]]:
+        found = model.recommend(users.ids.to_list(), k=k, **options)
+        return set(zip(found["user_id"], found["item_id"], strict=True))
+
+    assert not offered(model) & set(held)
+    assert set(held) <= offered(model, filter_seen=False)
+    # A folder of an earlier version has no such file, and offers them.
+    old = tmp_path / "old"
+    shutil.copytree(run, old)
+    (old / "later.parquet").unlink()
+    runs.write_manifest(old)
+    before, _, _ = runs.load_run(old)
+    assert set(held) <= offered(before)
+    # Nothing but the list knows of them.
+    asked = [Query(user_id=user) for user in users.ids]
+    assert torch.equal(model.score(asked), before.score(asked))
+    assert model.explain("u03", "i05").equals(before.explain("u03", "i05"))
+    assert model.answered_by(asked[0]) == before.answered_by(asked[0])
+    assert runs.evaluate_run(old, progress=False)[0]["test"] == runs.evaluate_run(run, progress=False)[0]["test"]
+
+
+def test_a_user_without_training_events_is_not_known_by_later_ones(tmp_path: Path) -> None:
+    log = pl.DataFrame({"user_id": ["a"] * 4 + ["b"] * 4 + ["c"], "item_id": [*"wxyz", *"zyxw", "x"], "timestamp": [1, 2, 3, 4] * 2 + [9]})
+    data = Dataset.from_frames(log, pl.DataFrame({"item_id": [*"wxyz"], "title": [*"wxyz"]}))
+    split = data.split("temporal", test_share=0.3)
+    model = Popularity().fit(split.train)
+    model.know_later((split.valid, split.test))
+    assert model.answered_by(Query(user_id="c")).startswith("popularity")
+    assert "x" not in model.recommend("c", k=4)["item_id"].to_list()
+    model.save(tmp_path / "saved")
+    assert load_model(tmp_path / "saved").recommend("c", k=4).equals(model.recommend("c", k=4))
+    model.fit(split.train)
+    assert "x" in model.recommend("c", k=4)["item_id"].to_list()  # a new training knows nothing of it
+
+
+def test_a_file_is_no_run_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="file is a file; it is not a run folder"):
+        load_model(tmp_path / "file")
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        load_model(tmp_path / "nowhere")
 
 
 def test_exponents_are_numbers(data: Path) -> None:
@@ -205,6 +283,31 @@ def test_bench_writes_published_results_and_keeps_finished_runs(data: Path, tmp_
     assert [(row["model"], row["against"], row["metric"]) for row in rows] == [("lightgcn-one-layer", "lightgcn", "ndcg@10")]
 
 
+def test_seeds_of_one_model_differ_in_nothing_else(data: Path, tmp_path: Path) -> None:
+    def fitted(name: str, seed: int, *sets: str) -> Path:
+        experiment = runs.resolve("mf-bpr", [data], sets=["embedding_dim=4", "epochs=2", "eval_every=1", "threads=1", *sets], seed=seed)
+        return runs.fit_run(experiment, tmp_path / name, progress=False)
+
+    first, second = fitted("first", 1), fitted("second", 2, "device=cpu")  # where it ran says nothing
+    longer, faster = fitted("longer", 2, "epochs=3"), fitted("faster", 2, "lr=0.1", "patience=9")
+    assert results.label_runs([first, second]) == {"mf-bpr": [first, second]}
+    labelled = results.label_runs([first, second, longer, faster])
+    assert list(labelled) == ["mf-bpr", "mf-bpr (epochs=3)", "mf-bpr (patience=9, lr=0.1)"]
+    rows = results.compare_runs([first, longer], ["ndcg@10"])
+    assert (rows[0]["model"], rows[0]["against"]) == ("mf-bpr (epochs=3)", "mf-bpr")
+    with pytest.raises(InputError, match=r"longer and .*first differ in more than the seed \(epochs=3\)"):
+        results.publish({"mf": [first, longer]}, tmp_path / "out", None)
+    same = fitted("same", 1)
+    for again in (first, same):
+        with pytest.raises(InputError, match="are the same model with the same seed 1; give one of them"):
+            results.compare_runs([first, again, longer], ["ndcg@10"])
+        with pytest.raises(InputError, match="are the same model with the same seed 1"):
+            results.publish({"mf": [first, second, again]}, tmp_path / "out", None)
+    with pytest.raises(InputError, match="the seeds are 1, 2, 1: one that is there twice"):
+        results.bench(data, ["mf-bpr"], tmp_path / "bench", [1, 2, 1])
+    assert not (tmp_path / "bench").exists()
+
+
 def test_runs_of_other_data_are_not_compared(run: Path, tmp_path: Path) -> None:
     dataset, items = checkerboard(12)
     folder = tmp_path / "small"
@@ -238,6 +341,16 @@ def test_zero_shot_from_several_data_sets(data: Path, tmp_path: Path) -> None:
     ]
     folder = runs.fit_run(runs.resolve("alpharec", paths, sets=sets), tmp_path / "mixed", progress=False)
     assert "test" not in json.loads((folder / "result.json").read_text())
+    for ask in (runs.evaluate_run, lambda run: results.evaluate_intents(run, [], None, [0.0], None)):
+        with pytest.raises(InputError, match=r"shop12\+shop16: several data sets have no common test part; name one.*--data DIR"):
+            ask(folder)
+    model, _, _ = runs.load_run(folder)
+    for name, n in (("shop12", 12), ("shop16", 16)):  # of each data set, what its own users chose later
+        last = checkerboard(n)[0].split("leave-one-out").test
+        items = checkerboard(n)[0].items["item_id"]
+        user, item = checkerboard(n)[0].users.ids[int(last.user_index[0])], items[int(last.item_index[0])]
+        assert f"{name}/{item}" not in model.recommend(f"{name}/{user}", k=28)["item_id"].to_list()
+        assert f"{name}/{item}" in model.recommend(f"{name}/{user}", k=28, filter_seen=False)["item_id"].to_list()
     entry, _ = runs.evaluate_run(folder, [str(data)], progress=False)
     assert entry["zero_shot"]
     assert entry["test"]["hr@10"] == 1.0  # never trained on it, and all ten unseen items of the wrong parity come later

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lexirec.losses import soft_clip, symmetric_infonce
+from lexirec.losses import soft_clip, soft_targets, symmetric_infonce
 
 I2 = torch.eye(2)
 X, Y = torch.tensor([[1.0, 0], [0, 2]]), torch.tensor([[0.5, 0.5], [1, 0]])
@@ -19,6 +19,15 @@ def test_conformance_1_and_2(tau, unit, mixed):
     near(soft_clip(I2, I2, tau), unit)
     near(soft_clip(X, Y, tau), mixed)
     near(soft_clip(X, Y, torch.tensor(float(tau))), mixed)
+
+
+def test_conformance_2_and_4_soft_targets():
+    torch.testing.assert_close(soft_targets(X, Y, 2), torch.tensor([[0.731059, 0.268941], [0.010987, 0.989013]]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(X @ Y.T / 2, torch.tensor([[0.25, 0.5], [0.5, 0.0]]))
+    rows = torch.tensor([[1.0, 0], [1, 0], [0, 1]])
+    found = soft_targets(rows, rows, 2)
+    expected = [[0.468311, 0.468311, 0.063379], [0.468311, 0.468311, 0.063379], [0.106507, 0.106507, 0.786986]]
+    torch.testing.assert_close(found, torch.tensor(expected), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(("scale", "expected"), [(1, 0.556114), (2, 0.233971), (3, 0.048587), (4, 0.004816)])

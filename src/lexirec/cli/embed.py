@@ -51,4 +51,4 @@ def embed(
         shape = {"items": len(vectors), "dim": int(vectors.shape[1])}
         print(json.dumps({"out": str(out), **shape, **facts, "fingerprint": json.loads(model.fingerprint), "seconds": seconds}))
         return
-    print(f"{out}: {len(vectors):,} items x {vectors.shape[1]} by {model.name} in {seconds:.1f} s; use it as --encoder 'file:{out}'")
+    print(f"{out}: {len(vectors):,} items x {vectors.shape[1]} by {model.name} in {seconds:.1f} s; in a model: --set 'encoder=file:{out}'")

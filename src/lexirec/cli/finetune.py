@@ -44,7 +44,7 @@ def finetune(
         print(json.dumps({"out": str(out), "encoder": tuned.name, "dim": tuned.dim, **recipe}))
         return
     print(f"{out}: {recipe['items']:,} items, {recipe['steps']:,} steps in {recipe['seconds']} s, tau {recipe['tau']:.3f}")
-    print(f"use it as: --encoder '{tuned.name}', or in a model: --set 'encoder={tuned.name}'")
+    print(f"use it in a model: --set 'encoder={tuned.name}', or with lexirec embed: --encoder '{tuned.name}'")
     if settings.style != "general" or settings.instruction is not None:
         print(f"note: it was tuned on prompts of style {settings.style}; give it the same ones", file=sys.stderr)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from lexirec.cli.terminal import printable
 from lexirec.errors import LexirecError
 
 app = typer.Typer(
@@ -55,14 +56,19 @@ def run(arguments: list[str] | None = None) -> int:
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """A line of its own, without the source line that Python adds: no line of the user's is to blame here."""
-    print(f"warning: {message}", file=sys.stderr)
+    _say(f"warning: {message}")
+
+
+def _say(message: str) -> None:
+    """On stderr; a message may have several lines and quote anything."""
+    print("\n".join(map(printable, message.split("\n"))), file=sys.stderr)
 
 
 def _run(arguments: list[str] | None) -> int:
     try:
         code = app(args=arguments, standalone_mode=False)
     except LexirecError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
         return error.exit_code
     except typer.Exit as stop:
         return stop.exit_code
@@ -70,11 +76,11 @@ def _run(arguments: list[str] | None) -> int:
         print("interrupted; an unfinished run goes on with the same command and --resume", file=sys.stderr)
         return 130
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
         return 1
     except Exception as error:
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # a usage error of the parser
-            print(f"error: {error.format_message()}", file=sys.stderr)
+            _say(f"error: {error.format_message()}")
             return 2
         raise
     return code if isinstance(code, int) else 0

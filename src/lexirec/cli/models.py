@@ -7,6 +7,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from lexirec.cli.terminal import printable
 from lexirec.errors import InputError
 
 Data = Annotated[
@@ -54,7 +55,7 @@ def recommend(
     user: Annotated[str | None, typer.Option("--user", help="A user of the training log.")] = None,
     history: Annotated[str | None, typer.Option("--history", help="Item ids, oldest first, separated by commas.")] = None,
     intent: Annotated[str | None, typer.Option("--intent", help="A wish in words.")] = None,
-    profile: Annotated[str | None, typer.Option("--profile", help="A description of the person in words.")] = None,
+    profile: Annotated[str | None, typer.Option("--profile", help="A description of the person in words; with --intent, one text.")] = None,
     alpha: Annotated[float | None, typer.Option("--alpha", help="Weight of the words against the person, 0 to 1.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
     seen: Annotated[bool, typer.Option("--seen", help="Also show items that the person already has.")] = False,
@@ -94,11 +95,11 @@ def recommend(
     if as_json:
         print(json.dumps({"answered_by": answered_by, "items": rows}, ensure_ascii=False))
         return
-    print(f"answered by: {answered_by}")
+    print(f"answered by: {printable(answered_by)}")
     for entry in rows:
-        print(f"{entry['rank']:>3}  {entry['score']:>9.4f}  {entry['item_id']}  {entry['title'] or ''}")
+        print(f"{entry['rank']:>3}  {entry['score']:>9.4f}  {printable(entry['item_id'])}  {printable(entry['title'] or '')}")
         for why in entry.get("because", []):
-            print(f"               {why['kind']}: {why['title'] or why['name']} ({why['weight']:.2f})")
+            print(f"               {why['kind']}: {printable(why['title'] or why['name'])} ({why['weight']:.2f})")
 
 
 def tune(

@@ -100,6 +100,7 @@ class Recommender(ABC):
         self.training_result: TrainingResult | None = None
         self._fitted = False
         self.mask_seen = True
+        self.later: tuple[NDArray[np.int64], NDArray[np.int32]] | None = None
 
     # --- fitting -----------------------------------------------------------------------------------------------------------------
 
@@ -126,7 +127,10 @@ class Recommender(ABC):
         if given is not None and not isinstance(given, TrainingOptions):
             cure = "pass TrainingOptions(**options)" if isinstance(given, Mapping) else "pass TrainingOptions(epochs=..., ...)"
             raise InputError(f"options is of type {type(given).__name__}; {cure}")
-        options = options or TrainingOptions()
+        return self.learn(train, valid, options or TrainingOptions())
+
+    def learn(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> "Recommender":
+        """What :meth:`fit` does once its arguments are checked; systems with a stage before the training put it in front of this."""
         if options.threads is not None:
             torch.set_num_threads(options.threads)
         self.device = pick_device(options.device)
@@ -165,6 +169,20 @@ class Recommender(ABC):
         self.history_offsets = train.offsets
         self.history_items = train.item_index
         self.popularity: NDArray[np.int64] = train.popularity
+        self.later = None
+
+    def know_later(self, parts: Sequence[Heldout]) -> None:
+        """Let :meth:`recommend` leave out what the users chose after the training part, too.
+
+        Nothing else looks at these events: scores, explanations and evaluations stay as they are.
+
+        Args:
+            parts: validation and test part in the index space of the training part.
+        """
+        users = np.concatenate([np.zeros(0, dtype=np.int32), *(part.user_index for part in parts)])
+        items = np.concatenate([np.zeros(0, dtype=np.int32), *(part.item_index for part in parts)])
+        counts = np.bincount(users, minlength=len(self.users))
+        self.later = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), items[np.argsort(users, kind="stable")]
 
     @abstractmethod
     def build(self, train: TrainSet, rng: np.random.Generator) -> None:
@@ -227,15 +245,14 @@ class Recommender(ABC):
         Raises:
             UnsupportedQueryError: if the query holds something that this model can't read.
         """
-        words, parts = query.words, []
-        if words is not None:
-            kind = "intent" if query.intent and query.intent.strip() else "profile"
+        parts = []
+        for kind, text in query.texts.items():
             if not getattr(self.supports, kind):
                 raise UnsupportedQueryError(
-                    f"{self.name} can't read words, and the query has {kind}={words[:60]!r}; ask a model with a text encoder, such as"
+                    f"{self.name} can't read words, and the query has {kind}={text[:60]!r}; ask a model with a text encoder, such as"
                     " alpharec"
                 )
-            parts.append("words")
+            parts = ["words"]
         known_user = query.user_id is not None and query.user_id in self.users and self._seen_length(query.user_id) > 0
         has_history = query.history is not None and len(query.history) > 0
         if known_user and self.supports.user_id:
@@ -268,7 +285,8 @@ class Recommender(ABC):
         Args:
             queries: one query or many; a bare string or whole number is a ``user_id``.
             k: list length, at least 1.
-            filter_seen: leave out the items of the user's training history and of the query's history.
+            filter_seen: leave out the items of the query's history and of the user's: the training part, and in a run folder also the
+                validation and test part (see :meth:`know_later`).
             candidates: rank only these item ids.
 
         Returns:
@@ -296,7 +314,7 @@ class Recommender(ABC):
             if allowed is not None:
                 scores[:, ~allowed] = -torch.inf
             if filter_seen:
-                rows, seen = self._seen(block)
+                rows, seen = self._seen(block, later=True)
                 scores[rows, seen] = -torch.inf
             best, at = torch.topk(scores, min(k, scores.shape[1]), dim=1)
             rows_kept, columns_kept = torch.nonzero(torch.isfinite(best), as_tuple=True)
@@ -452,7 +470,8 @@ class Recommender(ABC):
     def save(self, folder: str | Path) -> Path:
         """Write the model into a new folder, whole or not at all.
 
-        Files: ``config.yaml``, ``model.safetensors``, ``vectors.safetensors``, ``items.parquet``, ``history.parquet``.
+        Files: ``config.yaml``, ``model.safetensors``, ``vectors.safetensors``, ``items.parquet``, ``history.parquet``,
+        and ``later.parquet`` after :meth:`know_later`.
 
         Raises:
             InputError: if the folder exists.
@@ -498,15 +517,17 @@ class Recommender(ABC):
         at = int(self.users.index([user_id])[0])
         return int(self.history_offsets[at + 1] - self.history_offsets[at])
 
-    def _seen(self, queries: Sequence[Query]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows and item positions of what each query's person already has."""
+    def _seen(self, queries: Sequence[Query], later: bool = False) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows and item positions of what each query's person already has; with ``later`` what came after the training part too."""
+        stores = [(self.history_offsets, self.history_items), *([self.later] if later and self.later is not None else [])]
         rows: list[NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)]
         seen: list[NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)]
         for row, query in enumerate(queries):
             if query.user_id is not None and (at := int(self.users.index([query.user_id])[0])) >= 0:
-                own = self.history_items[self.history_offsets[at] : self.history_offsets[at + 1]].astype(np.int64)
-                seen.append(own)
-                rows.append(np.full(len(own), row))
+                for offsets, items in stores:
+                    own = items[offsets[at] : offsets[at + 1]].astype(np.int64)
+                    seen.append(own)
+                    rows.append(np.full(len(own), row))
             if query.history is not None and len(query.history):
                 given = self.item_map.index(query.history)
                 given = given[given >= 0]

@@ -68,8 +68,8 @@ class EasyRec(TextRecommender):
 
     # --- building ----------------------------------------------------------------------------------------------------------------
 
-    def fit(self, train: TrainSet, valid: Heldout | None = None, options: TrainingOptions | None = None) -> Recommender:
-        options, config = options or TrainingOptions(), self.config
+    def learn(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> Recommender:
+        config = self.config
         # A learning rate that ends at 0 needs its end from the start.
         per_epoch = ExampleSampler(train, config.batch_size, config.batches, config.epoch_users).n_batches
         epochs = min(-(-config.steps // per_epoch) if config.steps else config.epochs, options.epochs)
@@ -77,7 +77,7 @@ class EasyRec(TextRecommender):
         options = options.model_copy(update={"epochs": epochs, "clip_norm": options.clip_norm or config.clip_norm})
         if valid is not None and config.valid_users is not None:
             valid = some_users(train, valid, config.valid_users, options.seed)
-        return super().fit(train, valid, options)
+        return super().learn(train, valid, options)
 
     def build(self, train: TrainSet, rng: np.random.Generator) -> None:
         self.read_texts(train)

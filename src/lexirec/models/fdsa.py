@@ -16,7 +16,8 @@ import torch.nn.functional as F  # noqa: N812 (the field's name)
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from lexirec.data.dataset import TrainSet
+from lexirec.data.dataset import Heldout, TrainSet
+from lexirec.models.contract import Recommender
 from lexirec.models.layers.adapters import ItemVectors
 from lexirec.models.layers.features import FIELDS, FieldFeatures, TextFeatures, bags, present_columns
 from lexirec.models.layers.sequence import Layout, Stack
@@ -25,6 +26,7 @@ from lexirec.models.sasrec import transformer
 from lexirec.models.sequence_config import TransformerConfig
 from lexirec.models.sequential import SequenceBatch, SequenceNetwork, SequentialRecommender
 from lexirec.text.reduce import fit_reduction
+from lexirec.training.options import TrainingOptions
 from lexirec.training.sequences import Targets
 
 
@@ -157,9 +159,9 @@ class FDSA(SequentialRecommender):
     loaded: Tensor | None = None
     """Finished feature vectors of a loaded model, which has neither texts nor fields."""
 
-    def fit(self, *args: Any, **kwargs: Any) -> Any:
+    def learn(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> Recommender:
         self.loaded = None
-        return super().fit(*args, **kwargs)
+        return super().learn(train, valid, options)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors, values = super().state()

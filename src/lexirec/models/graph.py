@@ -145,6 +145,26 @@ class GraphRecommender(VectorRecommender):
             return negatives.view(-1, self.config.num_negs)[self._own_domains(user_index)]
         return negatives.expand(len(user_index), -1)
 
+    @torch.no_grad()
+    def culprits(self, batch: Batch) -> str:
+        """Users and items whose rows before the graph are not finite, in words for the error of a loss that is not.
+
+        Those of the batch, or, where these are finite, those that the graph joins to them.
+        """
+        users, positives, negatives = batch
+        bad = ~torch.isfinite(self.layer0()).all(1)
+        spoken_of = torch.zeros_like(bad)
+        for index in (users, positives + self.n_users, *(() if negatives is None else (negatives.reshape(-1) + self.n_users,))):
+            spoken_of[index] = True
+        where = "of the batch" if bool((bad & spoken_of).any()) else "beside the batch"
+        bad = (bad & spoken_of if where == "of the batch" else bad).cpu()
+        found = []
+        for kind, ids, rows in (("user", self.users, bad[: self.n_users]), ("item", self.item_map, bad[self.n_users :])):
+            if rows.any():
+                names = ids.name(rows.nonzero()[:, 0].numpy())
+                found.append(f"{len(names):,} {kind}s {where} ({kind}_id {', '.join(map(repr, names.head(3)))})")
+        return f"{' and '.join(found)} have vectors with NaN or infinity" if found else "all rows before the graph are finite"
+
     # --- answering ---------------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()

@@ -67,7 +67,10 @@ class Hybrid(Recommender):
             raise InputError(f"recent = {recent}; at least the latest item is needed")
         present = [column for column in COLUMNS if column in model.items.columns]
         if text is None and not present:
-            raise InputError(f"the items have none of the columns {', '.join(COLUMNS)}; name the columns of their texts with text=")
+            raise InputError(
+                f"the items have none of the columns {', '.join(COLUMNS)}, where a hybrid looks for words; add one and train again, or name"
+                " other columns in Python: Hybrid(model, text=...)"
+            )
         self.model, self.method, self.weight, self.recent, self.rrf_k = model, method, weight, recent, rrf_k
         self.template = parse_template(present if text is None else text)
         self.options: dict[str, Any] = {"k1": k1, "b": b, "tokens": tokens}
@@ -77,7 +80,7 @@ class Hybrid(Recommender):
 
     def _follow(self) -> None:
         """Take the catalogue and the histories from the model, and index the texts."""
-        for name in ("items", "item_map", "users", "history_offsets", "history_items", "popularity", "device"):
+        for name in ("items", "item_map", "users", "history_offsets", "history_items", "later", "popularity", "device"):
             setattr(self, name, getattr(self.model, name))
         self.supports = Supports(**{**vars(self.model.supports), "history": True, "intent": True, "profile": True})
         self.texts = render(self.items, self.template)

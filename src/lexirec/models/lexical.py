@@ -8,17 +8,21 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from lexirec.models.contract import Recommender, Supports
-from lexirec.query import Query
+from lexirec.models.contract import Recommender, Supports, as_query
+from lexirec.models.explaining import shared_attributes
+from lexirec.query import Query, as_id
 from lexirec.retrieval.bm25 import BM25
 from lexirec.retrieval.hybrid import Fusion, fuse, unit_range
+
+Reason = tuple[str, str, str | None, float]
+"""A row of an explanation: ``kind``, ``name``, ``title``, ``weight``."""
 
 
 class LexicalRecommender(Recommender):
     """Base of the models whose scores come from BM25.
 
     A subclass keeps ``texts`` (one per item, empty where there is none) and ``bm25`` over them, calls :meth:`use_index` when they change,
-    and gives :meth:`has_person` and :meth:`score_people`.
+    and gives :meth:`has_person`, :meth:`score_people` and :meth:`explain_person`.
     """
 
     supports = Supports(user_id=True, history=True, intent=True, profile=True, new_items=True)
@@ -47,6 +51,10 @@ class LexicalRecommender(Recommender):
     @abstractmethod
     def score_people(self, queries: Sequence[Query]) -> Tensor:
         """Scores of people, ``(B, I)`` float32; each query has one, see :meth:`has_person`."""
+
+    @abstractmethod
+    def explain_person(self, query: Query, target: int, k: int) -> list[Reason]:
+        """What of a query's person gives the item at ``target`` its score; see :meth:`explain`."""
 
     @property
     @abstractmethod
@@ -91,6 +99,27 @@ class LexicalRecommender(Recommender):
                 scores[row] = wish if modes[row] == "words" else fuse(both, self.fusion, [share, 1 - share])[0]
         return scores if items is None else scores[:, self._positions(items)]
 
+    def explain(self, query: Query | str | int, item_id: str | int, k: int = 5) -> pl.DataFrame:
+        """What pulled an item up, of that which :meth:`answered_by` names: of the person, of the words, or of both.
+
+        Returns:
+            As :meth:`Recommender.explain`, with further kinds: ``"wish"`` has a word of the query as ``name`` and as ``weight`` what it
+            adds to the item's BM25 score; those of a person are in :meth:`explain_person`. What gives the item nothing is left out.
+        """
+        self._check_fitted()
+        query = as_query(query)
+        target = int(self._positions([as_id(item_id, "item_id")])[0])
+        mode = self.answered_by(query)
+        rows: list[Reason] = []
+        seen = np.zeros(0, dtype=np.int64)
+        if mode.startswith(("user", "history")):
+            rows += self.explain_person(query, target, k)
+            seen = np.unique(self._seen([query])[1])
+        if mode.endswith("words"):
+            rows += shared_words("wish", self.wishes, query.words or "", target, k)
+        frame = pl.DataFrame(rows, schema={"kind": pl.String, "name": pl.String, "title": pl.String, "weight": pl.Float64}, orient="row")
+        return pl.concat([frame, shared_attributes(self.items, target, seen[seen != target], k)])
+
     def similar_items(self, item_ids: Sequence[str] | Sequence[int], k: int = 10) -> pl.DataFrame:
         """Nearest items by BM25 of their texts; columns as in :meth:`Recommender.similar_items`."""
         self._check_fitted()
@@ -98,4 +127,12 @@ class LexicalRecommender(Recommender):
         return self._nearest(item_ids, at, torch.from_numpy(self.bm25.scores([self.texts[place] for place in at])), k)
 
 
-__all__ = ["LexicalRecommender"]
+def shared_words(kind: str, index: BM25, text: str, target: int, k: int) -> list[Reason]:
+    """The ``k`` words of a text that add most to an item's BM25 score, with what they add."""
+    given = index.counts([text]).multiply(index.by_item[[target]]).tocoo()
+    names = list(index.vocabulary)
+    order = np.argsort(-given.data, kind="stable")[:k]
+    return [(kind, names[int(given.col[at])], None, float(given.data[at])) for at in order]
+
+
+__all__ = ["LexicalRecommender", "Reason", "shared_words"]

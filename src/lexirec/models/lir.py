@@ -20,9 +20,8 @@ from lexirec.data.dataset import TrainSet
 from lexirec.errors import UnsupportedQueryError
 from lexirec.models.calrec.config import TEMPLATE
 from lexirec.models.calrec.texts import ItemTemplate
-from lexirec.models.contract import ModelConfig, as_query
-from lexirec.models.explaining import shared_attributes
-from lexirec.models.lexical import LexicalRecommender
+from lexirec.models.contract import ModelConfig
+from lexirec.models.lexical import LexicalRecommender, Reason, shared_words
 from lexirec.query import Query
 from lexirec.retrieval.bm25 import BM25, Tokens
 
@@ -81,32 +80,15 @@ class LIR(LexicalRecommender):
     def encode_queries(self, queries: Sequence[Query]) -> Tensor:
         raise UnsupportedQueryError("lir has no vectors, it counts words; ask score() or recommend()")
 
-    def explain(self, query: Query | str | int, item_id: str | int, k: int = 5) -> pl.DataFrame:
-        """What pulled an item up: the last item and the words that it shares with it, and common attributes.
-
-        Returns:
-            As :meth:`Recommender.explain`; a row of kind ``"word"`` has a word of the query as ``name`` and what it adds to the score as
-            ``weight``.
-        """
-        self._check_fitted()
-        query = as_query(query)
-        target = int(self._positions([str(item_id)])[0])
-        rows: list[tuple[str, str, str | None, float]] = []
-        last, index, text = self._last(query), self.bm25, ""
-        if query.words is not None:
-            index, text = self.wishes, query.words
-        elif last >= 0:
-            text = self.texts[last]
-            title = self.items[c.TITLE][last] if c.TITLE in self.items.columns else None
-            rows.append(("history", self.item_map.ids[last], title, float(index.scores([text])[0, target])))
-        given = index.counts([text]).multiply(index.by_item[[target]]).tocoo()
-        names = list(index.vocabulary)
-        order = np.argsort(-given.data, kind="stable")[:k]
-        rows += [("word", names[int(given.col[at])], None, float(given.data[at])) for at in order]
-        frame = pl.DataFrame(rows, schema={"kind": pl.String, "name": pl.String, "title": pl.String, "weight": pl.Float64}, orient="row")
-        _, seen = self._seen([query])
-        seen = np.unique(seen)
-        return pl.concat([frame, shared_attributes(self.items, target, seen[seen != target], k)])
+    def explain_person(self, query: Query, target: int, k: int) -> list[Reason]:
+        """The last item with its BM25 score (``"history"``), and its words that the item has with what each adds (``"word"``)."""
+        last = self._last(query)
+        score = float(self.bm25.scores([self.texts[last]])[0, target])
+        if score <= 0:
+            return []
+        title = self.items[c.TITLE][last] if c.TITLE in self.items.columns else None
+        own: Reason = ("history", self.item_map.ids[last], title, score)
+        return [own, *shared_words("word", self.bm25, self.texts[last], target, k)]
 
     def append_items(self, items: pl.DataFrame) -> None:
         self.texts = [*self.texts, *ItemTemplate.parse(self.config.text).write(items)]

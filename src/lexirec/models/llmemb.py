@@ -100,8 +100,7 @@ class LLMEmb(BackboneRecommender):
     Config = LLMEmbConfig
     teacher_table: Tensor | None = None
 
-    def fit(self, train: TrainSet, valid: Heldout | None = None, options: TrainingOptions | None = None) -> Recommender:
-        options = options or TrainingOptions()
+    def learn(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> Recommender:
         # What is read of new items is what was read of these, whatever other columns they bring.
         self.columns = self.config.columns or tuple(attribute_columns(train.items, self.config.prompt))
         trains_teacher = self.config.teacher == "sasrec"
@@ -110,7 +109,7 @@ class LLMEmb(BackboneRecommender):
         self.tuned = self.tuned_encoder(train.items, options)
         if trains_teacher:
             self.teacher_table = self.teacher_vectors(train, valid, options)
-        return super().fit(train, valid, options)
+        return super().learn(train, valid, options)
 
     # --- stage 1 -----------------------------------------------------------------------------------------------------------------
 

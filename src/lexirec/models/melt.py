@@ -219,12 +219,11 @@ class MELT(BackboneRecommender):
     short = 0
     """Longest short history; 0 where no history is long, so that nothing could be learned from."""
 
-    def fit(self, train: TrainSet, valid: Heldout | None = None, options: TrainingOptions | None = None) -> Recommender:
-        options = options or TrainingOptions()
+    def learn(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> Recommender:
         config = self.config
         first = options.model_copy(update={"epochs": min(options.epochs, config.pretrain_epochs)})
         self.pretrained = train_plain(config.backbone, config.model_dump(), train, valid, first, "backbone").network.state_dict()
-        return super().fit(train, valid, options.model_copy(update={"epochs": min(options.epochs, config.e_max)}))
+        return super().learn(train, valid, options.model_copy(update={"epochs": min(options.epochs, config.e_max)}))
 
     def build(self, train: TrainSet, rng: np.random.Generator) -> None:
         super().build(train, rng)

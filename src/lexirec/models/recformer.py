@@ -120,17 +120,16 @@ class Recformer(SequentialRecommender):
 
     # --- training ----------------------------------------------------------------------------------------------------------------
 
-    def fit(self, train: TrainSet, valid: Heldout | None = None, options: TrainingOptions | None = None) -> Recommender:
-        options = options or TrainingOptions()
+    def learn(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> Recommender:
         self.second, self.carried = False, None
         self.start = self.pretrained_reader(train, valid, options)
-        super().fit(train, valid, options)
+        super().learn(train, valid, options)
         if self.config.stage == "pretrain" or not self.config.second_stage or not options.epochs:
             return self
         first, weights = self.training_result, {name: value.clone() for name, value in self.network.state_dict().items()}
         self.second, self.carried = True, weights
         own: dict[str, Any] = {"seed": options.seed + 1, "track": (), "folder": options.folder and options.folder / "stage-2"}
-        super().fit(train, valid, options.model_copy(update=own))
+        super().learn(train, valid, options.model_copy(update=own))
         self.second, self.carried = False, None
         then = self.training_result
         assert first is not None and then is not None  # noqa: S101 (both stages were trained)

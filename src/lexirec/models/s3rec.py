@@ -263,10 +263,9 @@ class S3Rec(SequentialRecommender):
     Config = S3RecConfig
     start: Tensor | None = None
 
-    def fit(self, train: TrainSet, valid: Heldout | None = None, options: TrainingOptions | None = None) -> Recommender:
-        options = options or TrainingOptions()
+    def learn(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> Recommender:
         self.start = self.pretrained_weights(train, options) if self.config.pretrain_epochs else None
-        return super().fit(train, valid, options)
+        return super().learn(train, valid, options)
 
     def pretrained_weights(self, train: TrainSet, options: TrainingOptions) -> Tensor:
         """Stage 1: item vectors and encoder in one row, made once for a training part, settings and a seed.

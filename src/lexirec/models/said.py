@@ -159,10 +159,9 @@ class SAID(BackboneRecommender):
     Config = SAIDConfig
     vectors: Tensor | None = None
 
-    def fit(self, train: TrainSet, valid: Heldout | None = None, options: TrainingOptions | None = None) -> Recommender:
-        options = options or TrainingOptions()
+    def learn(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> Recommender:
         self.vectors = self.written_vectors(train.items, options)
-        return super().fit(train, valid, options)
+        return super().learn(train, valid, options)
 
     def written_vectors(self, items: pl.DataFrame, options: TrainingOptions) -> Tensor:
         """Stage 1: the table of item vectors, ``(I, D)``. It depends on the catalogue alone, so all encoders share it.

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import torch
 import yaml
+from numpy.typing import NDArray
 
 from lexirec import columns as c
 from lexirec.data.ids import IdMap
@@ -35,15 +36,27 @@ def write_model(model: "Recommender", folder: Path, extra: Mapping[str, Any]) ->
         save_tensors(folder / "vectors.safetensors", vectors, {})
     model.items.write_parquet(folder / "items.parquet")
     # A row per user, those without an event included: row u of the user vectors is row u of this file.
-    everybody = np.arange(len(model.users))
-    owners = np.repeat(everybody, np.diff(model.history_offsets))
-    events = (
-        pl.DataFrame({"owner": owners, c.ITEM_IDS: model.item_map.name(model.history_items)}).group_by("owner", maintain_order=True).all()
-    )
-    rows = pl.DataFrame({"owner": everybody, c.USER_ID: model.users.ids}).join(events, on="owner", how="left", maintain_order="left")
-    rows.select(c.USER_ID, pl.col(c.ITEM_IDS).fill_null([])).write_parquet(folder / "history.parquet")
+    _lists(model, model.history_offsets, model.history_items).write_parquet(folder / "history.parquet")
+    if model.later is not None:
+        _lists(model, *model.later).write_parquet(folder / "later.parquet")
     document = {"model": model.name, "config": model.config.model_dump(mode="json"), **extra}
     (folder / "config.yaml").write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _lists(model: "Recommender", offsets: NDArray[np.int64], items: NDArray[np.int32]) -> pl.DataFrame:
+    """``user_id`` and ``item_ids`` (oldest first), a row per user."""
+    everybody = np.arange(len(model.users))
+    owners = np.repeat(everybody, np.diff(offsets))
+    events = pl.DataFrame({"owner": owners, c.ITEM_IDS: model.item_map.name(items)}).group_by("owner", maintain_order=True).all()
+    rows = pl.DataFrame({"owner": everybody, c.USER_ID: model.users.ids}).join(events, on="owner", how="left", maintain_order="left")
+    return rows.select(c.USER_ID, pl.col(c.ITEM_IDS).fill_null([]))
+
+
+def _positions(model: "Recommender", lists: pl.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Offsets and item positions of what :func:`_lists` gave."""
+    lengths = lists[c.ITEM_IDS].list.len().to_numpy()
+    items = model.item_map.index(lists[c.ITEM_IDS].explode().drop_nulls()).astype(np.int32)
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), items
 
 
 def read_model(kind: "type[Recommender]", folder: Path) -> "Recommender":
@@ -61,12 +74,13 @@ def read_model(kind: "type[Recommender]", folder: Path) -> "Recommender":
     try:
         model.items = pl.read_parquet(folder / "items.parquet")
         history = pl.read_parquet(folder / "history.parquet")
+        # Runs of earlier versions and models without a split have no such file.
+        later = pl.read_parquet(folder / "later.parquet") if (folder / "later.parquet").exists() else None
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise RunFolderError(f"{folder}: items.parquet or history.parquet is missing or damaged ({error})") from error
+        raise RunFolderError(f"{folder}: items.parquet, history.parquet or later.parquet is missing or damaged ({error})") from error
     model.item_map, model.users = IdMap(model.items[c.ITEM_ID]), IdMap(history[c.USER_ID])
-    lengths = history[c.ITEM_IDS].list.len().to_numpy()
-    model.history_offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    model.history_items = model.item_map.index(history[c.ITEM_IDS].explode().drop_nulls()).astype(np.int32)
+    model.history_offsets, model.history_items = _positions(model, history)
+    model.later = None if later is None else _positions(model, later)
     model.popularity = tensors["popularity"].numpy()
     model.restore({k.removeprefix("state."): v for k, v in tensors.items() if k.startswith("state.")}, metadata["values"])
     model.network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
@@ -83,8 +97,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     try:
         document = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RunFolderError(f"{folder} has no config.yaml; it is not a run folder of lexirec") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        what = "has no config.yaml" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
+        raise RunFolderError(f"{folder} {what}; it is not a run folder of lexirec") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RunFolderError(f"{folder / 'config.yaml'} is damaged ({error})") from error
     if not isinstance(document, dict) or "model" not in document or "config" not in document:

@@ -339,12 +339,18 @@ class SequentialRecommender(VectorRecommender):
 
     def culprits(self, batch: SequenceBatch) -> str:
         """The items whose vectors are not finite, in words for the error of a loss that is not."""
-        rows = torch.cat([batch.inputs, batch.targets]).unique()
+        if batch.rows is not None:
+            rows = batch.rows  # of inputs, targets and negatives
+        elif self.config.loss == "ce":  # every item takes part
+            rows = torch.arange(self.n_items, device=self.device)
+        else:
+            negatives = [] if batch.negatives is None else [batch.negatives.reshape(-1)]
+            rows = torch.cat([batch.inputs, batch.targets, *negatives]).unique()
         with torch.no_grad():
-            bad = rows[~torch.isfinite(self._items(rows if batch.rows is None else batch.rows[rows])).all(1)]
+            bad = rows[~torch.isfinite(self._items(rows)).all(1)]
         if not len(bad):
             return "all vectors of the batch's items are finite"
-        names = self.item_map.name((bad if batch.rows is None else batch.rows[bad]).cpu().numpy())
+        names = self.item_map.name(bad.cpu().numpy())
         return f"{len(bad):,} items of the batch have vectors with NaN or infinity (item_id {', '.join(map(repr, names.head(3)))})"
 
     def unit(self, rows: Tensor) -> Tensor:

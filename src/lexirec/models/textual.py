@@ -132,13 +132,8 @@ class TextRecommender(VectorRecommender):
                 if place >= 0 and (self.config.profile_first or not len(given) or np.array_equal(given, stored)):
                     texts[row] = self.written_users[column][place]
                     continue
-            history = given if len(given) else stored
-            known = history[history < self.n_written_items]
-            if len(known):
-                rows.append(row)
-                histories.append(known)
-            else:  # nothing but items that were added later: the latest one's own text
-                texts[row] = self.new_texts[int(history[-1]) - self.n_written_items]
+            rows.append(row)
+            histories.append(given if len(given) else stored)
         for row, text in zip(rows, self.writer.user_texts(histories, self.version), strict=True):
             texts[row] = text
         return texts
@@ -164,11 +159,6 @@ class TextRecommender(VectorRecommender):
         """Drop all vectors: the weights or texts have changed."""
         self._known = {}
         self.item_rows = None
-
-    @property
-    def n_written_items(self) -> int:
-        """Items that the writer knows; those after them were added later."""
-        return len(self.item_map) - len(self.new_texts)
 
     def encode_items(self, items: pl.DataFrame | None = None) -> Tensor:
         if items is not None:
@@ -216,6 +206,7 @@ class TextRecommender(VectorRecommender):
         before, texts = self.encode_items(), self.new_item_texts(items)
         self.item_rows = torch.cat([before, self.encode_texts_of(texts)])
         self.new_texts += texts
+        self.writer.add_items(items)
 
     # --- saving ------------------------------------------------------------------------------------------------------------------
 
@@ -230,6 +221,8 @@ class TextRecommender(VectorRecommender):
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         arrays = {name.removeprefix(WRITER): value.numpy() for name, value in tensors.items() if name.startswith(WRITER)}
         self.writer = PlainWriter.restore(values["writer"], arrays)
+        if self.writer.n_items < self.items.height:  # a model saved before the writer learned of added items
+            self.writer.add_items(self.items[self.writer.n_items :])
         texts = {n.removeprefix("texts."): unpack_texts(v) for n, v in tensors.items() if n.startswith("texts.")}
         self.new_texts = texts.pop("new_texts")
         self.written_users = pl.DataFrame(texts, schema=dict.fromkeys(texts, pl.String))
@@ -260,19 +253,22 @@ def merge_profiles(train: TrainSet, written: Profiles, folders: Sequence[str]) -
         InputError: if no folder was written from any of these training parts, or one is damaged.
     """
     parts = [domain_part(train, number) for number in range(train.n_domains)]
-    items, users, found, reasons = [], [], [], []
+    items, users, found = [], [], []
     fitting: dict[int, Profiles] = {}
+    refused: dict[str, str] = {}
     for folder in folders:
         for number, part in enumerate(parts):
             try:
                 fitting[number] = read_profiles(folder, part)
+                refused.pop(folder, None)
                 break
             except InputError as error:
-                reasons.append(str(error))
-        else:
-            warn(f"{folder} was not written from the training part of {train.name}, so the plain writer's texts are read ({reasons[-1]})")
+                refused[folder] = str(error)
     if not fitting:
-        raise InputError(f"no folder of profiles was written from the training part of {train.name}: {reasons[-1]}")
+        which = f"no folder of profiles goes with {train.name}: " if len(parts) > 1 else ""
+        raise InputError(which + "; ".join(dict.fromkeys(refused.values())))
+    for reason in dict.fromkeys(refused.values()):
+        warn(f"{reason}; the plain writer's texts are read instead")
     least = min([written.n_versions, *(profiles.n_versions for profiles in fitting.values())])
     kept = [version_column(version) for version in range(least + 1)]
     for number in range(train.n_domains):

@@ -193,10 +193,9 @@ class TSLRec(BackboneRecommender):
     Config = TSLRecConfig
     vectors: Tensor | None = None
 
-    def fit(self, train: TrainSet, valid: Heldout | None = None, options: TrainingOptions | None = None) -> Recommender:
-        options = options or TrainingOptions()
+    def learn(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> Recommender:
         self.vectors = self.reduced(self.read_states(train, self.teacher_vectors(train, valid, options), options))
-        return super().fit(train, valid, options)
+        return super().learn(train, valid, options)
 
     def teacher_vectors(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> NDArray[np.float32]:
         """Item vectors of the teacher in this catalogue's order, ``(I, D)``.

@@ -115,7 +115,8 @@ def mean_vector(vectors: FloatArray) -> FloatArray:
     size = float(np.linalg.norm(mean))
     if size < 1e-6 * length:
         raise InputError(
-            'the vectors of the items with text cancel out, so items without text have no mean to take; pass empty_text="placeholder"'
+            "the vectors of the items with text cancel out, so items without text have no mean to take; choose columns that each item has,"
+            ' or encode with empty_text="placeholder" (lexirec embed --empty-text placeholder)'
         )
     return (mean * (length / size)).astype(np.float32)
 
@@ -140,7 +141,7 @@ def _texts(
     name = template if isinstance(template, str) else ",".join(template)
     place = f"items: {count:,} of {len(texts):,} have no text by template {name!r} (item_id {shown(ids.filter(pl.Series(empty)))})"
     if empty_text == "error":
-        raise InputError(f'{place}; drop them, add columns to the template, or pass empty_text="mean"')
+        raise InputError(f'{place}; drop them, add columns to the template, or pass empty_text="mean" (--empty-text mean)')
     rows = np.flatnonzero(empty)
     if empty_text == "attributes":
         others = [column for column in items.columns if column != c.ITEM_ID and column not in parse_template(template)]
@@ -159,8 +160,11 @@ def _texts(
         "placeholder": f"they are read as {PLACEHOLDER!r}",
     }[empty_text]
     if fill.all() and not joins:
-        raise InputError(f'{place}; no item is left to take a mean of: choose other columns, or pass empty_text="item_id"')
-    warn(f"{place}; {gets} (empty_text={empty_text!r})")
+        raise InputError(
+            f'{place}; no item is left to take a mean of: choose other columns, or encode with empty_text="item_id" (lexirec embed'
+            " --empty-text item_id; models read the file as encoder=file:FILE)"
+        )
+    warn(f"{place}; {gets}")
     return texts, fill
 
 

@@ -215,8 +215,8 @@ class Phrases:
         weight = [known.get(name, math.log1p(total)) for row in rows for name in row]
         owner = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
         width = max(len(names), 1)
-        before = self.weights.copy()
-        before.resize((before.shape[0], width))
+        old = self.weights
+        before = sp.csr_array((old.data, old.indices, old.indptr), shape=(old.shape[0], width))
         places = (owner, np.array([column[name] for row in rows for name in row], dtype=np.int64))
         after = sp.csr_array((np.array(weight, dtype=np.float32), places), shape=(len(rows), width))
         return Phrases(names, sp.csr_array(sp.vstack([before, after])))

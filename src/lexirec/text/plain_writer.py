@@ -158,9 +158,9 @@ class PlainWriter:
         self._makers = self._makers.grown([[maker] if maker else [] for maker in words.maker])
         self._topics = self._topics.grown([[] for _ in range(len(words))])
         self._rarity = self._kinds.rarity()
-        near = self._near.copy()
-        near.resize((len(self._titles), len(self._titles)))
-        self._near = near
+        old, n = self._near, len(self._titles)
+        starts = np.concatenate([old.indptr, np.full(len(words), old.indptr[-1])])
+        self._near = sp.csr_array((old.data, old.indices, starts), shape=(n, n))
         self._level = np.concatenate([self._level, np.zeros(len(words), dtype=np.int8)])
 
     @property

@@ -1,7 +1,6 @@
 """Checkpoints as safetensors and JSON: weights, optimiser state and where training stands."""
 
 import json
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lexirec.errors import InputError
-from lexirec.files import atomic_file
+from lexirec.files import as_umask_allows, atomic_file
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
     """Write tensors with JSON metadata into one safetensors file, whole or not at all."""
     with atomic_file(path) as temporary:
-        temporary.touch()
-        mode = stat.S_IMODE(temporary.stat().st_mode)  # as the umask allows; safetensors makes a file of its own that only its owner reads
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, {"json": json.dumps(metadata)})
-        temporary.chmod(mode)
+        as_umask_allows(temporary)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

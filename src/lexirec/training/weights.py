@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lexirec.errors import InputError, nearest, require
-from lexirec.files import read_json
+from lexirec.files import as_umask_allows, atomic_file, read_json
 from lexirec.text.encoders import Encoder, load_encoder
 from lexirec.text.encoders.hub import quiet_loading
 from lexirec.text.encoders.sentence import SentenceTransformersEncoder
@@ -27,13 +27,15 @@ def save_weights(folder: Path, model: Any, weights: dict[str, Tensor]) -> None:
 
         # T5 and the like: loaded as a whole, of which only the encoder is read.
         named = {f"encoder.{name}": value.contiguous() for name, value in weights.items() if name != "embed_tokens.weight"}
-        save_file(
-            {**named, "shared.weight": model.embed_tokens.weight.detach().contiguous()}, folder / "model.safetensors", {"format": "pt"}
-        )
+        with atomic_file(folder / "model.safetensors") as temporary:
+            save_file({**named, "shared.weight": model.embed_tokens.weight.detach().contiguous()}, temporary, {"format": "pt"})
+            as_umask_allows(temporary)
         model.config.save_pretrained(folder)
         return
     with quiet_loading():
         model.save_pretrained(folder, state_dict=weights)
+    for path in folder.glob("*.safetensors"):  # one, or several of a large model
+        as_umask_allows(path)
 
 
 def pack_sorted(lengths: NDArray[np.int64], budget: int, most: int) -> list[NDArray[np.int64]]:
@@ -93,11 +95,13 @@ def use_float32_attention(model: Any) -> None:
 
 
 def set_dropout(model: nn.Module, p: float) -> None:
-    """Set every dropout of a model, those that attention keeps as plain numbers included."""
-    for module in model.modules():
+    """Set every dropout of a model, those that attention keeps as plain numbers included; low-rank adapters keep theirs."""
+    for place, module in model.named_modules():
+        if "lora_" in place:
+            continue
         if isinstance(module, nn.Dropout):
             module.p = p
-        for name, value in vars(module).items():
+        for name, value in list(vars(module).items()):
             if "dropout" in name and isinstance(value, float):
                 setattr(module, name, p)
 

@@ -112,15 +112,34 @@ def test_written_texts_are_kept_on_disk_by_weights_and_settings(
         loaded.with_settings(temperature=0.6).score(queries)
 
 
-def test_explain_shows_the_texts_with_their_probabilities(model: CALRec) -> None:
+def test_explain_shows_the_texts_with_their_log_probabilities(model: CALRec) -> None:
     query = Query(history=["i01", "i03", "i05"])
     best = model.recommend(query, k=1)["item_id"][0]
     why = model.explain(query, best, k=3).filter(pl.col("kind") == "written")
     written = model.write([query])[0]
-    assert why.height == min(3, len(written.texts)) and why["name"][0] == best
+    assert 1 <= why.height <= 3 and why["name"][0] == best
     assert all(any(title.startswith(text) for text in written.texts) for title in why["title"])
-    assert why["weight"].is_between(0, 1).all()
-    assert model.explain(Query(intent="red"), best).filter(pl.col("kind") == "written").is_empty()
+    told = f"[drawn x{written.counts[0]}, log-probability {written.logprobs[0]:.1f}, fits "
+    assert told in " ".join(model.explain(query, best, k=20)["title"].drop_nulls())
+    assert why["weight"].to_list() == sorted(why["weight"], reverse=True)
+    assert why["weight"][0] == pytest.approx(float(model.score([query])[0, int(best[1:])]), abs=1e-6)
+    # What gives the item nothing is not shown.
+    everything = pl.concat([model.explain(query, f"i{i:02d}", k=20).filter(pl.col("kind") == "written") for i in range(20)])
+    assert (everything["weight"] > 0).all()
+    assert everything.height < 20 * min(model.config.n_preds, len(written.texts))
+
+
+def test_explain_follows_what_answered(model: CALRec) -> None:
+    wish = Query(intent="red apple")
+    best = model.recommend(wish, k=1)["item_id"][0]
+    alone = model.explain(wish, best)
+    assert set(alone["kind"]) == {"wish"} and "red" in alone["name"].to_list()
+    both = Query(history=["i01", "i03"], intent="red apple")
+    assert model.answered_by(both) == "history+words"
+    kinds = model.explain(both, best)["kind"].to_list()
+    assert "wish" in kinds
+    assert "wish" not in model.explain(Query(history=["i01", "i03"], intent="zebra"), best)["kind"].to_list()
+    assert model.explain(Query(history=["gone"]), best).is_empty()  # popularity: nothing of the person counted
 
 
 def test_similar_items_are_those_with_like_texts(model: CALRec) -> None:
@@ -189,8 +208,9 @@ def test_two_stages(train: TrainSet, tmp_path: Path) -> None:
     second.save(tmp_path / "second")
     query = Query(history=["i01", "i03"])
     assert torch.equal(CALRec.load(tmp_path / "second").score([query]), second.score([query]))
-    with pytest.raises(InputError, match="was made with lm_dim 16"):
-        CALRec(**{**TINY, "lm_dim": 32, "start": str(tmp_path / "first")}).fit(train, options=TrainingOptions(**FAST))
+    for name, value, was in (("lm_dim", 32, "16"), ("vocabulary", 400, "300"), ("merges", "phrases", "'words'")):
+        with pytest.raises(InputError, match=f"was made with {name} {was}; use the same"):
+            CALRec(**{**TINY, name: value, "start": str(tmp_path / "first")}).fit(train, options=TrainingOptions(**FAST))
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt", "lora"])
@@ -246,8 +266,18 @@ def test_warm_start_from_the_bundled_encoder(train: TrainSet) -> None:
         part = model.network(tokens[:2], Layout(np.array([2])))
     torch.testing.assert_close(whole[:2], part, atol=1e-4, rtol=1e-3)  # it looks back only
     assert model.score([Query(user_id="u01")]).shape == (1, 20)
-    with pytest.raises(InputError, match="has 512 positions and 1104 are needed"):
-        CALRec(text="Title=title", lm="minilm").fit(train, options=TrainingOptions(**FAST))
+
+
+def test_minilm_reads_as_much_as_it_has_positions_for(train: TrainSet, tmp_path: Path) -> None:
+    """With the defaults; half a thousand items of history don't fit, and what was trained is loaded as it was."""
+    with pytest.warns(UserWarning, match="minilm has 512 positions: inputs are cut to 432 tokens where max_tokens is 1024"):
+        model = CALRec(text="Title=title", lm="minilm", lm_epochs=0, samples=2).fit(train, options=TrainingOptions(**{**FAST, "epochs": 0}))
+    query = [Query(history=[f"i{t % 20:02d}" for t in range(500)])]
+    assert int(model.pieces.joined(np.arange(500) % 20, np.array([500])).lengths[0]) <= 432
+    model.save(tmp_path / "run")
+    assert torch.equal(CALRec.load(tmp_path / "run").score(query), model.score(query))
+    with pytest.raises(InputError, match="max_new_tokens = 512 takes all"):
+        CALRec(text="Title=title", lm="minilm", max_new_tokens=512).fit(train, options=TrainingOptions(**FAST))
 
 
 def test_items_without_text_are_left_out() -> None:
@@ -318,6 +348,52 @@ def test_wrong_starts_and_models(train: TrainSet, tmp_path: Path) -> None:
         CALRec(**{**TINY, "lm_dim": 18, "lm_heads": 4}).fit(train, options=TrainingOptions(**FAST))
     with pytest.raises(InputError, match="no fast tokenizer"):
         CALRec(text="Title=title", lm=str(tmp_path)).fit(train, options=TrainingOptions(**FAST))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lm": "tiny", "tune": "lora"}, "tune = 'lora': lm = 'tiny' is trained whole"),
+        ({"lm": "minilm", "tune": "lora"}, "tune = 'lora': lm = 'minilm' is trained whole"),
+        ({"lm": "minilm", "lm_dim": 64}, "lm_dim = 64 has no effect on lm = 'minilm'"),
+        ({"lm": "some/model", "merges": "phrases"}, "merges = 'phrases' has no effect on lm = 'some/model'"),
+        ({"lm": "some/model", "vocabulary": 500}, "vocabulary = 500 has no effect"),
+    ],
+)
+def test_settings_without_effect_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        CALRec(**settings)
+
+
+def test_answers_take_no_setting_of_the_training(model: CALRec) -> None:
+    for settings in ({"lr": 0.1}, {"max_tokens": 100}, {"valid_samples": 2}, {"lm": "tiny"}):
+        with pytest.raises(InputError, match=f"{next(iter(settings))} is fixed by the training; an answer can be had with other samples, "):
+            model.with_settings(**settings)
+    with pytest.raises(InputError, match="did you mean 'samples'"):
+        model.with_settings(sample=3)
+
+
+def test_dropout_reaches_the_model_and_adapters_keep_theirs(train: TrainSet, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+
+    def rates(network: torch.nn.Module) -> tuple[set[float], set[float]]:
+        found: tuple[set[float], set[float]] = (set(), set())
+        for name, module in network.named_modules():
+            if isinstance(module, torch.nn.Dropout):
+                found["lora_" in name].add(module.p)
+        return found
+
+    folder = worlds.gpt_folder(tmp_path / "lm", worlds.vocabulary())
+    named = {"text": "Title=title", "lm": folder, "tune": "lora", "max_new_tokens": 12, "lora_dropout": 0.3, "lm_dropout": 0.1}
+    with pytest.warns(UserWarning, match="has 512 positions: inputs are cut to 500 tokens"):
+        model = CALRec(**named).fit(train, options=TrainingOptions(**{**FAST, "epochs": 0}))
+    assert rates(model.lm.whole) == ({0.1}, {0.3})
+    encoder = CALRec(text="Title=title", lm="minilm", lm_epochs=0, lm_dropout=0.2, max_tokens=300)
+    assert rates(encoder.fit(train, options=TrainingOptions(**{**FAST, "epochs": 0})).lm.whole) == ({0.2}, set())
+    CALRec(**TINY).fit(train, options=TrainingOptions(**{**FAST, "epochs": 0})).save(tmp_path / "first")
+    second = CALRec(**{**TINY, "lm_dropout": 0.25, "start": str(tmp_path / "first")})
+    second.fit(train, options=TrainingOptions(**{**FAST, "epochs": 0}))
+    assert {block.dropout for block in second.lm.blocks} == {0.25}
 
 
 def test_diagnostics(model: CALRec, train: TrainSet) -> None:

@@ -2,13 +2,17 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from lexirec.models.calrec.lm import MINILM, SIZES
 from lexirec.models.calrec.vocabulary import Merges
 from lexirec.models.contract import ModelConfig
 from lexirec.retrieval.hybrid import Fusion
 
+ASKED = ("samples", "temperature", "sampling_seed", "write_precision", "catalogue_only")
+"""Settings that written texts depend on and the training does not."""
+POOLED = ("n_preds", "epsilon", "modulate", "pooling", "k1", "b", "wish_weight", "fusion")
+"""Settings of what is made of written texts."""
 TEMPLATE = "Title=title,Category=main_category|categories?,Brand=brand?,Price=price?"
 
 
@@ -18,7 +22,7 @@ class CALRecConfig(ModelConfig):
     text: str = TEMPLATE
     """How an item is written, see :class:`~lexirec.models.calrec.texts.ItemTemplate`."""
     max_tokens: PositiveInt = 1024
-    """Most tokens of an input; whole oldest items are left out beyond."""
+    """Most tokens of an input; whole oldest items are left out beyond. Fewer where the model has fewer positions."""
     max_new_tokens: PositiveInt = 80
     """Most tokens that are written, and that a target has in training."""
 
@@ -46,7 +50,8 @@ class CALRecConfig(ModelConfig):
     lora_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """lora: dropout in front of the adapters."""
     start: str | None = None
-    """Run folder of a CALRec whose language model and vocabulary this training starts from: stage II after stage I."""
+    """Run folder of a CALRec whose language model and vocabulary this training starts from: stage II after stage I. The settings that made
+    them (``lm``, sizes, ``vocabulary``, ``merges``, ``tune``, ``lora_*``) must be the same; all others are this training's."""
 
     lm_epochs: NonNegativeInt = 10
     """Stage 0, plain language modelling of item and history texts: passes. Left out with ``start`` and for named models."""
@@ -113,6 +118,17 @@ class CALRecConfig(ModelConfig):
     valid_samples: PositiveInt = 8
     """Texts written per history then; none where ``monitor`` is ``-loss``."""
 
+    @model_validator(mode="after")
+    def _nothing_without_effect(self) -> "CALRecConfig":
+        if self.own and self.tune == "lora":
+            raise ValueError(f"tune = 'lora': lm = {self.lm!r} is trained whole, since it never was a language model; use tune='all'")
+        unread = [] if self.lm in SIZES else ["lm_dim", "lm_layers", "lm_heads"]
+        unread += [] if self.own else ["vocabulary", "merges"]
+        for name in unread:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} = {getattr(self, name)!r} has no effect on lm = {self.lm!r}, which has its own; leave it out")
+        return self
+
     @property
     def own(self) -> bool:
         """Whether the vocabulary is learned here."""
@@ -123,10 +139,16 @@ class CALRecConfig(ModelConfig):
         """``lr``, or the default of the language model."""
         return self.lr or (3e-4 if self.own else 1e-4)
 
-    def answers(self) -> dict[str, Any]:
-        """What written texts depend on besides the weights and the catalogue."""
-        names = ("samples", "temperature", "sampling_seed", "write_precision", "catalogue_only", "max_new_tokens", "max_tokens")
+    def taken_over(self) -> dict[str, Any]:
+        """Settings that a training from an earlier run has from that run."""
+        names = ["lm", "tune", "lm_dim", "lm_layers", "lm_heads"]
+        names += ["vocabulary", "merges"] if self.own else []
+        names += ["lora_r", "lora_alpha", "lora_dropout"] if self.tune == "lora" else []
         return {name: getattr(self, name) for name in names}
 
+    def answers(self) -> dict[str, Any]:
+        """What written texts depend on besides the weights and the catalogue."""
+        return {name: getattr(self, name) for name in (*ASKED, "max_new_tokens", "max_tokens")}
 
-__all__ = ["TEMPLATE", "CALRecConfig"]
+
+__all__ = ["ASKED", "POOLED", "TEMPLATE", "CALRecConfig"]

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from lexirec.errors import InputError
 from lexirec.models.calrec.vocabulary import Vocabulary
-from lexirec.models.language import load_lm
+from lexirec.models.language import lm_folder, load_lm
 from lexirec.models.layers.decoder import Decoder, Shape, inner_width
 from lexirec.models.layers.sequence import Layout
 from lexirec.models.layers.softmax import cross_entropy_over_items
+from lexirec.training.weights import set_dropout
 
 SIZES = {"tiny": (192, 4, 3), "small": (256, 6, 4), "medium": (512, 8, 8)}
 """Width, blocks and heads of the own language models."""
@@ -42,6 +43,10 @@ class HubDecoder(nn.Module):
     @property
     def body(self) -> Any:
         return self._parts[0]
+
+    @property
+    def whole(self) -> nn.Module:
+        return self._parts[3]
 
     @property
     def words(self) -> Tensor | None:
@@ -74,6 +79,30 @@ class HubDecoder(nn.Module):
 LanguageModel = Decoder | HubDecoder
 
 
+def readable_tokens(config: Any) -> int:
+    """Most tokens of an input: ``max_tokens``, or what the model's positions leave beside ``max_new_tokens``.
+
+    Raises:
+        InputError: if they leave nothing.
+    """
+    from lexirec.text.encoders.families import position_limit, read_config
+    from lexirec.text.encoders.hub import bundled_folder
+
+    if config.lm in SIZES:  # their positions have no end
+        return int(config.max_tokens)
+    positions = position_limit(read_config(bundled_folder() if config.lm == MINILM else lm_folder(config.lm)), None)
+    if positions is None:
+        return int(config.max_tokens)
+    if positions <= config.max_new_tokens:
+        raise InputError(f"lm: {config.lm} has {positions} positions, and max_new_tokens = {config.max_new_tokens} takes all; lower it")
+    return min(int(config.max_tokens), positions - config.max_new_tokens)
+
+
+def drop(lm: "LanguageModel", p: float) -> None:
+    """Set the dropout of a language model; adapters keep theirs."""
+    set_dropout(lm if isinstance(lm, Decoder) else lm.whole, p)
+
+
 def make_lm(config: Any, vocabulary: Vocabulary) -> LanguageModel:
     """A language model with fresh, warm-started or published weights.
 
@@ -82,9 +111,8 @@ def make_lm(config: Any, vocabulary: Vocabulary) -> LanguageModel:
         vocabulary: its tokens.
 
     Raises:
-        InputError: as :func:`~lexirec.models.language.load_lm` does; or if the positions don't suffice.
+        InputError: as :func:`~lexirec.models.language.load_lm` does.
     """
-    longest = config.max_tokens + config.max_new_tokens
     if config.lm in SIZES:
         dim, layers, heads = SIZES[config.lm]
         dim, layers, heads = config.lm_dim or dim, config.lm_layers or layers, config.lm_heads or heads
@@ -92,13 +120,12 @@ def make_lm(config: Any, vocabulary: Vocabulary) -> LanguageModel:
             raise InputError(f"lm_dim = {dim} is no multiple of twice lm_heads = {heads}; rotary positions need even heads")
         return Decoder(Shape(len(vocabulary), dim, layers, heads, inner_width(dim)), config.lm_dropout)
     if config.lm == MINILM:
-        return _from_encoder(vocabulary, longest)
-    model = load_lm(config, len(vocabulary), longest)
+        encoder = _from_encoder(vocabulary)
+        drop(encoder, config.lm_dropout)
+        return encoder
+    model = load_lm(config, len(vocabulary), readable_tokens(config) + config.max_new_tokens)
     model.config.use_cache = False
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = config.lm_dropout
+    set_dropout(model, config.lm_dropout)
     body, head = model.base_model, model.get_output_embeddings()
     if not _agrees(model, body, head):
         raise InputError(f"lm: {config.lm} computes its scores from its states in a way of its own; name another causal language model")
@@ -118,7 +145,7 @@ def _agrees(model: Any, body: Any, head: Any) -> bool:
     return bool(same)
 
 
-def _from_encoder(vocabulary: Vocabulary, longest: int) -> HubDecoder:
+def _from_encoder(vocabulary: Vocabulary) -> HubDecoder:
     """The bundled encoder's blocks under a causal mask; a token's vector starts as the mean of those of its word pieces."""
     from tokenizers import Tokenizer
     from transformers import BertConfig, BertModel
@@ -129,13 +156,7 @@ def _from_encoder(vocabulary: Vocabulary, longest: int) -> HubDecoder:
     with quiet_loading():
         encoder = BertModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, add_pooling_layer=False)
     shape = BertConfig.from_pretrained(folder)
-    if longest > shape.max_position_embeddings:
-        raise InputError(
-            f"lm = minilm has {shape.max_position_embeddings} positions and {longest} are needed; set max_tokens to at most"
-            f" {shape.max_position_embeddings} less max_new_tokens"
-        )
     shape.vocab_size, shape.is_decoder, shape.pad_token_id = len(vocabulary), True, None
-    shape.hidden_dropout_prob = shape.attention_probs_dropout_prob = 0.0
     model = BertModel(shape, add_pooling_layer=False)
     weights = {name: value for name, value in encoder.state_dict().items() if "word_embeddings" not in name}
     model.load_state_dict(weights, strict=False)
@@ -177,4 +198,4 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         module.train(before)
 
 
-__all__ = ["MINILM", "SIZES", "HubDecoder", "LanguageModel", "evaluating", "make_lm", "token_losses"]
+__all__ = ["MINILM", "SIZES", "HubDecoder", "LanguageModel", "drop", "evaluating", "make_lm", "readable_tokens", "token_losses"]

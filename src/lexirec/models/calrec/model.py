@@ -24,19 +24,18 @@ from lexirec.data.checks import warn
 from lexirec.data.dataset import Heldout, TrainSet
 from lexirec.errors import InputError
 from lexirec.models.calrec import diagnostics
-from lexirec.models.calrec.config import CALRecConfig
+from lexirec.models.calrec.config import ASKED, POOLED, CALRecConfig
 from lexirec.models.calrec.kept import Kept
-from lexirec.models.calrec.lm import LanguageModel, evaluating, make_lm
+from lexirec.models.calrec.lm import LanguageModel, drop, evaluating, make_lm, readable_tokens
 from lexirec.models.calrec.sequences import Ints, Packed, Pieces
 from lexirec.models.calrec.stage_zero import stage_zero
 from lexirec.models.calrec.steps import LOSS, Batch, Histories, Step, Towers, adamw, groups_of, held_out_losses
 from lexirec.models.calrec.texts import ItemTemplate
 from lexirec.models.calrec.vocabulary import Vocabulary
 from lexirec.models.calrec.writing import Sampling, Trie, Written, key_of, write
-from lexirec.models.contract import Recommender, as_query
-from lexirec.models.explaining import shared_attributes
+from lexirec.models.contract import Recommender
 from lexirec.models.layers.sequence import ranges
-from lexirec.models.lexical import LexicalRecommender
+from lexirec.models.lexical import LexicalRecommender, Reason
 from lexirec.query import Query
 from lexirec.retrieval.bm25 import BM25
 from lexirec.retrieval.hybrid import Fusion
@@ -59,10 +58,9 @@ class CALRec(LexicalRecommender):
 
     # --- training ----------------------------------------------------------------------------------------------------------------
 
-    def fit(self, train: TrainSet, valid: Heldout | None = None, options: TrainingOptions | None = None) -> Recommender:
-        self._options, self._valid = options or TrainingOptions(), valid
-        super().fit(train, valid, options)
-        return self
+    def learn(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> Recommender:
+        self._options = options
+        return super().learn(train, valid, options)
 
     def build(self, train: TrainSet, rng: np.random.Generator) -> None:
         config = self.config
@@ -76,8 +74,8 @@ class CALRec(LexicalRecommender):
         if len(readable) < len(self.texts):
             warn(
                 f"{len(self.texts) - len(readable):,} of {len(self.texts):,} items have no attribute of the template (item_id"
-                f" {train.items[c.ITEM_ID].filter(pl.Series([not t for t in self.texts])).head(3).to_list()}); they are neither read nor"
-                " recommended"
+                f" {train.items[c.ITEM_ID].filter(pl.Series([not t for t in self.texts])).head(3).to_list()}); they are left out of"
+                " histories and score 0"
             )
         if len(set(readable)) == 1 and len(readable) > 1:
             warn(f"all {len(readable):,} items have the same text ({readable[0][:60]!r}), so none can be told from another")
@@ -90,6 +88,12 @@ class CALRec(LexicalRecommender):
 
             self.vocabulary = Vocabulary.of_model(lm_folder(config.lm))
         self._index()
+        if self.pieces.max_tokens < config.max_tokens:
+            warn(
+                f"lm = {config.lm} has {self.pieces.max_tokens + config.max_new_tokens} positions: inputs are cut to"
+                f" {self.pieces.max_tokens} tokens where max_tokens is {config.max_tokens}, since max_new_tokens = {config.max_new_tokens}"
+                " are kept for what is written"
+            )
         self.histories = Histories(train, self.pieces.readable)
         if not len(self.histories.users):
             raise InputError(f"no user of {train.name} has two training events with item texts, so no next item can be learned")
@@ -108,13 +112,14 @@ class CALRec(LexicalRecommender):
         other = load_model(start)
         if not isinstance(other, CALRec):
             raise InputError(f"start = {start!r} is a run of {other.name}; name a run of calrec")
-        here, there = (m.config.model_dump(include={"lm", "lm_dim", "lm_layers", "lm_heads", "tune", "lora_r"}) for m in (self, other))
+        here, there = self.config.taken_over(), other.config.taken_over()
         if here != there:
-            changed = [f"{name} {there[name]!r}" for name in here if here[name] != there[name]]
+            changed = [f"{name} {there.get(name)!r}" for name in {**here, **there} if here.get(name) != there.get(name)]
             raise InputError(f"start = {start!r} was made with {', '.join(changed)}; use the same settings")
         if ItemTemplate.parse(self.config.text).labels != ItemTemplate.parse(other.config.text).labels:
             warn(f"start = {start!r} wrote items as {other.config.text!r} and this training writes them as {self.config.text!r}")
         self.vocabulary, self.network = other.vocabulary, other.network
+        drop(self.lm, self.config.lm_dropout)
         self.network.train()
 
     @property
@@ -175,7 +180,7 @@ class CALRec(LexicalRecommender):
 
     def _index(self) -> None:
         """What answering needs of the present catalogue's texts."""
-        self.pieces = Pieces(self.vocabulary, self.texts, self.config.max_tokens, self.config.max_new_tokens)
+        self.pieces = Pieces(self.vocabulary, self.texts, readable_tokens(self.config), self.config.max_new_tokens)
         self._search()
 
     def _search(self) -> None:
@@ -184,7 +189,14 @@ class CALRec(LexicalRecommender):
         self._vectors = None
 
     def with_settings(self, **settings: Any) -> "CALRec":
-        """The same model answering with other settings, such as ``pooling="mean"``; texts that are written already are used again."""
+        """The same model answering with other settings, such as ``pooling="mean"``; texts that are written already are used again.
+
+        Raises:
+            InputError: for a setting that answers don't depend on, or one that the training fixed.
+        """
+        for name in settings:
+            if name in self.Config.model_fields and name not in (*ASKED, *POOLED):
+                raise InputError(f"{name} is fixed by the training; an answer can be had with other {', '.join((*ASKED, *POOLED))}")
         other = copy.copy(self)
         other.config = self.Config.parse({**self.config.model_dump(), **settings})
         if other.config.answers() != self.config.answers():
@@ -300,34 +312,25 @@ class CALRec(LexicalRecommender):
         """Nearest items by the cosine of their vectors, see :meth:`encode_items`; BM25 would only see equal words."""
         return Recommender.similar_items(self, item_ids, k)
 
-    def explain(self, query: Query | str | int, item_id: str | int, k: int = 5) -> pl.DataFrame:
-        """The written texts that pulled an item up, and the attributes that it shares with the history.
+    def explain_person(self, query: Query, target: int, k: int) -> list[Reason]:
+        """The written texts under which the item at ``target`` scores, best first, kind ``"written"``.
 
-        Returns:
-            As :meth:`Recommender.explain`; a row of kind ``"written"`` has the item that the text fits best as ``name``, the text and that
-            item as ``title``, and its probability as ``weight``; the text under which ``item_id`` scores highest comes first.
+        ``name`` is the item that the text fits best, ``title`` the text with how often it was drawn and its log-probability, and ``weight``
+        what the text gives the item, in [0, 1]: 1, a little less for a less probable text, for the item that it fits best.
         """
-        self._check_fitted()
-        query = as_query(query)
-        target = int(self._positions([str(item_id)])[0])
-        rows: list[tuple[str, str, str, float]] = []
-        by_person = not self.answered_by(query).startswith(("popularity", "words"))
-        written = self.write([query])[0] if by_person else None
-        if written is not None and written.texts:
-            n = self.config.n_preds
-            texts, logprobs = written.texts[:n], written.logprobs[:n]
-            columns = pool(
-                self.bm25, [[text] for text in texts], [[s] for s in logprobs],
-                n_preds=1, epsilon=self.config.epsilon, modulate=self.config.modulate,
-            )  # fmt: skip
-            for place in np.argsort(-columns[:, target], kind="stable")[:k].tolist():
-                best = self.item_map.ids[int(columns[place].argmax())]
-                times = int(written.counts[place])
-                rows.append(("written", best, f"{texts[place]} [x{times}, fits {best}]", round(float(np.exp(logprobs[place])), 5)))
-        frame = pl.DataFrame(rows, schema={"kind": pl.String, "name": pl.String, "title": pl.String, "weight": pl.Float64}, orient="row")
-        _, seen = self._seen([query])
-        seen = np.unique(seen)
-        return pl.concat([frame, shared_attributes(self.items, target, seen[seen != target], k)])
+        written, n, config = self.write([query])[0], self.config.n_preds, self.config
+        texts, logprobs = written.texts[:n], written.logprobs[:n]
+        columns = pool(
+            self.bm25, [[text] for text in texts], [[s] for s in logprobs], n_preds=1, epsilon=config.epsilon, modulate=config.modulate
+        )
+        rows: list[Reason] = []
+        for place in np.argsort(-columns[:, target], kind="stable")[:k].tolist():
+            given = float(columns[place, target])
+            if given > 0:
+                fits = self.item_map.ids[int(columns[place].argmax())]
+                told = f"{texts[place]} [drawn x{int(written.counts[place])}, log-probability {logprobs[place]:.1f}, fits {fits}]"
+                rows.append(("written", fits, told, given))
+        return rows
 
     def diagnose(self, queries: Sequence[Query], progress: bool = False) -> dict[str, float]:
         """Diagnostics of the texts written for these queries and of the search, see :mod:`lexirec.models.calrec.diagnostics`."""
