@@ -65,6 +65,19 @@ def test_convert_round_trip(folder, tmp_path):
         call("convert", folder, "--out", tmp_path / "new")
 
 
+def test_convert_files_of_a_shop(tmp_path):
+    (tmp_path / "products.csv").write_text("sku,name,brand\na,Soap,Ada\nb,Brush,\n")
+    (tmp_path / "orders.csv").write_text("customer,sku,when\nu,b,2024-01-02\nu,a,2024-01-01\n")
+    (tmp_path / "lines.csv").write_text("customer,sku,name,brand,when\nu,b,Brush,,2024-01-02\nu,a,Soap,Ada,2024-01-01\n")
+    columns = [word for pair in ("user_id=customer", "item_id=sku", "timestamp=when", "title=name") for word in ("--column", pair)]
+    call("convert", tmp_path / "orders.csv", "--items", tmp_path / "products.csv", *columns, "--out", tmp_path / "one")
+    call("convert", tmp_path / "lines.csv", "--item-columns", "name,brand", *columns, "--out", tmp_path / "two")
+    one, two = read_dataset(tmp_path / "one"), read_dataset(tmp_path / "two")
+    assert one.content_hash == two.content_hash
+    assert one.items.rows() == [("a", "Soap", "Ada"), ("b", "Brush", None)]
+    assert one.interactions["item_id"].to_list() == ["a", "b"]
+
+
 def test_convert_filters_in_order(folder, tmp_path):
     options = ("--min-rating", "4", "--duplicates", "consecutive", "--k-core-user", "2", "--k-core-item", "2", "--core-mode", "single-pass")
     call("convert", folder, "--out", tmp_path / "new", *options)

@@ -102,6 +102,53 @@ def test_without_items_titles_are_unknown():
     assert data.items.to_dict(as_series=False) == {"item_id": ["a", "b"], "title": [None, None]}
 
 
+ORDERS = pl.DataFrame(
+    {
+        "user_id": ["u", "u", "v", "v"],
+        "item_id": ["b", "a", "a", "b"],
+        "product_name": ["Brush", "Soap", "Soap", None],
+        "brand": ["Ada", None, None, "Bo"],
+        "when": ["2024-01-02", "2024-01-01", "2024-01-03", "2024-01-04"],
+    }
+)
+
+
+def test_items_of_a_log_that_describes_them():
+    with pytest.warns(DataWarning, match=r"column 'product_name' is read as their title.*item_columns=\['product_name'\]"):
+        data = from_frames(ORDERS, columns={"timestamp": "when"})
+    assert data.items.to_dict(as_series=False) == {"item_id": ["a", "b"], "title": ["Soap", "Brush"]}
+    assert data.interactions.columns == ["user_id", "item_id", "timestamp", "brand"]
+    with pytest.warns(DataWarning, match=r"brand: 1 of 2 items have several values \('b'\); the last of each is taken") as caught:
+        data = Dataset.from_frames(ORDERS, columns={"timestamp": "when"}, item_columns=["product_name", "brand"])
+    assert len(caught) == 1
+    assert data.items.to_dict(as_series=False) == {"item_id": ["a", "b"], "title": ["Soap", "Brush"], "brand": [None, "Bo"]}
+    assert data.interactions.columns == ["user_id", "item_id", "timestamp"]
+    named = from_frames(ORDERS.rename({"product_name": "words"}), columns={"timestamp": "when", "title": "words"})
+    assert named.items["title"].to_list() == ["Soap", "Brush"]
+    bare = from_frames(ORDERS.drop("product_name"), columns={"timestamp": "when"}, item_columns=["brand"])
+    assert bare.items.to_dict(as_series=False) == {"item_id": ["a", "b"], "title": [None, None], "brand": [None, "Bo"]}
+    with pytest.raises(InputError, match=r"item_columns: 'brnd' is no further column of the interactions \(did you mean 'brand'"):
+        from_frames(ORDERS, columns={"timestamp": "when"}, item_columns=["brnd"])
+    with pytest.raises(InputError, match="there is a table of items; leave one of the two out"):
+        from_frames(LOG, ITEMS, item_columns=["rating"])
+
+
+@pytest.mark.filterwarnings("ignore:interactions.brand")
+def test_a_column_that_looks_like_times_is_offered():
+    named = {"item_columns": ["product_name", "brand"]}
+    with pytest.warns(DataWarning, match=r"'when' looks like times: read it with columns=\{'timestamp': 'when'\}"):
+        data = from_frames(ORDERS, **named)
+    assert data.interactions["item_id"].to_list() == ["b", "a", "a", "b"]  # the order of the rows
+    dates = ORDERS.with_columns(pl.col("when").str.to_date())
+    with pytest.warns(DataWarning, match="'when' looks like times"):
+        from_frames(dates, **named)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message="interactions.brand")
+        assert from_frames(ORDERS, columns={"timestamp": "when"}, **named).interactions["item_id"].to_list() == ["a", "b", "a", "b"]
+        from_frames(ORDERS.drop("when"), **named)
+
+
 def test_catalogue(tmp_path):
     write(LOG, tmp_path / "interactions.parquet")
     write(ITEMS, tmp_path / "items.parquet")

@@ -27,6 +27,11 @@ Encoding = Annotated[str | None, typer.Option("--encoding", help="Of CSV and TSV
 Meta = Annotated[str | None, typer.Option("--meta", help="Metadata file of an Amazon dump, where it does not lie beside the reviews.")]
 Title = Annotated[str | None, typer.Option("--title", help="Field of a RecBole .item file that is the title.")]
 Unknown = Annotated[str | None, typer.Option("--unknown-items", help="Events of items that the items table lacks: error, drop or add.")]
+Items = Annotated[Path | None, typer.Option("--items", help="The table of items, where the source is one file of interactions.")]
+ItemColumns = Annotated[
+    str | None,
+    typer.Option("--item-columns", help="Without a table of items: columns of the interactions that describe the item, with commas."),
+]
 ItemTable = Annotated[
     Path | None, typer.Option("--item-table", help="A further table of items (item_id and other columns), joined to the items.")
 ]
@@ -52,15 +57,19 @@ def _arguments(
     meta: str | None,
     title: str | None,
     unknown: str | None,
+    items: Path | None,
+    item_columns: str | None,
     item_table: Path | None,
     catalogue: str | None,
 ) -> dict[str, Any]:
     """Keyword arguments of ``read_dataset``."""
-    named = {"encoding": encoding, "meta": meta, "title": title}
+    named = {"encoding": encoding, "meta": meta, "title": title, "items": None if items is None else str(items)}
     arguments: dict[str, Any] = {**_pairs(option, "--option"), **{k: v for k, v in named.items() if v is not None}}
     columns = _pairs(column, "--column")
     if columns:
         arguments["columns"] = columns
+    if item_columns is not None:
+        arguments["item_columns"] = [name.strip() for name in item_columns.split(",") if name.strip()]
     return arguments | {"unknown_items": unknown, "item_table": item_table, "catalogue": catalogue}
 
 
@@ -74,6 +83,8 @@ def describe(
     meta: Meta = None,
     title: Title = None,
     unknown_items: Unknown = None,
+    items: Items = None,
+    item_columns: ItemColumns = None,
     item_table: ItemTable = None,
     catalogue: Catalogue = None,
     as_json: AsJson = False,
@@ -83,7 +94,11 @@ def describe(
     from lexirec.data.readers import read_dataset
 
     facts = look(
-        read_dataset(source, format=format_name, **_arguments(option, column, encoding, meta, title, unknown_items, item_table, catalogue))
+        read_dataset(
+            source,
+            format=format_name,
+            **_arguments(option, column, encoding, meta, title, unknown_items, items, item_columns, item_table, catalogue),
+        )
     )
     if as_json:
         print(json.dumps(facts, allow_nan=False))
@@ -139,6 +154,8 @@ def check(
     meta: Meta = None,
     title: Title = None,
     unknown_items: Unknown = None,
+    items: Items = None,
+    item_columns: ItemColumns = None,
     item_table: ItemTable = None,
     catalogue: Catalogue = None,
     as_json: AsJson = False,
@@ -148,7 +165,7 @@ def check(
     from lexirec.data.readers import read_dataset
     from lexirec.data.splits import split_dataset
 
-    arguments = _arguments(option, column, encoding, meta, title, unknown_items, item_table, catalogue)
+    arguments = _arguments(option, column, encoding, meta, title, unknown_items, items, item_columns, item_table, catalogue)
     data = read_dataset(source, format=format_name, **arguments)
     found = problems(data, None if split is None else split_dataset(data, split))
     if as_json:
@@ -182,6 +199,8 @@ def convert(
     meta: Meta = None,
     title: Title = None,
     unknown_items: Unknown = None,
+    items: Items = None,
+    item_columns: ItemColumns = None,
     item_table: ItemTable = None,
     catalogue: Catalogue = None,
     as_json: AsJson = False,
@@ -189,7 +208,7 @@ def convert(
     """Write interactions.parquet and items.parquet, after rating filter, duplicates, k-core, catalogue; whole or not at all."""
     from lexirec.data.convert import convert_dataset
 
-    arguments = _arguments(option, column, encoding, meta, title, unknown_items, item_table, None)
+    arguments = _arguments(option, column, encoding, meta, title, unknown_items, items, item_columns, item_table, None)
     if reviews:
         arguments["reviews"] = True
     if catalogue not in (None, "all", "interacted"):

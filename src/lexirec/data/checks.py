@@ -41,6 +41,10 @@ _YEAR_LAST: Final = r"^(?P<first>\d{1,2})(?P<sign>[/.-])(?P<second>\d{1,2})[/.-]
 """A date that ends with the year, and what follows it."""
 
 
+_DATE: Final = r"^(?:\d{4}-\d{2}-\d{2}|\d{1,2}[/.-]\d{1,2}[/.-]\d{4})(?:[ T].*)?$"
+"""How the columns look that are offered as times."""
+
+
 class DataWarning(UserWarning):
     """The data can be read, but something about it deserves a look."""
 
@@ -298,6 +302,19 @@ def _common(frame: pl.DataFrame, where: str, required: str) -> pl.DataFrame:
     return frame.with_columns([_decoded(frame[name], f"{where}.{name}") for name, kind in frame.schema.items() if kind == pl.Binary])
 
 
+def _look_for_times(frame: pl.DataFrame, where: str) -> None:
+    """Warn of a column that looks like times, in a log that has none by their names."""
+    for name, kind in frame.schema.items():
+        first = frame[name].drop_nulls().head(3)
+        looks = kind.is_temporal() or (kind == pl.String and len(first) > 0 and bool(first.str.contains(_DATE).all()))
+        if looks and name not in LOG_COLUMNS:
+            warn(
+                f"{where}: no column is known to be the time, so the order of the rows is the order of events; {name!r} looks like times:"
+                f" read it with {_mapping(c.TIMESTAMP, name)}"
+            )
+            return
+
+
 def check_log(frame: pl.DataFrame, columns: Mapping[str, str] | None = None, where: str = "interactions") -> pl.DataFrame:
     """A log with our column names and types: ids as text, ``timestamp`` int64, ``position`` int32, ``rating`` float32.
 
@@ -317,6 +334,8 @@ def check_log(frame: pl.DataFrame, columns: Mapping[str, str] | None = None, whe
         made.append(times)
     else:
         made.append(pl.Series(c.TIMESTAMP, [None], dtype=pl.Int64).new_from_index(0, frame.height))
+        if c.POSITION not in frame.columns:
+            _look_for_times(frame, where)
     missing = made[2].null_count()
     if c.POSITION in frame.columns:
         made.append(_number(frame[c.POSITION], pl.Int32, where))
@@ -369,6 +388,48 @@ def check_items(frame: pl.DataFrame, columns: Mapping[str, str] | None = None, w
     if len(twice):
         raise InputError(f"{where}.item_id: {count(len(twice))} ids occur more than once ({shown(twice)}); keep one row per item")
     return pl.DataFrame([ids, title]).with_columns([frame[name] for name in frame.columns if name not in ITEM_COLUMNS])
+
+
+def items_of_log(log: pl.DataFrame, title: str | None = None, columns: Sequence[str] = ()) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """A catalogue from a log that describes the item in each row, as exported order lines do.
+
+    Args:
+        log: checked events.
+        title: column of the log with the titles; told by its name if not given.
+        columns: further columns of the log that describe the item.
+
+    Returns:
+        The log without these columns, and the items, sorted by id: the last known value of each column; no title where there is none.
+
+    Raises:
+        InputError: for a column that the log lacks or that describes the event.
+    """
+    if title is None:
+        named = [name for name in log.columns if name.lower() in (c.TITLE, *ALIASES[c.TITLE])]
+        title = named[0] if len(named) == 1 else None
+        if title is not None and title not in columns:
+            warn(
+                f"interactions: there is no table of items; column {title!r} is read as their title. Say so, and name further columns that"
+                f" describe items, with item_columns={[title]} (lexirec data convert --item-columns {title})"
+            )
+    wanted = list(dict.fromkeys([*([] if title is None else [title]), *columns]))
+    for name in wanted:
+        free = [one for one in log.columns if one not in LOG_COLUMNS]
+        if name not in free:
+            raise InputError(f"item_columns: {name!r} is no further column of the interactions{nearest(name, free)}; there are {free}")
+    values = [pl.col(name).drop_nulls() for name in wanted]
+    made = log.group_by(c.ITEM_ID).agg(*(one.last() for one in values), *(one.n_unique().name.prefix("__") for one in values))
+    for name in wanted:
+        several = made.filter(pl.col(f"__{name}") > 1).sort(c.ITEM_ID)[c.ITEM_ID]
+        if len(several):
+            warn(
+                f"interactions.{name}: {count(len(several), made.height)} items have several values ({shown(several)}); the last of each is"
+                " taken"
+            )
+    items = made.select(c.ITEM_ID, *wanted).sort(c.ITEM_ID).rename({} if title is None else {title: c.TITLE})
+    if title is None:
+        items = items.insert_column(1, pl.lit(None, dtype=pl.String).alias(c.TITLE))
+    return log.drop(wanted), check_items(items)
 
 
 def match_items(log: pl.DataFrame, items: pl.DataFrame, unknown: str = "error") -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -52,7 +52,7 @@ def convert_dataset(
     """
     if Path(out).exists():
         raise InputError(f"{out} exists already; choose another folder or remove it")
-    checked = {k: options.pop(k) for k in ("columns", "unknown_items", "name") if k in options}
+    checked = {k: options.pop(k) for k in ("columns", "unknown_items", "item_columns", "name") if k in options}
     options.pop("catalogue", None)
     further = options.pop("item_table", None)
     tables = read_tables(source, format=format, **options)

@@ -268,12 +268,18 @@ class Dataset:
 
     @classmethod
     def from_frames(
-        cls, interactions: Any, items: Any = None, *, name: str = "dataset", columns: Mapping[str, str] | None = None
+        cls,
+        interactions: Any,
+        items: Any = None,
+        *,
+        name: str = "dataset",
+        columns: Mapping[str, str] | None = None,
+        item_columns: Sequence[str] = (),
     ) -> "Dataset":
         """A dataset from pandas, Polars or Arrow tables; see :func:`lexirec.data.readers.from_frames`."""
         from lexirec.data.readers import from_frames
 
-        return from_frames(interactions, items, name=name, columns=columns)
+        return from_frames(interactions, items, name=name, columns=columns, item_columns=item_columns)
 
     @classmethod
     def read(cls, path: "str | PathLike[str]", **options: Any) -> "Dataset":

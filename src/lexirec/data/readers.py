@@ -1,6 +1,6 @@
 """Ways into a :class:`~lexirec.data.dataset.Dataset`: data frames, a folder, a single file, or a published dump."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lexirec import columns as c
-from lexirec.data.checks import ITEM_COLUMNS, LOG_COLUMNS, as_ids, check_items, check_log, count, match_items, rename, shown
+from lexirec.data.checks import ITEM_COLUMNS, LOG_COLUMNS, as_ids, check_items, check_log, count, items_of_log, match_items, rename, shown
 from lexirec.data.dataset import Dataset
 from lexirec.data.filters import interacted_only
 from lexirec.data.formats import FORMATS, Tables, detect_format
@@ -25,6 +25,7 @@ def from_frames(
     name: str = "dataset",
     columns: Mapping[str, str] | None = None,
     unknown_items: str = "error",
+    item_columns: Sequence[str] = (),
     folder: str | PathLike[str] | None = None,
 ) -> Dataset:
     """A dataset from pandas, Polars or Arrow tables.
@@ -34,10 +35,13 @@ def from_frames(
             become Unix
             seconds), ``position``, ``rating``, ``review``, ``split``. Without ``timestamp`` and ``position`` the order of the rows is the
             order of the events.
-        items: one row per item: ``item_id``, ``title`` and any attributes. ``None`` makes items from the ids, without titles.
+        items: one row per item: ``item_id``, ``title`` and any attributes. ``None`` makes items from the log: its ids, its title where
+            it has one, and ``item_columns``.
         name: name of the dataset.
         columns: our name -> the name in your tables, for example ``{"user_id": "customer", "title": "product_name"}``.
         unknown_items: events of items that ``items`` lacks: ``"error"``, ``"drop"`` them, or ``"add"`` the items without a title.
+        item_columns: without ``items``: columns of ``interactions`` that describe the item, by the names they have there. Of several
+            values of one item the last is taken.
         folder: where the tables came from, if a split file lies there.
 
     Raises:
@@ -63,9 +67,10 @@ def from_frames(
             raise InputError(f"columns: no table has the column {theirs!r} that should be read as {ours!r}{nearest(theirs, present)}")
     checked = check_log(log, columns)
     if catalogue is None:
-        ids = checked[c.ITEM_ID].unique().sort()
-        titles = pl.DataFrame({c.ITEM_ID: ids}).with_columns(pl.lit(None, dtype=pl.String).alias(c.TITLE))
+        checked, titles = items_of_log(checked, columns.get(c.TITLE), item_columns)
         return Dataset(checked, titles, name, folder=folder)
+    if item_columns:
+        raise InputError(f"item_columns = {list(item_columns)!r}: there is a table of items; leave one of the two out")
     checked, titles = match_items(checked, check_items(catalogue, columns), unknown_items)
     return Dataset(checked, titles, name, folder=folder)
 
@@ -169,6 +174,7 @@ def read_dataset(
     catalogue: str | None = None,
     columns: Mapping[str, str] | None = None,
     unknown_items: str | None = None,
+    item_columns: Sequence[str] = (),
     item_table: str | PathLike[str] | None = None,
     **options: Any,
 ) -> Dataset:
@@ -188,13 +194,15 @@ def read_dataset(
         columns: our name -> the tables' own name.
         unknown_items: as in :func:`from_frames`; the default is ``"error"``, for published dumps ``"add"`` (their metadata is known to
             have gaps).
+        item_columns: as in :func:`from_frames`.
         item_table: a further table of items; see :func:`add_item_table`.
         options: what the format takes, for example ``encoding="latin-1"`` (folder, file), ``reviews=True`` (Amazon, Yelp, Steam).
 
     Raises:
         InputError: for input that can't be used; the message gives the value, the place and the cure.
     """
-    data = dataset_of(read_tables(path, format=format, **options), Path(path), name=name, columns=columns, unknown_items=unknown_items)
+    tables = read_tables(path, format=format, **options)
+    data = dataset_of(tables, Path(path), name=name, columns=columns, unknown_items=unknown_items, item_columns=item_columns)
     if item_table is not None:
         data = add_item_table(data, item_table)
     if split_file is not None:
@@ -211,12 +219,15 @@ def dataset_of(
     name: str | None = None,
     columns: Mapping[str, str] | None = None,
     unknown_items: str | None = None,
+    item_columns: Sequence[str] = (),
 ) -> Dataset:
     """A dataset from the tables read at ``path``; the other arguments are those of :func:`read_dataset`."""
     unknown = unknown_items or ("error" if tables.format in ("folder", "file") else "add")
     folder = path if path.is_dir() else path.parent
     label = name or (path.resolve().name if path.is_dir() else path.name.split(".")[0])
-    return from_frames(tables.interactions, tables.items, name=label, columns=columns, unknown_items=unknown, folder=folder)
+    return from_frames(
+        tables.interactions, tables.items, name=label, columns=columns, unknown_items=unknown, item_columns=item_columns, folder=folder
+    )
 
 
 def add_item_table(data: Dataset, path: str | PathLike[str]) -> Dataset:
