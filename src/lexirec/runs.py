@@ -494,6 +494,7 @@ def retest(
     groups: GroupRules | None = None,
     sampled: int | None = None,
     seed: int = 0,
+    text: str | None = None,
     progress: bool = True,
 ) -> tuple[dict[str, Any], Evaluation, TrainSet]:
     """Evaluate a run on its own data, or on another data set without training (zero-shot, for models that can).
@@ -505,7 +506,11 @@ def retest(
         groups: cuts of the groups.
         sampled: see :func:`measure`.
         seed: of the random items.
+        text: how the items of other data are read, as the model's setting of that kind says it; as in training by default.
         progress: a bar on stderr.
+
+    Raises:
+        InputError: for ``text`` without other data, or with a model that reads no text.
 
     Returns:
         A ``runs`` entry of the published schema with ``zero_shot`` (bool), the evaluation, and the training set that was ranked over.
@@ -518,6 +523,13 @@ def retest(
     parts = load_parts([str(path) for path in paths] or own, data)
     other = parts.train.content_hash != result["data_hash"]
     zero_shot = other and not _trained_on(model, parts, own=not paths)
+    if text is not None:
+        if not other:
+            raise InputError(f"{folder} reads its own items as it was trained to; an own text needs another data set (--data DIR)")
+        name = next((name for name in TEXT_SETTINGS if name in type(model.config).model_fields), None)
+        if name is None:
+            raise InputError(f"{model.name} reads no text of items; leave --text out")
+        model.config = type(model.config).parse({**model.config.model_dump(), name: text})
     if other:
         model = model.transfer(parts.train)
     evaluation = measure(model, parts, groups=groups, sampled=sampled, seed=seed, progress=progress)
@@ -530,7 +542,11 @@ def retest(
         "data_hash": parts.train.content_hash,
         "split": data["split"],
     }
-    return entry, evaluation, parts.train
+    return entry | ({} if text is None else {"text": text}), evaluation, parts.train
+
+
+TEXT_SETTINGS = ("text", "item_text")
+"""Settings that say how an item is read."""
 
 
 LEAKED = 0.01

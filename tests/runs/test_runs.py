@@ -77,6 +77,8 @@ def test_vectors_rank_as_the_model_does(run: Path) -> None:
 
 
 def test_evaluating_a_run_again_gives_its_numbers(run: Path) -> None:
+    with pytest.raises(InputError, match=r"reads its own items as it was trained to; an own text needs another data set \(--data DIR\)"):
+        runs.evaluate_run(run, text="title", progress=False)
     entry, evaluation = runs.evaluate_run(run, progress=False)
     result = json.loads((run / "result.json").read_text())
     assert entry["test"] == pytest.approx(result["test"])
@@ -354,6 +356,12 @@ def test_zero_shot_from_several_data_sets(data: Path, tmp_path: Path) -> None:
     entry, _ = runs.evaluate_run(folder, [str(data)], progress=False)
     assert entry["zero_shot"]
     assert entry["test"]["hr@10"] == 1.0  # never trained on it, and all ten unseen items of the wrong parity come later
+    titled, _ = runs.evaluate_run(folder, [str(data)], text="title", progress=False)
+    assert titled["text"] == "title"
+    same, _ = runs.evaluate_run(folder, [str(data)], text="title,categories", progress=False)
+    assert same["test"] == entry["test"]
+    with pytest.raises(InputError, match="items have no column 'colour'"):
+        runs.evaluate_run(folder, [str(data)], text="title,colour", progress=False)
     found = results.evaluate_intents(folder, [str(data)], None, [0.0, 1.0], None)
     assert [row["alpha"] for row in found["rows"]] == [0.0, 1.0]
     results.save_single(folder, entry, tmp_path / "single.json")

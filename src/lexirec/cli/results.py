@@ -46,6 +46,10 @@ def evaluate(
     groups: GroupCuts = None,
     sampled: Sampled = None,
     seed: SampleSeed = 0,
+    text: Annotated[
+        str | None,
+        typer.Option("--text", help="How the items of --data are read, for example title,year,categories. Default: as in training."),
+    ] = None,
     save: Annotated[Path | None, typer.Option("--save", help="Also write the values as a published result (JSON).")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -53,14 +57,14 @@ def evaluate(
     from lexirec import results, runs
     from lexirec.evaluation.groups import GroupRules
 
-    if intents and (groups is not None or sampled is not None):
-        raise InputError("--intents asks with wishes over all items; it has no --groups or --sampled")
+    if intents and (groups is not None or sampled is not None or text is not None):
+        raise InputError("--intents asks with wishes over all items; it has no --groups, --sampled or --text")
     paths = [str(path) for path in data]
     rules = GroupRules.parse(groups) if groups is not None else None
     if intents:
         entry = results.evaluate_intents(run, paths, split, _numbers("--alphas", alphas, float), max_users)
     else:
-        entry, _ = runs.evaluate_run(run, paths, split, groups=rules, sampled=sampled, seed=seed)
+        entry, _ = runs.evaluate_run(run, paths, split, groups=rules, sampled=sampled, seed=seed, text=text)
     if save is not None:
         results.save_single(run, entry, save)
     if as_json:
