@@ -6,7 +6,7 @@ RUN is a trained `calrec` run; its texts are written once (and kept, so a second
 models on the same split, whose values per user are read from their folders. The tests are against the paper's setting (maximum, modulated,
 epsilon 1/5000), and of that setting against each other run. Nothing is selected here: the table shows the test part.
 
-OUT/<dataset>/<name>.json are published results (docs/protocol.md).
+OUT/calrec-answers/<dataset>/<name>.json are published results (docs/protocol.md).
 """
 
 import argparse
@@ -108,7 +108,7 @@ def main() -> None:
         tests += compare({PAPER: frames[PAPER], other["model"]: [users]}, METRICS, other["model"])
     for name, found_document in documents.items():
         found_document["tests"] = [{k: v for k, v in one.items() if k != "model"} for one in tests if one["model"] == name]
-        write_json(args.out / parts.name / f"{name}.json", found_document)
+        write_json(args.out / "calrec-answers" / parts.name / f"{name}.json", found_document)
     for one in tests:
         if one["model"] == PAPER:
             print({k: one[k] for k in ("against", "metric", "mean", "mean_against", "p_holm")}, file=sys.stderr)

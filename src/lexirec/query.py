@@ -122,4 +122,7 @@ class Query:
         'a warm hat. Hikes in winter.'
         """
         texts = list(self.texts.values())
-        return f"{texts[0].strip().rstrip('.')}. {texts[1].strip()}" if len(texts) == 2 else texts[0] if texts else None
+        if len(texts) < 2:
+            return texts[0] if texts else None
+        wish = texts[0].strip()
+        return f"{wish}{'' if wish[-1] in '.!?' else '.'} {texts[1].strip()}"

@@ -172,7 +172,8 @@ def _settings(document: Mapping[str, Any]) -> dict[str, Any]:
     training = TrainingOptions(**given).model_dump(mode="json", exclude=set(NOT_OF_THE_RESULT))
     config = document["config"]
     named = {f"training.{key}" if key in config else key: value for key, value in training.items()}  # EasyRec has epochs of its own
-    return {"model": document["model"], "variant": document.get("variant", ""), **named, **config}
+    protocol = {"data.mask_seen": (document.get("data") or {}).get("mask_seen", True)}
+    return {"model": document["model"], "variant": document.get("variant", ""), **protocol, **named, **config}
 
 
 def _differing(settings: Mapping[str, Any], others: Mapping[str, Any]) -> list[str]:
@@ -212,9 +213,9 @@ def label_runs(folders: Sequence[str | Path]) -> dict[str, list[Path]]:
         if key not in names:
             label = "-".join(part for part in (document["model"], document.get("variant", "")) if part)
             differing = _differing(settings, firsts.setdefault(label, settings))
-            if label in names.values():  # three at most: the name stands in tables
-                label = f"{label} ({', '.join(differing) if 0 < len(differing) <= 3 else folder.name})"
-            names[key] = label if label not in names.values() else f"{label} ({folder.name})"
+            said = [", ".join(differing)] if 0 < len(differing) <= 3 else []  # three at most: the name stands in tables
+            said += [folder.name, f"{folder.resolve().parent.name}/{folder.name}", str(folder)]
+            names[key] = next(one for one in (label, *(f"{label} ({words})" for words in said)) if one not in names.values())
         groups.setdefault(names[key], []).append(folder)
     for members in groups.values():
         _one_run_per_seed(members)

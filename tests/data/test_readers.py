@@ -114,21 +114,28 @@ ORDERS = pl.DataFrame(
 
 
 def test_items_of_a_log_that_describes_them():
-    with pytest.warns(DataWarning, match=r"column 'product_name' is read as their title.*item_columns=\['product_name'\]"):
-        data = from_frames(ORDERS, columns={"timestamp": "when"})
-    assert data.items.to_dict(as_series=False) == {"item_id": ["a", "b"], "title": ["Soap", "Brush"]}
-    assert data.interactions.columns == ["user_id", "item_id", "timestamp", "brand"]
-    with pytest.warns(DataWarning, match=r"brand: 1 of 2 items have several values \('b'\); the last of each is taken") as caught:
-        data = Dataset.from_frames(ORDERS, columns={"timestamp": "when"}, item_columns=["product_name", "brand"])
+    named = {"timestamp": "when"}
+    with pytest.warns(DataWarning, match=r"no titles; if 'product_name' is theirs .*item_columns=\['product_name'\]"):
+        data = from_frames(ORDERS, columns=named)
+    assert data.items["title"].to_list() == [None, None]  # not read: it could be the event's
+    assert data.interactions.columns == ["user_id", "item_id", "timestamp", "brand", "product_name"]
+    with pytest.warns(DataWarning, match=r"brand: 1 of 2 items have several values \('b'\); the latest of each is taken") as caught:
+        data = Dataset.from_frames(ORDERS, columns=named, item_columns=["product_name", "brand"])
     assert len(caught) == 1
     assert data.items.to_dict(as_series=False) == {"item_id": ["a", "b"], "title": ["Soap", "Brush"], "brand": [None, "Bo"]}
     assert data.interactions.columns == ["user_id", "item_id", "timestamp"]
-    named = from_frames(ORDERS.rename({"product_name": "words"}), columns={"timestamp": "when", "title": "words"})
-    assert named.items["title"].to_list() == ["Soap", "Brush"]
-    bare = from_frames(ORDERS.drop("product_name"), columns={"timestamp": "when"}, item_columns=["brand"])
-    assert bare.items.to_dict(as_series=False) == {"item_id": ["a", "b"], "title": [None, None], "brand": [None, "Bo"]}
+    with pytest.warns(DataWarning, match="several values"):  # the latest event's value, not the last row's
+        assert from_frames(ORDERS[::-1], columns=named, item_columns=["brand", "product_name"]).items["brand"].to_list() == [None, "Bo"]
+    assert from_frames(ORDERS, columns=named, item_columns="product_name").items["title"].to_list() == ["Soap", "Brush"]
+    both = from_frames(ORDERS.rename({"product_name": "words"}), columns={**named, "title": "words"})
+    assert both.items["title"].to_list() == ["Soap", "Brush"]
+    two = ORDERS.with_columns(pl.col("product_name").alias("title"))
+    assert from_frames(two, columns=named, item_columns=["title"]).items["title"].to_list() == ["Soap", "Brush"]
+    for columns, item_columns in ((named, ["title", "product_name"]), ({**named, "title": "product_name"}, ["title"])):
+        with pytest.raises(InputError, match="could each be the title; leave one out, or rename one"):
+            from_frames(two, columns=columns, item_columns=item_columns)
     with pytest.raises(InputError, match=r"item_columns: 'brnd' is no further column of the interactions \(did you mean 'brand'"):
-        from_frames(ORDERS, columns={"timestamp": "when"}, item_columns=["brnd"])
+        from_frames(ORDERS, columns=named, item_columns=["brnd"])
     with pytest.raises(InputError, match="there is a table of items; leave one of the two out"):
         from_frames(LOG, ITEMS, item_columns=["rating"])
 
@@ -136,17 +143,18 @@ def test_items_of_a_log_that_describes_them():
 @pytest.mark.filterwarnings("ignore:interactions.brand")
 def test_a_column_that_looks_like_times_is_offered():
     named = {"item_columns": ["product_name", "brand"]}
-    with pytest.warns(DataWarning, match=r"'when' looks like times: read it with columns=\{'timestamp': 'when'\}"):
+    with pytest.warns(DataWarning, match=r"'when' could be: read it with columns=\{'timestamp': 'when'\}"):
         data = from_frames(ORDERS, **named)
     assert data.interactions["item_id"].to_list() == ["b", "a", "a", "b"]  # the order of the rows
     dates = ORDERS.with_columns(pl.col("when").str.to_date())
-    with pytest.warns(DataWarning, match="'when' looks like times"):
+    with pytest.warns(DataWarning, match="'when' could be"):
         from_frames(dates, **named)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message="interactions.brand")
         assert from_frames(ORDERS, columns={"timestamp": "when"}, **named).interactions["item_id"].to_list() == ["a", "b", "a", "b"]
         from_frames(ORDERS.drop("when"), **named)
+        from_frames(ORDERS.with_columns(pl.lit("12/31/2023 1:05 PM").alias("when"), pl.duration(days=1).alias("for")), **named)
 
 
 def test_catalogue(tmp_path):

@@ -295,6 +295,13 @@ def test_seeds_of_one_model_differ_in_nothing_else(data: Path, tmp_path: Path) -
     assert results.label_runs([first, second]) == {"mf-bpr": [first, second]}
     labelled = results.label_runs([first, second, longer, faster])
     assert list(labelled) == ["mf-bpr", "mf-bpr (epochs=3)", "mf-bpr (patience=9, lr=0.1)"]
+    unmasked = fitted("unmasked", 1, "data.mask_seen=false")
+    assert list(results.label_runs([first, unmasked])) == ["mf-bpr", "mf-bpr (data.mask_seen=False)"]
+    many = []  # folders of one name, more settings apart than a name has room for
+    for n in range(4):
+        (tmp_path / f"g{n}").mkdir()
+        many.append(fitted(f"g{n}/seed-1", 1, *(f"{name}={n + 3}" for name in ("patience", "embedding_dim", "batch_size", "epochs"))))
+    assert list(results.label_runs(many)) == ["mf-bpr", "mf-bpr (seed-1)", "mf-bpr (g2/seed-1)", "mf-bpr (g3/seed-1)"]
     rows = results.compare_runs([first, longer], ["ndcg@10"])
     assert (rows[0]["model"], rows[0]["against"]) == ("mf-bpr (epochs=3)", "mf-bpr")
     with pytest.raises(InputError, match=r"longer and .*first differ in more than the seed \(epochs=3\)"):

@@ -184,6 +184,7 @@ def test_peculiar_phrases_by_hand():
     chosen = sp.csr_array(np.array([[1.0, 1, 1, 0, 0, 0], [0, 0, 0, 1, 0, 0], [0, 0, 0, 1, 1, 1]]))
     # red hat: 1.3 x 2 log(2/3 : 2/6) = 1.80; hat: the same without the 1.3, and a word of it; all: log 1 = 0; blue: once only
     assert phrases.peculiar(chosen, 3) == [["red hat"], [], []]
+    assert phrases.peculiar(sp.csr_array(np.array([[0.0, 0, 0, 2, 0, 0]])), 3) == [[]]  # one item, chosen twice
     assert phrases.peculiar(chosen, 3, least=1.0) == [["red hat"], ["blue"], ["blue"]]
 
 

@@ -41,7 +41,7 @@ _YEAR_LAST: Final = r"^(?P<first>\d{1,2})(?P<sign>[/.-])(?P<second>\d{1,2})[/.-]
 """A date that ends with the year, and what follows it."""
 
 
-_DATE: Final = r"^(?:\d{4}-\d{2}-\d{2}|\d{1,2}[/.-]\d{1,2}[/.-]\d{4})(?:[ T].*)?$"
+_DATE: Final = r"^(?:\d{4}-\d{2}-\d{2}|\d{1,2}[/.-]\d{1,2}[/.-]\d{4})(?:[ T]\d{1,2}:\d{2}[^ ]*)?$"
 """How the columns look that are offered as times."""
 
 
@@ -242,7 +242,6 @@ def _year_first(values: pl.Series, place: str) -> pl.Series:
     if parts["year"].null_count() > values.null_count():
         return values
     first, second = parts["first"].cast(pl.Int16), parts["second"].cast(pl.Int16)
-    day_first = bool((second <= 12).all())
     european, american = ((one > 12) & (other <= 12) for one, other in ((first, second), (second, first)))
     if european.any() and american.any():
         a, b = int(european.arg_max() or 0), int(american.arg_max() or 0)
@@ -250,7 +249,8 @@ def _year_first(values: pl.Series, place: str) -> pl.Series:
             f"{place}: row {a} (counted from 0) holds {str(values[a])[:30]!r} with the day first and row {b} {str(values[b])[:30]!r}"
             f" with the month first; write all with the year first, as in {parts['year'][a]}-{second[a]:02d}-{first[a]:02d}"
         )
-    if day_first and bool((first <= 12).all()) and bool((first != second).any()) and not bool((parts["sign"] == ".").all()):
+    day_first = bool(european.any()) or not bool(american.any())
+    if not european.any() and not american.any() and bool((first != second).any()) and not bool((parts["sign"] == ".").all()):
         at = int((first != second).arg_max() or 0)
         day, month = (f"{parts['year'][at]}-{one[at]:02d}-{other[at]:02d}" for one, other in ((second, first), (first, second)))
         warn(
@@ -303,16 +303,17 @@ def _common(frame: pl.DataFrame, where: str, required: str) -> pl.DataFrame:
 
 
 def _look_for_times(frame: pl.DataFrame, where: str) -> None:
-    """Warn of a column that looks like times, in a log that has none by their names."""
+    """Warn of columns that look like times, in a log that has none by their names."""
+    found = []
     for name, kind in frame.schema.items():
-        first = frame[name].drop_nulls().head(3)
-        looks = kind.is_temporal() or (kind == pl.String and len(first) > 0 and bool(first.str.contains(_DATE).all()))
-        if looks and name not in LOG_COLUMNS:
-            warn(
-                f"{where}: no column is known to be the time, so the order of the rows is the order of events; {name!r} looks like times:"
-                f" read it with {_mapping(c.TIMESTAMP, name)}"
-            )
-            return
+        first = frame[name].drop_nulls().head(3) if kind == pl.String else []
+        if name not in LOG_COLUMNS and (kind in (pl.Date, pl.Datetime) or (len(first) > 0 and bool(first.str.contains(_DATE).all()))):
+            found.append(name)
+    if found:
+        warn(
+            f"{where}: no column is known to be the time, so the order of the rows is the order of events;"
+            f" {' and '.join(map(repr, found[:3]))} could be: read it with {_mapping(c.TIMESTAMP, found[0])}"
+        )
 
 
 def check_log(frame: pl.DataFrame, columns: Mapping[str, str] | None = None, where: str = "interactions") -> pl.DataFrame:
@@ -393,40 +394,49 @@ def check_items(frame: pl.DataFrame, columns: Mapping[str, str] | None = None, w
 def items_of_log(log: pl.DataFrame, title: str | None = None, columns: Sequence[str] = ()) -> tuple[pl.DataFrame, pl.DataFrame]:
     """A catalogue from a log that describes the item in each row, as exported order lines do.
 
+    Nothing is read that was not named: a column called ``title`` may describe the event (a review's heading), whose words must not
+    reach the items.
+
     Args:
         log: checked events.
-        title: column of the log with the titles; told by its name if not given.
-        columns: further columns of the log that describe the item.
+        title: column of the log with the titles; else the one of ``columns`` that is called like it.
+        columns: columns of the log that describe the item.
 
     Returns:
-        The log without these columns, and the items, sorted by id: the last known value of each column; no title where there is none.
+        The log without these columns, and the items, sorted by id, with the value that each column has in the latest event where it has
+        one (by ``position``, else ``timestamp``, else the order of the rows); without a title if none is named.
 
     Raises:
-        InputError: for a column that the log lacks or that describes the event.
+        InputError: for a column that the log lacks or that describes the event, or if several could be the title.
     """
-    if title is None:
-        named = [name for name in log.columns if name.lower() in (c.TITLE, *ALIASES[c.TITLE])]
-        title = named[0] if len(named) == 1 else None
-        if title is not None and title not in columns:
-            warn(
-                f"interactions: there is no table of items; column {title!r} is read as their title. Say so, and name further columns that"
-                f" describe items, with item_columns={[title]} (lexirec data convert --item-columns {title})"
-            )
-    wanted = list(dict.fromkeys([*([] if title is None else [title]), *columns]))
+    named = [columns] if isinstance(columns, str) else list(columns)
+    like = [name for name in log.columns if name.lower() in (c.TITLE, *ALIASES[c.TITLE])]
+    wanted = list(dict.fromkeys([*([] if title is None else [title]), *named]))
+    free = [name for name in log.columns if name not in LOG_COLUMNS]
     for name in wanted:
-        free = [one for one in log.columns if one not in LOG_COLUMNS]
         if name not in free:
             raise InputError(f"item_columns: {name!r} is no further column of the interactions{nearest(name, free)}; there are {free}")
-    values = [pl.col(name).drop_nulls() for name in wanted]
-    made = log.group_by(c.ITEM_ID).agg(*(one.last() for one in values), *(one.n_unique().name.prefix("__") for one in values))
+    could = [name for name in like if name in wanted] if title is None else [title, *({c.TITLE} & set(wanted) - {title})]
+    if len(could) > 1:
+        raise InputError(f"item_columns: {' and '.join(map(repr, could))} could each be the title; leave one out, or rename one")
+    title = could[0] if could else None
+    if title is None and like:
+        warn(
+            f"interactions: there is no table of items, so they have no titles; if {like[0]!r} is theirs (and not the event's), read it"
+            f" with item_columns={[like[0]]} (lexirec data convert --item-columns {like[0]})"
+        )
+    order = c.POSITION if c.POSITION in log.columns else c.TIMESTAMP
+    values = log.select(c.ITEM_ID, order, *wanted).sort(order, maintain_order=True).group_by(c.ITEM_ID)
+    items = values.agg(pl.col(name).drop_nulls().last() for name in wanted).sort(c.ITEM_ID)
+    several = values.agg(pl.col(name).drop_nulls().n_unique() for name in wanted).sort(c.ITEM_ID)
     for name in wanted:
-        several = made.filter(pl.col(f"__{name}") > 1).sort(c.ITEM_ID)[c.ITEM_ID]
-        if len(several):
+        ids = several.filter(pl.col(name) > 1)[c.ITEM_ID]
+        if len(ids):
             warn(
-                f"interactions.{name}: {count(len(several), made.height)} items have several values ({shown(several)}); the last of each is"
-                " taken"
+                f"interactions.{name}: {count(len(ids), items.height)} items have several values ({shown(ids)}); the latest of each is"
+                " taken, from events that a split may hold out too"
             )
-    items = made.select(c.ITEM_ID, *wanted).sort(c.ITEM_ID).rename({} if title is None else {title: c.TITLE})
+    items = items.select(c.ITEM_ID, *wanted).rename({} if title is None else {title: c.TITLE})
     if title is None:
         items = items.insert_column(1, pl.lit(None, dtype=pl.String).alias(c.TITLE))
     return log.drop(wanted), check_items(items)

@@ -36,12 +36,12 @@ def from_frames(
             seconds), ``position``, ``rating``, ``review``, ``split``. Without ``timestamp`` and ``position`` the order of the rows is the
             order of the events.
         items: one row per item: ``item_id``, ``title`` and any attributes. ``None`` makes items from the log: its ids, its title where
-            it has one, and ``item_columns``.
+            ``columns`` names it, and ``item_columns``.
         name: name of the dataset.
         columns: our name -> the name in your tables, for example ``{"user_id": "customer", "title": "product_name"}``.
         unknown_items: events of items that ``items`` lacks: ``"error"``, ``"drop"`` them, or ``"add"`` the items without a title.
-        item_columns: without ``items``: columns of ``interactions`` that describe the item, by the names they have there. Of several
-            values of one item the last is taken.
+        item_columns: without ``items``: columns of ``interactions`` that describe the item, by the names they have there, the title
+            among them. Of several values of one item the latest is taken.
         folder: where the tables came from, if a split file lies there.
 
     Raises:

@@ -260,11 +260,12 @@ class Phrases:
         holds (an LLM's "fans of") weighs nothing, however often it stands there.
 
         Args:
-            choices: ``(B, I)`` CSR, how often each item counts.
+            choices: ``(B, I)`` CSR, positive where an item is in the set.
             k: phrases wanted.
             least: smallest ``n``.
         """
         present, rare, pair = self._counted
+        choices = choices.sign()
         often, score = sp.csr_array(choices @ present), sp.csr_array(choices @ rare)
         often.sort_indices()
         score.sort_indices()
