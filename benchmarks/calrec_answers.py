@@ -101,17 +101,18 @@ def main() -> None:
             **summarise([found.metrics]),
         }
         print(name, {m: (round(found.optimistic[m], 4), round(found.pessimistic[m], 4)) for m in METRICS}, file=sys.stderr, flush=True)
-    tests = compare(frames, METRICS, PAPER)
+    tests, models = compare(frames, METRICS, PAPER), []
     for folder in args.against:
         other = runs.read_config(runs.verify_run(folder))
         users = pl.read_parquet(folder / "per_user.parquet").join(frames[PAPER][0].select("user_id"), on="user_id", how="semi")
-        tests += compare({PAPER: frames[PAPER], other["model"]: [users]}, METRICS, other["model"])
+        models += compare({PAPER: frames[PAPER], other["model"]: [users]}, METRICS, other["model"])
     for name, found_document in documents.items():
         found_document["tests"] = [{k: v for k, v in one.items() if k != "model"} for one in tests if one["model"] == name]
+        if name == PAPER:
+            found_document["tests_against_models"] = [{k: v for k, v in one.items() if k != "model"} for one in models]
         write_json(args.out / "calrec-answers" / parts.name / f"{name}.json", found_document)
-    for one in tests:
-        if one["model"] == PAPER:
-            print({k: one[k] for k in ("against", "metric", "mean", "mean_against", "p_holm")}, file=sys.stderr)
+    for one in models:
+        print({k: one[k] for k in ("against", "metric", "mean", "mean_against", "p_holm")}, file=sys.stderr)
 
 
 if __name__ == "__main__":

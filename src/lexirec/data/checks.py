@@ -306,8 +306,10 @@ def _look_for_times(frame: pl.DataFrame, where: str) -> None:
     """Warn of columns that look like times, in a log that has none by their names."""
     found = []
     for name, kind in frame.schema.items():
-        first = frame[name].drop_nulls().head(3) if kind == pl.String else []
-        if name not in LOG_COLUMNS and (kind in (pl.Date, pl.Datetime) or (len(first) > 0 and bool(first.str.contains(_DATE).all()))):
+        looks = kind in (pl.Date, pl.Datetime)
+        if kind == pl.String and frame[name].null_count() < frame.height:
+            looks = bool(frame[name].drop_nulls().head(3).str.contains(_DATE).all())
+        if looks and name not in LOG_COLUMNS:
             found.append(name)
     if found:
         warn(
