@@ -96,7 +96,7 @@ def main() -> None:
     loaded = {name: runs.load_run(run) for name, run in zip(names, args.run, strict=True)}
     if args.item_text is not None:
         for model, _, _ in loaded.values():
-            model.config = model.config.model_copy(update={"item_text": args.item_text})
+            runs.read_otherwise(model, args.item_text)
     first = next(iter(loaded.values()))[0].config
     texts = {key: getattr(first, key) for key in TextConfig.model_fields if key not in ("alpha", "profiles")}
     versions = min(args.versions, first.versions + 1)

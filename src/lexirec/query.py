@@ -126,3 +126,19 @@ class Query:
             return texts[0] if texts else None
         wish = texts[0].strip()
         return f"{wish}{'' if wish[-1] in '.!?' else '.'} {texts[1].strip()}"
+
+
+def as_query(query: Any) -> Query:
+    """A query as it is; an id is that of a user.
+
+    Raises:
+        InputError: for anything else, as a mapping or a list.
+
+    >>> as_query(12) == Query(user_id="12")
+    True
+    """
+    if isinstance(query, Query):
+        return query
+    if isinstance(query, (Mapping, list, tuple)):
+        raise InputError(f"{str(query)[:60]} is of type {type(query).__name__}; write Query(user_id=..., history=..., intent=...)")
+    return Query(user_id=as_id(query, "user_id"))

@@ -21,8 +21,8 @@ import torch
 import yaml
 
 from lexirec import columns as c
-from lexirec.data.checks import warn
 from lexirec.data.dataset import Dataset, Heldout, Split, TrainSet, mix
+from lexirec.data.messages import warn
 from lexirec.data.readers import read_dataset
 from lexirec.data.splits import split_dataset
 from lexirec.errors import InputError, RunFolderError, nearest
@@ -526,10 +526,7 @@ def retest(
     if text is not None:
         if not other:
             raise InputError(f"{folder} reads its own items as it was trained to; an own text needs another data set (--data DIR)")
-        name = next((name for name in TEXT_SETTINGS if name in type(model.config).model_fields), None)
-        if name is None:
-            raise InputError(f"{model.name} reads no text of items; leave --text out")
-        model.config = type(model.config).parse({**model.config.model_dump(), name: text})
+        read_otherwise(model, text)
     if other:
         model = model.transfer(parts.train)
     evaluation = measure(model, parts, groups=groups, sampled=sampled, seed=seed, progress=progress)
@@ -545,8 +542,20 @@ def retest(
     return entry | ({} if text is None else {"text": text}), evaluation, parts.train
 
 
-TEXT_SETTINGS = ("text", "item_text")
-"""Settings that say how an item is read."""
+def read_otherwise(model: Recommender, text: str) -> None:
+    """Let a loaded model read the items of the data that it is transferred to next in another way than those it was trained on.
+
+    Args:
+        model: its settings are changed.
+        text: what its setting ``text`` (or ``item_text``) takes, such as ``"title,year,categories"``.
+
+    Raises:
+        InputError: for a model that reads no text of items.
+    """
+    name = next((name for name in ("text", "item_text") if name in type(model.config).model_fields), None)
+    if name is None:
+        raise InputError(f"{model.name} reads no text of items; leave --text out")
+    model.config = type(model.config).parse({**model.config.model_dump(), name: text})
 
 
 LEAKED = 0.01

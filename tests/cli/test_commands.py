@@ -156,7 +156,7 @@ def test_a_warning_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     import warnings
 
     from lexirec.cli import main
-    from lexirec.data.checks import warn
+    from lexirec.data.messages import warn
 
     before = warnings.showwarning
     monkeypatch.setattr(main, "app", lambda **_: warn("3 items have no text"))

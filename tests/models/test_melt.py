@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 import torch
 
-from lexirec.data.checks import DataWarning
 from lexirec.data.dataset import Dataset, TrainSet
+from lexirec.data.messages import DataWarning
 from lexirec.errors import InputError
 from lexirec.models import create, load_model
 from lexirec.models.layers.sequence import Layout

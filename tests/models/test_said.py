@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from lexirec.data.checks import DataWarning
 from lexirec.data.dataset import Dataset
+from lexirec.data.messages import DataWarning
 from lexirec.errors import InputError
 from lexirec.models import create, load_model, said
 from lexirec.models.language import load_lm

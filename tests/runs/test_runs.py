@@ -14,7 +14,7 @@ import yaml
 from lexirec import results, runs
 from lexirec.data.dataset import Dataset
 from lexirec.errors import InputError, RunFolderError
-from lexirec.models import load_model
+from lexirec.models import create, load_model
 from lexirec.models.contract import Recommender
 from lexirec.models.lightgcn import LightGCN
 from lexirec.models.popularity import Popularity
@@ -369,6 +369,8 @@ def test_zero_shot_from_several_data_sets(data: Path, tmp_path: Path) -> None:
     assert same["test"] == entry["test"]
     with pytest.raises(InputError, match="items have no column 'colour'"):
         runs.evaluate_run(folder, [str(data)], text="title,colour", progress=False)
+    with pytest.raises(InputError, match="popularity reads no text of items; leave --text out"):
+        runs.read_otherwise(create("popularity"), "title")
     found = results.evaluate_intents(folder, [str(data)], None, [0.0, 1.0], None)
     assert [row["alpha"] for row in found["rows"]] == [0.0, 1.0]
     results.save_single(folder, entry, tmp_path / "single.json")

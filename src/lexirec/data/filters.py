@@ -7,8 +7,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lexirec import columns as c
-from lexirec.data.checks import count, shown
 from lexirec.data.dataset import Dataset
+from lexirec.data.messages import count, shown
 from lexirec.errors import InputError, nearest
 
 CORE_MODES: Final = ("iterated", "single-pass", "simultaneous")

@@ -16,7 +16,7 @@ from typing import Any, Final
 import polars as pl
 
 from lexirec import columns as c
-from lexirec.data.checks import warn
+from lexirec.data.messages import warn
 from lexirec.data.tables import is_table, read_json_lines, read_lines, read_table
 from lexirec.errors import InputError, nearest
 

@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 
 from lexirec import columns as c
-from lexirec.data.checks import count, shown
 from lexirec.data.dataset import Dataset, Heldout, Split
+from lexirec.data.messages import count, shown
 
 LONG_TITLE: Final = 1_000
 """Characters; encoders of titles read a few hundred tokens at most."""

@@ -10,10 +10,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lexirec import columns as c
-from lexirec.data.checks import ITEM_COLUMNS, LOG_COLUMNS, as_ids, check_items, check_log, count, items_of_log, match_items, rename, shown
+from lexirec.data.checks import ITEM_COLUMNS, LOG_COLUMNS, as_ids, check_items, check_log, items_of_log, match_items, rename
 from lexirec.data.dataset import Dataset
 from lexirec.data.filters import interacted_only
 from lexirec.data.formats import FORMATS, Tables, detect_format
+from lexirec.data.messages import count, shown
 from lexirec.data.tables import is_table, read_table
 from lexirec.errors import InputError, nearest
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexirec import columns as c
-from lexirec.data.checks import DataWarning, count, shown, warn
 from lexirec.data.dataset import Dataset, Split
 from lexirec.data.filters import interacted_only
+from lexirec.data.messages import DataWarning, count, shown, warn
 from lexirec.errors import InputError, nearest
 
 Mask = NDArray[np.bool_]

@@ -16,7 +16,7 @@ from typing import IO, Any, Final
 
 import polars as pl
 
-from lexirec.data.checks import DataWarning, warn
+from lexirec.data.messages import DataWarning, warn
 from lexirec.errors import InputError, nearest
 from lexirec.progress import track
 

@@ -21,7 +21,7 @@ from lexirec.errors import InputError, NotFittedError, UnsupportedQueryError, ne
 from lexirec.files import atomic_folder
 from lexirec.models.explaining import near_history, shared_attributes
 from lexirec.models.saving import read_model, write_model
-from lexirec.query import Query, as_id, as_id_list
+from lexirec.query import Query, as_id, as_id_list, as_query
 from lexirec.settings import parse_settings
 from lexirec.training.loop import TrainingResult, pick_device, run_training
 from lexirec.training.options import TrainingOptions
@@ -534,15 +534,6 @@ class Recommender(ABC):
                 seen.append(given)
                 rows.append(np.full(len(given), row))
         return np.concatenate(rows), np.concatenate(seen)
-
-
-def as_query(query: Any) -> Query:
-    """A query as it is; an id is that of a user."""
-    if isinstance(query, Query):
-        return query
-    if isinstance(query, (Mapping, list, tuple)):
-        raise InputError(f"{str(query)[:60]} is of type {type(query).__name__}; write Query(user_id=..., history=..., intent=...)")
-    return Query(user_id=as_id(query, "user_id"))
 
 
 __all__ = ["ModelConfig", "Recommender", "Supports"]

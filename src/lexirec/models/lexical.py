@@ -8,9 +8,9 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from lexirec.models.contract import Recommender, Supports, as_query
+from lexirec.models.contract import Recommender, Supports
 from lexirec.models.explaining import shared_attributes
-from lexirec.query import Query, as_id
+from lexirec.query import Query, as_id, as_query
 from lexirec.retrieval.bm25 import BM25
 from lexirec.retrieval.hybrid import Fusion, fuse, unit_range
 

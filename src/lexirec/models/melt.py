@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
-from lexirec.data.checks import warn
 from lexirec.data.dataset import Heldout, TrainSet
+from lexirec.data.messages import warn
 from lexirec.errors import InputError
 from lexirec.models.backbones import BackboneConfig, BackboneRecommender
 from lexirec.models.contract import Recommender

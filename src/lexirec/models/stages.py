@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lexirec import columns as c
-from lexirec.data.checks import warn
 from lexirec.data.dataset import Heldout, TrainSet
+from lexirec.data.messages import warn
 from lexirec.errors import InputError
 from lexirec.files import read_json
 from lexirec.models.contract import Recommender

@@ -16,9 +16,9 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from lexirec import columns as c
-from lexirec.data.checks import warn
 from lexirec.data.dataset import TrainSet
 from lexirec.data.ids import IdMap
+from lexirec.data.messages import warn
 from lexirec.errors import InputError
 from lexirec.models.answering import VectorRecommender
 from lexirec.models.contract import ModelConfig, Supports

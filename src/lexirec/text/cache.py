@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lexirec.data.checks import warn
+from lexirec.data.messages import warn
 from lexirec.errors import InputError, LexirecError
 from lexirec.files import atomic_file, write_json
 from lexirec.text.encoders.base import Encoder, FloatArray, check_texts

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lexirec import columns as c
-from lexirec.data.checks import shown, warn
+from lexirec.data.messages import shown, warn
 from lexirec.errors import InputError
 from lexirec.text.cache import EmbeddingCache
 from lexirec.text.encoders import Encoder, FloatArray, load_encoder

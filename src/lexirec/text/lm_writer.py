@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from lexirec import columns as c
-from lexirec.data.checks import warn
 from lexirec.data.dataset import TrainSet
+from lexirec.data.messages import warn
 from lexirec.errors import InputError
 from lexirec.text import profile_prompts
 from lexirec.text.llm import LanguageModel, Prompt, Result, json_answer

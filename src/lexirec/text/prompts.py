@@ -18,7 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lexirec import columns as c
-from lexirec.data.checks import shown, warn
+from lexirec.data.messages import shown, warn
 from lexirec.errors import InputError, nearest
 from lexirec.text.cache import EmbeddingCache
 from lexirec.text.embed import check_vectors, mean_vector

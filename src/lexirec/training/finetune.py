@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from lexirec.data.checks import shown, warn
+from lexirec.data.messages import shown, warn
 from lexirec.errors import InputError, LexirecError
 from lexirec.files import atomic_folder, read_json, write_json
 from lexirec.losses import soft_clip, symmetric_infonce

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lexirec import columns as c
-from lexirec.data.checks import warn
 from lexirec.data.dataset import Heldout, TrainSet
+from lexirec.data.messages import warn
 from lexirec.errors import InputError
 from lexirec.models.calrec import diagnostics
 from lexirec.models.calrec.config import ASKED, POOLED, CALRecConfig
