@@ -1,6 +1,9 @@
 """``lexirec data describe|check|convert``: look at data and bring it into the one layout."""
 
+import functools
+import inspect
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,32 +53,22 @@ def _pairs(values: list[str], option: str) -> dict[str, Any]:
     return made
 
 
-def _arguments(
-    option: list[str],
-    column: list[str],
-    encoding: str | None,
-    meta: str | None,
-    title: str | None,
-    unknown: str | None,
-    items: Path | None,
-    item_columns: str | None,
-    item_table: Path | None,
-    catalogue: str | None,
-) -> dict[str, Any]:
-    """Keyword arguments of ``read_dataset``."""
-    named = {"encoding": encoding, "meta": meta, "title": title, "items": None if items is None else str(items)}
-    arguments: dict[str, Any] = {**_pairs(option, "--option"), **{k: v for k, v in named.items() if v is not None}}
-    columns = _pairs(column, "--column")
-    if columns:
-        arguments["columns"] = columns
-    if item_columns is not None:
-        arguments["item_columns"] = [name.strip() for name in item_columns.split(",") if name.strip()]
-    return arguments | {"unknown_items": unknown, "item_table": item_table, "catalogue": catalogue}
+def _reading(function: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options of reading; it gets ``read``, the keyword arguments of ``read_dataset``, in their place."""
+    own = inspect.signature(function).parameters
+    shared = inspect.signature(_read_arguments).parameters
+
+    @functools.wraps(function)
+    def command(**values: Any) -> None:
+        function(read=_read_arguments(**{k: values.pop(k) for k in shared}), **values)
+
+    shown = [*(p for p in own.values() if p.name != "read"), *shared.values()]
+    command.__signature__ = inspect.Signature([p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in shown])  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in shown}
+    return command
 
 
-@app.command()
-def describe(
-    source: Source,
+def _read_arguments(
     format_name: FormatName = None,
     option: Options = [],  # noqa: B006 (typer reads the default)
     column: Columns = [],  # noqa: B006
@@ -87,19 +80,29 @@ def describe(
     item_columns: ItemColumns = None,
     item_table: ItemTable = None,
     catalogue: Catalogue = None,
+) -> dict[str, Any]:
+    named = {"encoding": encoding, "meta": meta, "title": title, "items": None if items is None else str(items)}
+    arguments: dict[str, Any] = {**_pairs(option, "--option"), **{k: v for k, v in named.items() if v is not None}}
+    columns = _pairs(column, "--column")
+    if columns:
+        arguments["columns"] = columns
+    if item_columns is not None:
+        arguments["item_columns"] = [name.strip() for name in item_columns.split(",") if name.strip()]
+    return arguments | {"format": format_name, "unknown_items": unknown_items, "item_table": item_table, "catalogue": catalogue}
+
+
+@app.command()
+@_reading
+def describe(
+    source: Source,
+    read: dict[str, Any],
     as_json: AsJson = False,
 ) -> None:
     """Counts, lengths, repeats, time range, text coverage, head and tail, hash."""
     from lexirec.data.quality import describe as look
     from lexirec.data.readers import read_dataset
 
-    facts = look(
-        read_dataset(
-            source,
-            format=format_name,
-            **_arguments(option, column, encoding, meta, title, unknown_items, items, item_columns, item_table, catalogue),
-        )
-    )
+    facts = look(read_dataset(source, **read))
     if as_json:
         print(json.dumps(facts, allow_nan=False))
         return
@@ -143,21 +146,12 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 @app.command()
+@_reading
 def check(
     source: Source,
-    format_name: FormatName = None,
+    read: dict[str, Any],
     split: Annotated[str | None, typer.Option("--split", help="Look for leaks of this split too, for example leave-one-out.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if there is a warning.")] = False,
-    option: Options = [],  # noqa: B006 (typer reads the default)
-    column: Columns = [],  # noqa: B006
-    encoding: Encoding = None,
-    meta: Meta = None,
-    title: Title = None,
-    unknown_items: Unknown = None,
-    items: Items = None,
-    item_columns: ItemColumns = None,
-    item_table: ItemTable = None,
-    catalogue: Catalogue = None,
     as_json: AsJson = False,
 ) -> None:
     """What deserves a look: leaks, texts, times, repeats. Data that can't be read at all end with exit code 2."""
@@ -165,8 +159,7 @@ def check(
     from lexirec.data.readers import read_dataset
     from lexirec.data.splits import split_dataset
 
-    arguments = _arguments(option, column, encoding, meta, title, unknown_items, items, item_columns, item_table, catalogue)
-    data = read_dataset(source, format=format_name, **arguments)
+    data = read_dataset(source, **read)
     found = problems(data, None if split is None else split_dataset(data, split))
     if as_json:
         print(json.dumps({"name": data.name, "content_hash": data.content_hash, "split": split, "problems": [p.to_dict() for p in found]}))
@@ -180,10 +173,11 @@ def check(
 
 
 @app.command()
+@_reading
 def convert(
     source: Source,
+    read: dict[str, Any],
     out: Annotated[Path, typer.Option("--out", help="The folder to write; it must not exist.")],
-    format_name: FormatName = None,
     min_rating: Annotated[float | None, typer.Option("--min-rating", help="Keep events rated at least this.")] = None,
     duplicates: Annotated[
         str,
@@ -193,37 +187,26 @@ def convert(
     k_core_item: Annotated[int, typer.Option("--k-core-item", min=0, help="Least number of events of an item.")] = 0,
     core_mode: Annotated[str, typer.Option("--core-mode", help="iterated, single-pass (users, then items) or simultaneous.")] = "iterated",
     reviews: Annotated[bool, typer.Option("--reviews", help="Keep the reviews' text (Amazon, Yelp, Steam).")] = False,
-    option: Options = [],  # noqa: B006 (typer reads the default)
-    column: Columns = [],  # noqa: B006
-    encoding: Encoding = None,
-    meta: Meta = None,
-    title: Title = None,
-    unknown_items: Unknown = None,
-    items: Items = None,
-    item_columns: ItemColumns = None,
-    item_table: ItemTable = None,
-    catalogue: Catalogue = None,
     as_json: AsJson = False,
 ) -> None:
     """Write interactions.parquet and items.parquet, after rating filter, duplicates, k-core, catalogue; whole or not at all."""
     from lexirec.data.convert import convert_dataset
 
-    arguments = _arguments(option, column, encoding, meta, title, unknown_items, items, item_columns, item_table, None)
+    catalogue = read.pop("catalogue")  # after the filters, not before
     if reviews:
-        arguments["reviews"] = True
+        read["reviews"] = True
     if catalogue not in (None, "all", "interacted"):
         raise InputError(f"--catalogue is {catalogue!r}; choose all or interacted{nearest(str(catalogue), ('all', 'interacted'))}")
     facts = convert_dataset(
         source,
         out,
-        format=format_name,
         min_rating=min_rating,
         duplicates=duplicates,
         k_core_user=k_core_user,
         k_core_item=k_core_item,
         core_mode=core_mode,
         interacted=catalogue == "interacted",
-        **arguments,
+        **read,
     )
     if as_json:
         print(json.dumps(facts, allow_nan=False))

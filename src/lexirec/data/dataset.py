@@ -168,7 +168,7 @@ class Split:
     Attributes:
         name: as the field names it, for example ``"ratio"``.
         train, valid, test: the parts; they share user and item indices.
-        sees_future: whether training may see events later than another user's test events.
+        sees_future: whether training holds events later than another user's test events, or may because times are not known.
         options: the options that the split was made with, for the record.
     """
 

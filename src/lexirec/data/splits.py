@@ -289,16 +289,17 @@ def split_dataset(dataset: Dataset, name: str = "leave-one-out", **options: Any)
             f"has {longest}); "
             "choose another split or other options"
         )
-    sees_future = _sees_future(dataset, cut)
-    if sees_future and name not in _warned:
+    future = _sees_future(dataset, cut)
+    if future is not False and name not in _warned:
         _warned.add(name)
-        warn(f"split {name!r}: training holds events later than other users' test events; the split 'temporal' does not", FutureLeakWarning)
+        what = "training holds" if future else "not all times are known, so training may hold"
+        warn(f"split {name!r}: {what} events later than other users' test events; the split 'temporal' does not", FutureLeakWarning)
     return Split(
         name=name,
         train=dataset.train_set(cut.train, new_items=cut.new_items, tag=f"{name} {json.dumps(record, sort_keys=True, default=str)}"),
         valid=dataset.heldout(cut.valid, "valid"),
         test=dataset.heldout(cut.test, "test"),
-        sees_future=sees_future,
+        sees_future=future is not False,
         options=record,
     )
 
@@ -315,16 +316,13 @@ def _options(base: str, options: dict[str, Any]) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in {**allowed, **options}.items()}
 
 
-def _sees_future(dataset: Dataset, cut: Cut) -> bool:
-    """Whether the latest training event is later than the earliest test event; assumed where times are not known."""
+def _sees_future(dataset: Dataset, cut: Cut) -> bool | None:
+    """Whether the latest training event is later than the earliest test event; None where a time that matters is not known."""
     if not cut.test.any():
         return False
     times = dataset.interactions[c.TIMESTAMP]
-    stamps = times.to_numpy()
-    if times.null_count():
-        known = times.is_not_null().to_numpy()
-        if known[cut.train].all() and known[cut.test].all():
-            stamps = times.fill_null(0).to_numpy()
-        else:
-            return True
+    known = times.is_not_null().to_numpy()
+    if not (known[cut.train].all() and known[cut.test].all()):
+        return None
+    stamps = times.fill_null(0).to_numpy()
     return bool(stamps[cut.train].max() > stamps[cut.test].min())

@@ -161,7 +161,8 @@ def _texts(
     }[empty_text]
     if fill.all() and not joins:
         raise InputError(
-            f'{place}; no item is left to take a mean of: choose other columns, or encode with empty_text="item_id" (lexirec embed'
+            f"{place}; no item is left to take a mean of: give the items titles (a table with item_id and title; lexirec data convert"
+            ' --items FILE, or --item-columns), choose columns that have text, or encode with empty_text="item_id" (lexirec embed'
             " --empty-text item_id; models read the file as encoder=file:FILE)"
         )
     warn(f"{place}; {gets}")
