@@ -239,6 +239,11 @@ def test_stage_one_is_tuned_once_and_kept(tmp_path: Path, monkeypatch: pytest.Mo
     torch.testing.assert_close(first.network.items.text, second.network.items.text)
     untuned = built(**{**settings, "scft": None})
     assert not torch.allclose(untuned.network.items.text, first.network.items.text)
+    beside = built(**{**settings, "encoder": "join:minilm|lsa?dim=3"})
+    assert calls == [2]  # the same stage 1: what stands beside has no part in it
+    rows, tuned = (model.item_text(markov(0.8).items) for model in (beside, first))
+    assert rows.shape == (len(tuned), 384 + 3)
+    np.testing.assert_allclose(rows[:, :384], tuned / np.linalg.norm(tuned, axis=1, keepdims=True) / 2**0.5, atol=1e-6)
 
 
 def test_both_stages_read_the_same_prompts(tmp_path: Path) -> None:
@@ -248,11 +253,14 @@ def test_both_stages_read_the_same_prompts(tmp_path: Path) -> None:
         create("llmemb", scft={"style": "beauty"})
     with pytest.raises(InputError, match="no weights that stage 1"):
         built(scft={"steps": 1})
+    with pytest.raises(InputError, match="the first is tuned"):
+        built(scft={"steps": 1}, encoder="join:lsa?dim=3|minilm")
     items = markov(0.8).items
     finetune_items(items, {"steps": 1, "batch_size": 4, "max_characters": 7}, TrainingOptions(**QUIET), out=tmp_path / "tuned")
     name = f"hf:{tmp_path / 'tuned'}?pooling=mean"
-    with pytest.raises(InputError, match="max_characters"):
-        built(encoder=name)
+    for read in (name, f"join:lsa?dim=3|{name}"):
+        with pytest.raises(InputError, match="max_characters"):
+            built(encoder=read)
     built(encoder=name, max_characters=7)
 
 

@@ -114,36 +114,44 @@ class LLMEmb(BackboneRecommender):
     # --- stage 1 -----------------------------------------------------------------------------------------------------------------
 
     def tuned_encoder(self, items: pl.DataFrame, options: TrainingOptions) -> "Encoder":
-        """The encoder after stage 1. It depends on the catalogue and ``scft`` alone, so it is kept in the cache and tuned once."""
+        """The encoder after stage 1. It depends on the catalogue and ``scft`` alone, so it is kept in the cache and tuned once.
+
+        Of several encoders side by side (``join:``) the first is tuned, and the others stand beside it as they are.
+        """
         from lexirec.text.cache import default_folder
         from lexirec.text.encoders import load_encoder
+        from lexirec.text.encoders.joined import JoinedEncoder
         from lexirec.text.prompts import attribute_prompts
         from lexirec.training.finetune import finetune_items, tuned_name
 
         config = self.config
+        encoder = load_encoder(config.encoder)
+        parts = encoder.parts if isinstance(encoder, JoinedEncoder) else (encoder,)
         if config.scft is None:
-            encoder = load_encoder(config.encoder)
-            self.check_recipe(encoder)
+            for part in parts:
+                self.check_recipe(part)
             return encoder
-        if config.encoder.split("?")[0].split(":")[0] not in ("minilm", "hf", "st"):
+        first = parts[0].name
+        if first.split("?")[0].split(":")[0] not in ("minilm", "hf", "st"):
             raise InputError(
                 f"encoder = {config.encoder!r} has no weights that stage 1 could tune; set scft=null, or use minilm, hf:<model> or"
-                " st:<model>"
+                " st:<model> (of join:, the first is tuned)"
             )
         own = {inner: getattr(config, outer) for inner, outer in PROMPTS.items()}
         scft = config.scft.model_copy(update={**own, "columns": self.columns})
         prompts = attribute_prompts(items, scft.style, scft.instruction, columns=scft.columns, max_characters=scft.max_characters)
-        seen = json.dumps([scft.model_dump(mode="json"), options.precision, load_encoder(config.encoder).fingerprint, prompts.texts()])
+        seen = json.dumps([scft.model_dump(mode="json"), options.precision, parts[0].fingerprint, prompts.texts()])
         folder = default_folder() / "encoders" / f"scft-{hashlib.sha256(seen.encode('utf-8', 'replace')).hexdigest()[:16]}"
         if folder.exists():
-            return load_encoder(tuned_name(folder))
-        stage: dict[str, Any] = {"seed": 1, "epochs": 10_000, "max_minutes": None, "track": (), "folder": None, "resume": False}
-        if options.folder is not None:  # an interrupted stage 1 goes on from here
-            stage |= {"folder": options.folder / "stage-1", "resume": options.resume}
-        tuned = finetune_items(items, scft, options.model_copy(update=stage), config.encoder, out=folder)
-        if options.folder is not None:  # the encoder is whole: its checkpoints would only make the run folder heavy
-            shutil.rmtree(options.folder / "stage-1", ignore_errors=True)
-        return tuned
+            tuned = load_encoder(tuned_name(folder))
+        else:
+            stage: dict[str, Any] = {"seed": 1, "epochs": 10_000, "max_minutes": None, "track": (), "folder": None, "resume": False}
+            if options.folder is not None:  # an interrupted stage 1 goes on from here
+                stage |= {"folder": options.folder / "stage-1", "resume": options.resume}
+            tuned = finetune_items(items, scft, options.model_copy(update=stage), parts[0], out=folder)
+            if options.folder is not None:  # the encoder is whole: its checkpoints would only make the run folder heavy
+                shutil.rmtree(options.folder / "stage-1", ignore_errors=True)
+        return JoinedEncoder((tuned, *parts[1:])) if parts[1:] else tuned
 
     def check_recipe(self, encoder: "Encoder") -> None:
         """An encoder that was tuned on prompts must be asked with the same ones.
