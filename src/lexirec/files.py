@@ -57,15 +57,20 @@ def atomic_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Ite
     temporary.mkdir()
     try:
         yield temporary
-        if target.exists():
-            old = _temporary(target)
-            os.replace(target, old)
-            os.replace(temporary, target)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, target)
+        replace_folder(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Rename ``new`` to ``target``; what was there is removed once the new one stands."""
+    if not target.exists():
+        os.replace(new, target)
+        return
+    old = _temporary(target)
+    os.replace(target, old)
+    os.replace(new, target)
+    shutil.rmtree(old)
 
 
 def as_umask_allows(path: str | os.PathLike[str]) -> None:

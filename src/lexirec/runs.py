@@ -3,7 +3,6 @@
 While a run trains, everything is in ``RUN.partial`` (resumable); when all files are written, it is renamed to ``RUN``.
 """
 
-import os
 import platform
 import shlex
 import shutil
@@ -29,7 +28,7 @@ from lexirec.errors import InputError, RunFolderError, nearest
 from lexirec.evaluation.evaluate import Evaluation, evaluate
 from lexirec.evaluation.groups import GroupRules
 from lexirec.evaluation.popularity import by_popularity
-from lexirec.files import read_json, sha256_file, write_json
+from lexirec.files import atomic_folder, read_json, replace_folder, sha256_file, write_json
 from lexirec.models import load_model, model_class
 from lexirec.models.contract import Recommender
 from lexirec.models.saving import read_config
@@ -248,8 +247,9 @@ def fit_run(experiment: Experiment, out: str | Path, *, resume: bool = False, pr
 
     Args:
         experiment: from :func:`resolve`.
-        out: the run folder; must not exist.
-        resume: go on from ``OUT.partial``.
+        out: the run folder; must not exist, but for ``resume``.
+        resume: go on from ``OUT.partial``, or with a finished run that its ``max_minutes`` ended and now gets more; it stays as it is until
+            the longer one is whole.
         progress: progress on stderr.
         command: for the record; the present command line if not given.
 
@@ -261,18 +261,19 @@ def fit_run(experiment: Experiment, out: str | Path, *, resume: bool = False, pr
     """
     out = Path(out)
     partial = out.with_name(out.name + ".partial")
-    if out.exists():
+    if out.exists() and not resume:
         raise InputError(f"{out} exists already; choose another folder or remove it")
     document = {"model": experiment.model, "config": dict(experiment.config), **experiment.document()}
     if partial.exists():
         if not resume:
             raise InputError(f"{partial} holds an unfinished run; go on with --resume, or remove it")
-        before = read_config(partial)
-        if before != document:
-            differing = [k for k in document if before.get(k) != document[k]]
+        differing = _other_settings(partial, document, LIMIT)
+        if differing:
             raise InputError(
                 f"{partial} was made with other settings ({', '.join(differing)}); repeat the first command, or remove the folder"
             )
+    elif out.exists():
+        _reopen(out, partial, document)
     parts = load_parts(experiment.paths, experiment.data)
     options = parse_options(experiment.training).model_copy(
         update={"folder": partial, "resume": resume, "progress": progress, "mask_seen": parts.mask_seen}
@@ -294,8 +295,40 @@ def fit_run(experiment: Experiment, out: str | Path, *, resume: bool = False, pr
     evaluation = measure(model, parts) if parts.test is not None else None
     model.know_later(parts.later)
     write_run(partial, model, result, evaluation, experiment.document(), parts.train)
-    os.replace(partial, out)
+    replace_folder(partial, out)
     return out
+
+
+LIMIT = "training.max_minutes"
+"""No part of what a run is, while it can go on."""
+
+
+def _other_settings(folder: Path, document: Mapping[str, Any], but: str | None = None) -> list[str]:
+    """Names of the settings, such as ``config.lr``, in which a folder's experiment is another."""
+    before, differing = read_config(folder), []
+    for part, new in document.items():
+        old = before.get(part)
+        if old == new:
+            continue
+        keys = [key for key in {**old, **new} if old.get(key) != new.get(key)] if isinstance(old, dict) and isinstance(new, dict) else [""]
+        differing += [f"{part}.{key}".rstrip(".") for key in keys]
+    return [name for name in differing if name != but]
+
+
+def _reopen(out: Path, partial: Path, document: Mapping[str, Any]) -> None:
+    """Lay out what a run needs to go on that its time limit ended."""
+    differing = _other_settings(out, document, LIMIT)
+    if differing:
+        raise InputError(f"{out} holds a run with other settings ({', '.join(differing)}); choose another folder or remove it")
+    result, limit = read_json(out / "result.json"), document["training"].get("max_minutes")
+    if result.get("stopped") != "max_minutes":
+        raise InputError(f"{out} holds a finished run (ended by {result.get('stopped') or 'its model'}): there is nothing to go on with")
+    if limit is not None and 60 * limit <= result["seconds"]:
+        raise InputError(f"{out} trained for {result['seconds'] / 60:.1f} minutes and max_minutes is {limit}; raise it, or set it to null")
+    with atomic_folder(partial) as temporary:
+        shutil.copytree(out / "checkpoints", temporary / "checkpoints")
+        for name in ("config.yaml", "metrics.jsonl"):
+            shutil.copy2(out / name, temporary / name)
 
 
 def same_experiment(folder: Path, experiment: Experiment) -> None:
@@ -305,17 +338,7 @@ def same_experiment(folder: Path, experiment: Experiment) -> None:
         InputError: naming the settings that differ.
     """
     document = {"model": experiment.model, "config": dict(experiment.config), **experiment.document()}
-    before = read_config(folder)
-    differing = []
-    for part in document:
-        old, new = before.get(part), document[part]
-        if old != new:
-            inner = (
-                [f"{part}.{key}" for key in new if not isinstance(old, dict) or old.get(key) != new[key]]
-                if isinstance(new, dict)
-                else [part]
-            )
-            differing += inner or [part]
+    differing = _other_settings(folder, document)
     if differing:
         raise InputError(f"{folder} holds a run with other settings ({', '.join(differing)}); choose another --out, or remove that folder")
 

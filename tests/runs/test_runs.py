@@ -14,11 +14,13 @@ import yaml
 from lexirec import results, runs
 from lexirec.data.dataset import Dataset
 from lexirec.errors import InputError, RunFolderError
+from lexirec.files import read_json
 from lexirec.models import create, load_model
 from lexirec.models.contract import Recommender
 from lexirec.models.lightgcn import LightGCN
 from lexirec.models.popularity import Popularity
 from lexirec.query import Query
+from lexirec.training.tracking import read_lines
 from tests.models.toys import checkerboard
 
 SETS = ["epochs=4", "eval_every=2", "lr=0.05", "embedding_dim=8", "batch_size=64", "threads=1", "init_std=0.1"]
@@ -158,6 +160,28 @@ def test_an_interrupted_run_goes_on_with_resume_only(data: Path, tmp_path: Path,
     cut = runs.fit_run(experiment, tmp_path / "cut", resume=True, progress=False)
     assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert (cut / "per_user.parquet").read_bytes() == (whole / "per_user.parquet").read_bytes()
+
+
+def test_a_run_that_its_time_limit_ended_goes_on_with_more_time(data: Path, tmp_path: Path) -> None:
+    whole = runs.fit_run(runs.resolve("lightgcn", [data], sets=SETS), tmp_path / "whole", progress=False)
+    short = runs.resolve("lightgcn", [data], sets=[*SETS, "max_minutes=0.000001"])
+    cut = runs.fit_run(short, tmp_path / "cut", progress=False)
+    assert read_json(cut / "result.json")["stopped"] == "max_minutes"
+    more = runs.resolve("lightgcn", [data], sets=SETS)
+    with pytest.raises(InputError, match="exists already"):
+        runs.fit_run(more, cut, progress=False)
+    with pytest.raises(InputError, match=r"other settings \(config.num_layers\)"):
+        runs.fit_run(runs.resolve("lightgcn", [data], sets=[*SETS, "num_layers=1"]), cut, resume=True, progress=False)
+    with pytest.raises(InputError, match="raise it, or set it to null"):
+        runs.fit_run(short, cut, resume=True, progress=False)
+    runs.verify_run(cut)  # refused, and nothing was lost
+    assert runs.fit_run(more, cut, resume=True, progress=False) == cut
+    runs.verify_run(cut)
+    assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert [line["epoch"] for line in read_lines(cut / "metrics.jsonl")] == [1, 2, 4]  # one validation more, where the limit fell
+    assert not (tmp_path / "cut.partial").exists()
+    with pytest.raises(InputError, match="nothing to go on with"):
+        runs.fit_run(more, whole, resume=True, progress=False)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def fit(
     set_: Sets = [],  # noqa: B006 (typer reads the default)
     split: SplitName = None,
     seed: Seed = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run, or one that max_minutes ended.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a model, test it and write a run folder."""
