@@ -1,0 +1,39 @@
+"""Our own layout: a folder with interactions and items, or one table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from lexirec.data.formats.base import Tables, register
+from lexirec.data.tables import is_table, read_table
+from lexirec.errors import InputError, nearest
+
+
+@register("folder", "interactions.*")
+def folder(path: Path, encoding: str = "utf-8", separator: str | None = None) -> Tables:
+    """A folder with interactions.{parquet,csv,tsv,jsonl} and items.{...}, users.{...} where there are any."""
+    tables: dict[str, pl.DataFrame | None] = {}
+    for stem in ("interactions", "items", "users"):
+        found = sorted(p for p in path.glob(f"{stem}.*") if is_table(p)) if path.is_dir() else []
+        if len(found) > 1:
+            raise InputError(f"{path} has {', '.join(p.name for p in found)}: which is the table of {stem}? Keep one")
+        if not found and stem == "interactions":
+            names = sorted(p.name for p in path.iterdir()) if path.is_dir() else [path.name]
+            near = nearest("interactions", [n.split(".")[0] for n in names])
+            raise InputError(
+                f"{path} has no interactions.parquet, .csv, .tsv or .jsonl{near}; it holds {', '.join(names[:8]) or 'nothing'}"
+            )
+        tables[stem] = read_table(found[0], encoding=encoding, separator=separator) if found else None
+    return Tables(tables["interactions"], tables["items"], tables["users"])  # type: ignore[arg-type]
+
+
+@register("file")
+def file(
+    path: Path, items: str | None = None, encoding: str = "utf-8", separator: str | None = None, names: Sequence[str] | None = None
+) -> Tables:
+    """One table of interactions; items=PATH names the table of items, names=[...] the columns of a file without header."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the path of one table, or the format 'folder'")
+    log = read_table(path, encoding=encoding, separator=separator, names=names)
+    return Tables(log, read_table(Path(items), encoding=encoding, separator=separator) if items else None)
