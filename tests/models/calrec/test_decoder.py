@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lexirec.models.layers.decoder import Branches, Decoder, Shape, inner_width, like_llama
+from lexirec.models.calrec.lm import token_losses
+from lexirec.models.layers.decoder import WHOLE, Branches, Decoder, Shape, inner_width, like_llama
 from lexirec.models.layers.sequence import Layout
 
 SHAPE = Shape(vocabulary=50, dim=16, layers=2, heads=2, inner=64)
@@ -66,6 +68,27 @@ def test_a_sequence_does_not_see_its_neighbours(model: Decoder) -> None:
         alone = model(tokens[start : start + length], Layout(np.array([length])))
         torch.testing.assert_close(together[start : start + length], alone, atol=1e-5, rtol=1e-4)
         start += length
+
+
+def test_products_in_bfloat16_meet_few_shapes(model: Decoder) -> None:
+    """On a CPU each new shape costs compiling and memory that never comes back; what is filled up changes nothing."""
+    shapes: set[tuple[int, ...]] = set()
+
+    class Recorded(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if function is torch.ops.aten.mm.default and args[0].dtype == torch.bfloat16:
+                shapes.update((tuple(args[0].shape), tuple(args[1].shape)))
+            return function(*args, **(kwargs or {}))
+
+    for lengths in ([9, 8, 4, 1], [7, 7], [5]):
+        tokens, layout = packed(lengths)
+        with torch.autocast("cpu", dtype=torch.bfloat16), Recorded():
+            states = model(tokens, layout)
+            token_losses(model, states, tokens, torch.ones(len(tokens))).backward()
+        assert states.shape == (len(tokens), SHAPE.dim)
+        torch.testing.assert_close(states, model(tokens, layout), atol=0.15, rtol=0.05)
+    sizes = {size for shape in shapes for size in shape}
+    assert sizes <= {WHOLE, 128, SHAPE.vocabulary, SHAPE.dim, 3 * SHAPE.dim, SHAPE.inner, 2 * SHAPE.inner}
 
 
 @torch.no_grad()

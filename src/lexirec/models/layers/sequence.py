@@ -89,6 +89,10 @@ class Layout:
         self.device = torch.device(device)
         self.total = int(lengths.sum())
 
+    def with_single(self, n: int) -> "Layout":
+        """This layout with ``n`` sequences of one row behind it."""
+        return Layout(np.concatenate([self.lengths, np.ones(n, dtype=self.lengths.dtype)]), self.device) if n else self
+
     @cached_property
     def steps(self) -> NDArray[np.int64]:
         """Place of each row in its sequence, from 0, ``(T,)``."""

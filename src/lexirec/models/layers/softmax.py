@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812 (the field's name)
 from torch import Tensor
 
 ROWS = 128
@@ -17,6 +18,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, items: Tensor, targets: Tensor, weights: Tensor, dtype: torch.dtype, rows: int) -> Tensor:
+        count = len(states)
+        if dtype != torch.float32 and states.device.type == "cpu":
+            # Whole blocks only: each shape of a bfloat16 product is compiled anew and kept (see ``decoder.WHOLE``). Filling weighs nothing.
+            short = -count % rows
+            states, targets, weights = F.pad(states, (0, 0, 0, short)), F.pad(targets, (0, short)), F.pad(weights, (0, short))
         grad_states, grad_items = torch.empty_like(states), torch.zeros_like(items)
         low_states, low_items = states.to(dtype), items.to(dtype)
         total = torch.zeros((), device=states.device)
@@ -36,7 +42,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             else:
                 grad_states[lo : lo + rows] = low @ low_items
                 grad_items += low.T @ block
-        ctx.save_for_backward(grad_states, grad_items)
+        ctx.save_for_backward(grad_states[:count], grad_items)
         return total
 
     @staticmethod
