@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lexirec.data.dataset import Dataset, Split, TrainSet, mix
+    from lexirec.errors import InputError, LexirecError
     from lexirec.evaluation.evaluate import evaluate
     from lexirec.models import available, create, load_model
     from lexirec.models.alpharec import AlphaRec
     from lexirec.models.bert4rec import BERT4Rec
     from lexirec.models.bsarec import BSARec
+    from lexirec.models.calrec import CALRec
+    from lexirec.models.easyrec import EasyRec
     from lexirec.models.gru4rec import GRU4Rec
     from lexirec.models.hstu import HSTU
     from lexirec.models.lightgcn import MFBPR, LightGCN, LightGCNInfoNCE
@@ -35,6 +38,7 @@ _HOMES = {
     "evaluate": "evaluation.evaluate", "available": "models", "create": "models", "load_model": "models",
     "AlphaRec": "models.alpharec", "LightGCN": "models.lightgcn", "LightGCNInfoNCE": "models.lightgcn", "MFBPR": "models.lightgcn",
     "BERT4Rec": "models.bert4rec", "BSARec": "models.bsarec", "GRU4Rec": "models.gru4rec", "HSTU": "models.hstu", "LLMEmb": "models.llmemb",
+    "CALRec": "models.calrec", "EasyRec": "models.easyrec", "InputError": "errors", "LexirecError": "errors",
     "SASRec": "models.sasrec", "Popularity": "models.popularity", "Query": "query", "TrainingOptions": "training.options",
 }  # fmt: skip
 
@@ -51,7 +55,8 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "HSTU", "MFBPR", "AlphaRec", "BERT4Rec", "BSARec", "Dataset", "GRU4Rec", "LLMEmb", "LightGCN", "LightGCNInfoNCE", "Popularity", "Query",
+    "HSTU", "MFBPR", "AlphaRec", "BERT4Rec", "BSARec", "CALRec", "Dataset", "EasyRec", "GRU4Rec", "InputError", "LLMEmb", "LexirecError",
+    "LightGCN", "LightGCNInfoNCE", "Popularity", "Query",
     "SASRec", "Split", "TrainSet", "TrainingOptions",
     "__version__", "available", "create", "evaluate", "load_model", "mix",
 ]  # fmt: skip

@@ -34,6 +34,13 @@ class MissingExtraError(LexirecError, ImportError):
     """An optional library is not installed; the message names the extra that brings it."""
 
 
+class StorageError(LexirecError, OSError):
+    """A file can't be written: the disk is full, or the place takes none. Files are whole or absent. Made of the number and the message."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
     """A hint for a misspelt name: ``" (did you mean 'item_id'?)"``, or an empty string.
 

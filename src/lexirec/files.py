@@ -1,8 +1,10 @@
 """Files and folders that are whole or absent: written under a temporary name, flushed, then renamed."""
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import uuid
@@ -11,7 +13,56 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lexirec.errors import InputError
+from lexirec.errors import InputError, StorageError
+
+FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+"""Error numbers of a full disk, a full quota, and a file that may not grow."""
+REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+"""Error numbers of a place that may not be written to."""
+_NATIVE = re.compile(r"os error (\d+)|No space left on device")
+
+
+def storage_errno(error: BaseException) -> int | None:
+    """The number under which the operating system refused to write, or ``None`` where an error is another.
+
+    safetensors and polars give it in their message only.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = _NATIVE.search(str(error))
+    return None if found is None else int(found[1] or errno.ENOSPC)
+
+
+def free_space(path: Path) -> str:
+    """``"12 MB free"`` on the disk of ``path``, which need not exist."""
+    try:
+        existing = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+        return f"{shutil.disk_usage(existing).free >> 20:,} MB free"
+    except (OSError, StopIteration):
+        return "free space unknown"
+
+
+@contextmanager
+def storing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Say what was to be written, and what to do, where a disk is full or a place takes no files.
+
+    Raises:
+        StorageError: in place of what the operating system or a library said.
+    """
+    try:
+        yield
+    except StorageError:
+        raise
+    except Exception as error:
+        number = storage_errno(error)
+        if number in FULL:
+            space = free_space(Path(path))
+            message = f"{path} can't be written: the disk is full ({space}); make room and repeat the command (a training: with --resume)"
+        elif number in REFUSED:
+            message = f"{path} can't be written: no file may be made there ({os.strerror(number)}); choose another place"
+        else:
+            raise
+        raise StorageError(number, message) from error
 
 
 def _temporary(path: Path) -> Path:
@@ -24,18 +75,19 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path to write to; on success it becomes ``path``, on any error nothing is left.
 
     Raises:
-        OSError: as the file system reports it (a full disk, no permission), after removing the partial file.
+        StorageError: on a full disk or without permission.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(target)
-    try:
-        yield temporary
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with storing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -48,18 +100,20 @@ def atomic_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Ite
 
     Raises:
         InputError: if ``path`` exists and ``replace`` is false.
+        StorageError: on a full disk or without permission.
     """
     target = Path(path)
     if target.exists() and not replace:
         raise InputError(f"{target} exists already; choose another folder or remove it")
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(target)
-    temporary.mkdir()
-    try:
-        yield temporary
-        replace_folder(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with storing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            replace_folder(temporary, target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def replace_folder(new: Path, target: Path) -> None:

@@ -28,7 +28,7 @@ from lexirec.errors import InputError, RunFolderError, nearest
 from lexirec.evaluation.evaluate import Evaluation, evaluate
 from lexirec.evaluation.groups import GroupRules
 from lexirec.evaluation.popularity import by_popularity
-from lexirec.files import atomic_folder, read_json, replace_folder, sha256_file, write_json
+from lexirec.files import atomic_file, atomic_folder, read_json, replace_folder, sha256_file, storing, write_json
 from lexirec.models import load_model, model_class
 from lexirec.models.contract import Recommender
 from lexirec.models.saving import read_config
@@ -264,7 +264,7 @@ def fit_run(experiment: Experiment, out: str | Path, *, resume: bool = False, pr
     if out.exists() and not resume:
         raise InputError(f"{out} exists already; choose another folder or remove it")
     document = {"model": experiment.model, "config": dict(experiment.config), **experiment.document()}
-    if partial.exists():
+    if partial.exists() and any(partial.iterdir()):
         if not resume:
             raise InputError(f"{partial} holds an unfinished run; go on with --resume, or remove it")
         differing = _other_settings(partial, document, LIMIT)
@@ -278,10 +278,21 @@ def fit_run(experiment: Experiment, out: str | Path, *, resume: bool = False, pr
     options = parse_options(experiment.training).model_copy(
         update={"folder": partial, "resume": resume, "progress": progress, "mask_seen": parts.mask_seen}
     )
+    with storing(partial):
+        _fit_into(partial, experiment, parts, options, document, command)
+        replace_folder(partial, out)
+    return out
+
+
+def _fit_into(
+    partial: Path, experiment: Experiment, parts: "Parts", options: TrainingOptions, document: Mapping[str, Any], command: str | None
+) -> None:
+    """Train, test and write all files of a run."""
     model = model_class(experiment.model)(model_class(experiment.model).Config.parse(experiment.config))
     begun = partial.exists()
     partial.mkdir(parents=True, exist_ok=True)
-    (partial / "config.yaml").write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    with atomic_file(partial / "config.yaml") as temporary:
+        temporary.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
     started = time.perf_counter()
     try:
         model.fit(parts.train, parts.valid, options)
@@ -295,8 +306,6 @@ def fit_run(experiment: Experiment, out: str | Path, *, resume: bool = False, pr
     evaluation = measure(model, parts) if parts.test is not None else None
     model.know_later(parts.later)
     write_run(partial, model, result, evaluation, experiment.document(), parts.train)
-    replace_folder(partial, out)
-    return out
 
 
 LIMIT = "training.max_minutes"

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import lexirec
 from lexirec.cli.data import app
 from lexirec.data import read_dataset
-from lexirec.errors import InputError
+from lexirec.errors import InputError, StorageError
 
 LOG = pl.DataFrame({"user_id": list("uuuvvvw"), "item_id": list("abbabca"), "timestamp": list(range(7)), "rating": [5.0, 4, 4, 5, 1, 5, 5]})
 ITEMS = pl.DataFrame({"item_id": list("abcd"), "title": ["Soap", "Brush", None, "Cup"], "tags": [["x"], None, ["y", "z"], []]})
@@ -97,7 +97,7 @@ def test_failed_convert_leaves_nothing(folder, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("lexirec.data.convert.write_json", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StorageError, match=r"new can't be written: the disk is full \(.*make room"):
         call("convert", folder, "--out", tmp_path / "new")
     assert [p.name for p in tmp_path.iterdir()] == ["shop"]
 

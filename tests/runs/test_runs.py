@@ -1,9 +1,12 @@
 """Run folders: whole or absent, verified, resumable; published results in the agreed form."""
 
-import errno
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import polars as pl
@@ -13,7 +16,7 @@ import yaml
 
 from lexirec import results, runs
 from lexirec.data.dataset import Dataset
-from lexirec.errors import InputError, RunFolderError
+from lexirec.errors import InputError, RunFolderError, StorageError
 from lexirec.files import read_json
 from lexirec.models import create, load_model
 from lexirec.models.contract import Recommender
@@ -120,17 +123,54 @@ def test_an_existing_folder_is_never_overwritten(run: Path, data: Path) -> None:
     assert (run / "manifest.json").read_bytes() == before
 
 
-def test_a_full_disk_leaves_no_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def limited(arguments: list[str], size: int, cache: Path) -> subprocess.CompletedProcess[str]:
+    """A command none of whose files may exceed ``size`` bytes: the operating system itself refuses, as on a full disk."""
+    script = "import resource, sys\nresource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)\nfrom lexirec.cli.main import run\n"
+    return subprocess.run(
+        [sys.executable, "-c", script + "sys.exit(run(sys.argv[2:]))", str(size), *arguments],
+        capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "LEXIREC_CACHE": str(cache)},
+    )  # fmt: skip
 
-    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
-    with pytest.raises(OSError, match="No space left"):
-        runs.fit_run(runs.resolve("popularity", [data]), tmp_path / "run", progress=False)
-    assert not (tmp_path / "run").exists()
-    monkeypatch.undo()
-    folder = runs.fit_run(runs.resolve("popularity", [data]), tmp_path / "run", resume=True, progress=False)  # goes on once there is room
-    runs.verify_run(folder)
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files as POSIX does")
+def test_a_full_disk_is_named_and_a_run_goes_on_once_there_is_room(data: Path, tmp_path: Path) -> None:
+    sets = [part for text in SETS for part in ("--set", text)]
+    fit = ["fit", "lightgcn", "--data", str(data), *sets, "--out"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    runs.fit_run(runs.resolve("lightgcn", [data], sets=SETS), whole, progress=False)
+    largest = max(file.stat().st_size for file in (whole / "checkpoints").iterdir())
+    for size, file in ((100, "config.yaml"), (largest - 1, "checkpoints")):
+        made = limited([*fit, str(cut), "--resume"], size, tmp_path / "cache")
+        assert made.returncode == 1, made.stderr
+        assert "the disk is full (" in made.stderr and "--resume" in made.stderr and file in made.stderr
+        assert "Traceback" not in made.stderr
+        assert not cut.exists()
+        assert not list(tmp_path.rglob("*.tmp-*"))
+    again = limited([*fit, str(cut), "--resume"], 1 << 30, tmp_path / "cache")
+    assert again.returncode == 0, again.stderr
+    runs.verify_run(cut)
+    assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def test_a_place_that_takes_no_files_is_named(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"run.* can't be written: .*choose another place"):
+        runs.fit_run(runs.resolve("popularity", [data]), tmp_path / "file" / "run", progress=False)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal as POSIX does")
+def test_ctrl_c_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lexirec", "fit", "lightgcn", "--data", str(data), "--out", str(tmp_path / "r")]
+    command += [part for text in (*SETS, "epochs=100000", "patience=100000") for part in ("--set", text)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "LEXIREC_CACHE": str(tmp_path / "cache")})
+    partial, end = tmp_path / "r.partial" / "metrics.jsonl", time.monotonic() + 120
+    while not (partial.exists() and partial.read_text()) and time.monotonic() < end:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "interrupted; an unfinished run goes on with the same command and --resume" in said
+    assert "Traceback" not in said
 
 
 def test_an_interrupted_run_goes_on_with_resume_only(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

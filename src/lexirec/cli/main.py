@@ -42,6 +42,8 @@ def _register() -> None:
 
 
 _register()
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 and the number of the signal, as shells have it."""
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -67,14 +69,13 @@ def _say(message: str) -> None:
 def _run(arguments: list[str] | None) -> int:
     try:
         code = app(args=arguments, standalone_mode=False)
+        if code == INTERRUPTED:  # the parser's answer to Ctrl-C
+            _say("interrupted; an unfinished run goes on with the same command and --resume")
     except LexirecError as error:
         _say(f"error: {error}")
         return error.exit_code
     except typer.Exit as stop:
         return stop.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; an unfinished run goes on with the same command and --resume", file=sys.stderr)
-        return 130
     except OSError as error:
         _say(f"error: {error}")
         return 1

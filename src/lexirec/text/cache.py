@@ -10,11 +10,9 @@ first, the old ones are removed after, so that a vector is always in at least on
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
-import shutil
 import sys
 import time
 import uuid
@@ -26,7 +24,7 @@ from numpy.typing import NDArray
 
 from lexirec.data.messages import warn
 from lexirec.errors import InputError, LexirecError
-from lexirec.files import atomic_file, write_json
+from lexirec.files import FULL, REFUSED, atomic_file, free_space, write_json
 from lexirec.text.encoders.base import Encoder, FloatArray, check_texts
 
 SHARD_BYTES = 32 << 20
@@ -35,8 +33,6 @@ MIN_CHUNK, MAX_CHUNK = 256, 16384
 MERGE_ABOVE = 16
 """Small shards (below half of SHARD_BYTES) are merged once there are more than this many."""
 STALE_SECONDS = 86_400.0
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG} if hasattr(errno, "EDQUOT") else {errno.ENOSPC, errno.EFBIG}
-READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 class CacheWarning(UserWarning):
@@ -45,6 +41,10 @@ class CacheWarning(UserWarning):
 
 class CacheError(LexirecError, OSError):
     """The cache folder can't take the vectors (a full disk); no partial file is left."""
+
+
+def _reason(error: OSError) -> str:
+    return str(error) if error.errno is None else os.strerror(error.errno)
 
 
 def default_folder() -> Path:
@@ -151,9 +151,9 @@ class EmbeddingCache:
                     if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
                         leftover.unlink()
         except OSError as error:
-            if error.errno in READ_ONLY:
+            if error.errno in REFUSED:
                 warn(
-                    f"the cache folder {self.folder} can't be written ({error.strerror}); vectors aren't kept. Set LEXIREC_CACHE",
+                    f"the cache folder {self.folder} can't be written ({_reason(error)}); vectors aren't kept. Set LEXIREC_CACHE",
                     CacheWarning,
                 )
                 return False
@@ -161,15 +161,10 @@ class EmbeddingCache:
         return True
 
     def _full(self, error: OSError) -> LexirecError:
-        try:
-            existing = next(p for p in (self.folder, *self.folder.parents) if p.exists())
-            free = f"{shutil.disk_usage(existing).free >> 20:,} MB free"
-        except (OSError, StopIteration):
-            free = "free space unknown"
         what = "is on a full disk" if error.errno in FULL else "can't be written"
         return CacheError(
-            f"the cache folder {self.folder} {what} ({error.strerror or error}; {free}); make room, set LEXIREC_CACHE to another folder, "
-            "or switch the cache off (cache=False)"
+            f"the cache folder {self.folder} {what} ({_reason(error)}; {free_space(self.folder)}); make room, set LEXIREC_CACHE to another"
+            " folder, or switch the cache off (cache=False)"
         )
 
     def _write(self, place: Path, keys: list[bytes], vectors: FloatArray) -> Path:

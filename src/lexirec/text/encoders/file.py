@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from lexirec import columns as c
-from lexirec.errors import InputError, LexirecError, UnsupportedQueryError, nearest
+from lexirec.errors import InputError, UnsupportedQueryError, nearest
 from lexirec.files import atomic_file, sha256_file
 from lexirec.text.encoders.base import Encoder, FloatArray, shorten
 
@@ -27,15 +27,11 @@ def write_vectors(path: str | Path, item_ids: Sequence[str] | pl.Series, vectors
         metadata: what made the vectors (``encoder``, ``fingerprint``, ``template``, ``texts_sha256``), JSON-able; goes into the footer.
 
     Raises:
-        LexirecError: if the file can't be written (a full disk, no permission).
+        StorageError: if the file can't be written (a full disk, no permission).
     """
     table = pl.DataFrame({c.ITEM_ID: item_ids, VECTOR: pl.Series(np.ascontiguousarray(vectors, dtype=np.float32))})
-    try:
-        with atomic_file(path) as temporary:
-            table.write_parquet(temporary, metadata={METADATA: json.dumps(dict(metadata), ensure_ascii=False)})
-    except (OSError, pl.exceptions.PolarsError) as error:
-        # Polars reports a full disk in a class of its own.
-        raise LexirecError(f"{path} can't be written ({error}); nothing is left of it. Make room or choose another place") from error
+    with atomic_file(path) as temporary:
+        table.write_parquet(temporary, metadata={METADATA: json.dumps(dict(metadata), ensure_ascii=False)})
 
 
 def read_vectors(path: str | Path) -> tuple[pl.Series, FloatArray, dict[str, Any]]:
