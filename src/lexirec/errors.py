@@ -34,6 +34,10 @@ class MissingExtraError(LexirecError, ImportError):
     """An optional library is not installed; the message names the extra that brings it."""
 
 
+class NonFiniteLossError(LexirecError):
+    """A training came to a loss that is NaN or infinite; its last checkpoint is kept."""
+
+
 class StorageError(LexirecError, OSError):
     """A file can't be written: the disk is full, or the place takes none. Files are whole or absent. Made of the number and the message."""
 

@@ -11,7 +11,8 @@ import yaml
 from pydantic import ValidationError
 
 from lexirec import runs
-from lexirec.errors import InputError, nearest, require
+from lexirec.data.messages import warn
+from lexirec.errors import InputError, NonFiniteLossError, nearest, require
 from lexirec.files import atomic_file
 from lexirec.models import model_class
 from lexirec.models.contract import ModelConfig
@@ -24,6 +25,8 @@ SPACES: dict[str, str] = {
     "reg": "log:0.00001:0.1",
     "weight_decay": "log:0.00000001:0.0001",
     "num_negs": "64,256,512",
+    "transform": "none,center,whiten",
+    "projector": "mlp,linear",
 }
 """Usual space of each setting. A model is searched over those that its other settings make it read, see :func:`default_space`."""
 SAMPLING = ("infonce", "softmax", "gbce")
@@ -49,7 +52,7 @@ def tune_model(
     Args:
         model: name of the model.
         paths: data folders.
-        trials: finished trials wanted in all.
+        trials: trials wanted in all; one whose loss was not finite counts, as the worst.
         out: folder with ``study.db`` (every trial, so that the search resumes) and ``best.yaml``.
         space: ``key=low:high``, ``key=log:low:high`` or ``key=a,b,c``; if given, only these settings are searched, else
             :func:`default_space` without what ``sets`` fixes.
@@ -62,7 +65,8 @@ def tune_model(
         ``finished``, ``monitor``, ``best_value``, ``best_settings``, ``config``.
 
     Raises:
-        InputError: for a bad space, or if the study in ``out`` was made with other fixed settings, another monitor or another space.
+        InputError: for a bad space, if the study in ``out`` was made with other fixed settings, another monitor or another space, or if no
+            trial of it had a finite loss.
     """
     optuna = require("optuna", "tune")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -85,19 +89,29 @@ def tune_model(
     def objective(trial: Any) -> float:
         settings = {key: searched.suggest(trial, key) for key, searched in chosen.items()}
         fitted = model_class(model)(config_class.parse({**base.config, **settings}))
-        fitted.fit(parts.train, parts.valid, options)
+        try:
+            fitted.fit(parts.train, parts.valid, options)
+        except NonFiniteLossError as error:  # part of the answer: these settings are no good
+            warn(f"trial {trial.number} ({', '.join(f'{key}={value}' for key, value in settings.items())}): {error}")
+            raise optuna.TrialPruned from error
         assert fitted.training_result is not None  # noqa: S101 (there is a validation part)
         trial.set_user_attr("best_epoch", fitted.training_result.best_epoch)
         trial.set_user_attr("seconds", fitted.training_result.seconds)
         return float(fitted.training_result.best_value or 0.0)
 
-    def finished() -> int:
-        return len(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)))
+    def count(*states: str) -> int:
+        return len(study.get_trials(deepcopy=False, states=[getattr(optuna.trial.TrialState, state) for state in states]))
 
     # A sampler seeded alike in each session would propose the same settings again.
-    study.sampler = optuna.samplers.TPESampler(seed=options.seed + finished())
-    while finished() < trials:
+    study.sampler = optuna.samplers.TPESampler(seed=options.seed + len(study.get_trials(deepcopy=False)))
+    while count("COMPLETE", "PRUNED") < trials:
         study.optimize(objective, n_trials=1)
+    finished = count("COMPLETE", "PRUNED")
+    if not count("COMPLETE"):
+        raise InputError(
+            f"none of {finished} trials had a finite loss; raise tau, or search smaller values of lr in another study (--space"
+            " lr=log:0.00001:0.001 --out OTHER)"
+        )
     best = study.best_trial
     document = {
         "model": model,
@@ -108,11 +122,11 @@ def tune_model(
     }
     with atomic_file(out / "best.yaml") as temporary:
         header = (
-            f"# Best of {finished()} trials by {options.monitor} on validation ({best.value:.5f}, epoch {best.user_attrs['best_epoch']}).\n"
+            f"# Best of {finished} trials by {options.monitor} on validation ({best.value:.5f}, epoch {best.user_attrs['best_epoch']}).\n"
         )
         temporary.write_text(header + yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
     return {
-        "finished": finished(),
+        "finished": finished,
         "monitor": options.monitor,
         "best_value": best.value,
         "best_settings": best.params,
@@ -213,6 +227,8 @@ def _reads(config: ModelConfig, key: str) -> bool:
     value, loss = getattr(config, key, None), getattr(config, "loss", None)
     if value is None:
         return False
+    if key == "transform":
+        return hasattr(config, "projector")  # elsewhere it is tied to other settings
     if key == "num_layers":
         return bool(value > 0)  # 0: a model without layers, such as mf-bpr
     if key == "tau":

@@ -13,6 +13,16 @@ UNTRAINED = ("popularity", "lir", "zero-shot")
 SETS = ["epochs=1", "eval_every=1", "embedding_dim=4", "batch_size=64", "threads=1", "progress=false"]
 
 
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    data, items = checkerboard()
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    data.interactions.write_parquet(folder / "interactions.parquet")
+    items.write_parquet(folder / "items.parquet")
+    return folder
+
+
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in UNTRAINED])
 def test_every_end_of_the_default_space_is_a_setting_of_the_model(name: str) -> None:
     kind = model_class(name).Config
@@ -49,17 +59,12 @@ def test_a_bad_space_is_refused_before_anything_is_trained(text: str) -> None:
         tuning.given_space(model_class("lightgcn").Config.parse({}), [text])
 
 
-def test_a_resumed_search_goes_on_and_refuses_other_fixed_settings(tmp_path: Path) -> None:
+def test_a_resumed_search_goes_on_and_refuses_other_fixed_settings(tmp_path: Path, shop: Path) -> None:
     optuna = pytest.importorskip("optuna")
-    data, items = checkerboard()
-    folder = tmp_path / "shop"
-    folder.mkdir()
-    data.interactions.write_parquet(folder / "interactions.parquet")
-    items.write_parquet(folder / "items.parquet")
     out = tmp_path / "study"
 
     def tune(trials: int, *sets: str, space: str = "lr=log:0.001:0.1") -> None:
-        tuning.tune_model("mf-bpr", [folder], trials, out, space=[space, "num_negs=1:4"], sets=[*SETS, *sets])
+        tuning.tune_model("mf-bpr", [shop], trials, out, space=[space, "num_negs=1:4"], sets=[*SETS, *sets])
 
     tune(2)
     tune(4)
@@ -74,3 +79,20 @@ def test_a_resumed_search_goes_on_and_refuses_other_fixed_settings(tmp_path: Pat
     with pytest.raises(InputError, match="--space lr"):
         tune(5, space="lr=log:0.001:0.2")
     tune(4, "device=cpu")  # where it is trained may change
+
+
+def test_a_trial_that_diverges_is_an_answer_and_not_the_end(tmp_path: Path, shop: Path) -> None:
+    optuna = pytest.importorskip("optuna")
+
+    def tune(trials: int, rates: str, out: str) -> dict[str, object]:
+        return tuning.tune_model("mf-bpr", [shop], trials, tmp_path / out, space=[f"lr={rates}"], sets=SETS)
+
+    with pytest.warns(UserWarning, match=r"trial \d+ \(lr=1e\+39\): the loss is"):
+        found = tune(8, "0.01,1e39", "some")
+    assert found["finished"] == 8 and found["best_settings"] == {"lr": 0.01}
+    with pytest.warns(UserWarning, match="the loss is"), pytest.raises(InputError, match="none of 2 trials had a finite loss"):
+        tune(2, "1e39,1e38", "none")
+    storage = f"sqlite:///{tmp_path / 'some' / 'study.db'}"
+    (name,) = optuna.get_all_study_names(storage)
+    states = {trial.state.name for trial in optuna.load_study(study_name=name, storage=storage).trials}
+    assert states == {"COMPLETE", "PRUNED"}

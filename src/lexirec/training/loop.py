@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lexirec.data.dataset import TrainSet
-from lexirec.errors import LexirecError
+from lexirec.errors import LexirecError, NonFiniteLossError
 from lexirec.files import atomic_file
 from lexirec.progress import track
 from lexirec.training.checkpoint import load_checkpoint, save_checkpoint
@@ -82,7 +82,7 @@ def run_training(
         options: see :class:`TrainingOptions`.
 
     Raises:
-        LexirecError: if the loss is not finite; the last checkpoint stays.
+        NonFiniteLossError: if the loss is not finite; the last checkpoint stays.
         KeyboardInterrupt: passed on; with ``options.folder`` the run can be resumed.
     """
     from accelerate import Accelerator
@@ -199,7 +199,7 @@ def _one_epoch(
         if not math.isfinite(value):
             culprits = getattr(model, "culprits", None)
             found = f" ({culprits(batch)})" if culprits else ""
-            raise LexirecError(
+            raise NonFiniteLossError(
                 f"the loss is {value} in epoch {epoch}, step {steps + 1}{found}; lower lr, raise tau or use precision='fp32' (the last"
                 " checkpoint is kept)"
             )
