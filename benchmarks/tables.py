@@ -5,6 +5,7 @@ here.
     python benchmarks/tables.py --check    # exit 1 if a page is not up to date
 
 A marker is ``<!-- results: DATASET [name,name,...] -->`` and is closed by ``<!-- end -->``; ``<!-- speed: FILE -->`` shows a speed result.
+Names without a result are said below the table.
 """
 
 import argparse
@@ -75,9 +76,11 @@ def results_table(argument: str) -> str:
     folder = RESULTS / dataset
     wanted = [n for n in names.split(",") if n] or sorted(p.stem for p in folder.glob("*.json"))
     results = {name: json.loads((folder / f"{name}.json").read_text()) for name in wanted if (folder / f"{name}.json").exists()}
+    missing = [name for name in wanted if name not in results]
+    unmeasured = f"\nNot measured yet: {', '.join(f'`{name}`' for name in missing)}.\n" if missing else ""
     rows = [result_row(name, result) for name, result in results.items() if "mean" in result]
     if not rows:
-        return "(no results yet)\n"
+        return f"(no results yet)\n{unmeasured}"
     metrics, tested = shown(next(iter(results.values())))
     head = ["model", *metrics, f"tail {tested}", f"cold {tested}", "against the baseline", "seeds", "best epoch", "minutes"]
     keep = [k for k in range(len(head)) if any(row[k] for row in rows)]
@@ -89,7 +92,7 @@ def results_table(argument: str) -> str:
     if "trained_on" not in first:
         note += ", test at the best validation epoch; minutes with one thread beside other trainings"
     note += f"; baseline of the paired t-tests ({tested}, Holm): `{against}`.\n" if against else ".\n"
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines) + "\n" + note
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines) + "\n" + note + unmeasured
 
 
 def speed_table(argument: str) -> str:

@@ -8,16 +8,19 @@ import pytest
 import torch
 
 from lexirec.data.dataset import Dataset, mix
+from lexirec.data.demo import simulated_shop
 from lexirec.errors import InputError
+from lexirec.evaluation import evaluate
 from lexirec.losses import bpr as bpr_loss
 from lexirec.losses import infonce, layer0_regulariser
-from lexirec.models import load_model
+from lexirec.models import create, load_model
 from lexirec.models.alpharec import AlphaRec, AlphaRecConfig, Projector, hidden_size
 from lexirec.models.gccf import GCCF
 from lexirec.models.graph import GraphRecommender
 from lexirec.models.layers.graph import Graph
 from lexirec.models.lightgcn import LightGCN
 from lexirec.query import Query
+from lexirec.text.embed import item_vectors
 from lexirec.training.options import TrainingOptions
 from lexirec.training.samplers import NegativeSampler, PositiveSampler
 from tests.models.toys import Z, alpharec, checkerboard, identity, toy
@@ -382,6 +385,64 @@ def test_transform_goes_along_to_wishes_new_items_and_other_data(tmp_path: Path,
     loaded = load_model(tmp_path / "saved")
     torch.testing.assert_close(loaded.encode_words([title])[0], own, atol=1e-5, rtol=0)
     torch.testing.assert_close(loaded.transfer(train).text, model.text, atol=1e-5, rtol=0)
+
+
+def test_shuffled_vectors_fall_clearly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # 18
+    """The control: the same vectors on other items. What is left is what the graph knows without words."""
+    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
+    data = simulated_shop(n_items=1000, n_users=500, seed=3)
+    split = data.split("ratio")
+
+    def fitted(**settings: object) -> AlphaRec:
+        model = AlphaRec(
+            encoder="lsa",
+            projector="linear",
+            embedding_dim=32,
+            num_layers=1,
+            negatives="shared",
+            num_negs=64,
+            lr=0.01,
+            batch_size=512,
+            **settings,
+        )
+        return model.fit(split.train, options=TrainingOptions(epochs=8, threads=1, progress=False))
+
+    def recall(model: AlphaRec) -> float:
+        return evaluate(model, split.train, split.test, metrics=["recall@20"], beyond=False, progress=False).metrics["recall@20"]
+
+    plain, shuffled, other = fitted(), fitted(shuffle_text=0), fitted(shuffle_text=1)
+    assert recall(shuffled) < 0.5 * recall(plain)
+    order = np.random.default_rng(0).permutation(data.n_items)
+    torch.testing.assert_close(shuffled.text, plain.text[torch.from_numpy(order)])
+    assert not torch.allclose(other.text, shuffled.text)
+    shuffled.save(tmp_path / "saved")
+    loaded = load_model(tmp_path / "saved")
+    torch.testing.assert_close(loaded.text, shuffled.text)
+    torch.testing.assert_close(loaded.transfer(split.train).text, shuffled.text)  # a control remains one elsewhere
+    torch.testing.assert_close(shuffled.transfer(split.train).text, shuffled.text)
+
+
+@pytest.mark.parametrize("name", ["mf-bpr", "lightgcn", "lightgcn-infonce"])
+def test_embeddings_that_start_as_language_vectors(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Items: principal components of their texts' vectors; users: the mean of their items."""
+    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
+    data = simulated_shop(n_items=60, n_users=40, seed=3)
+    train = data.train_set()
+    model = create(name, init="text", init_std=0.1, encoder="lsa?dim=6", embedding_dim=3)
+    model.remember(train)
+    model.build(train, np.random.default_rng(0))
+    rows = model.layer0().detach().numpy()
+    vectors = item_vectors(data.items, "lsa?dim=6")
+    centred = vectors - vectors.mean(0)
+    left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
+    wanted = left[:, :3] * sizes[:3]
+    found = rows[train.n_users :]
+    assert found.std() == pytest.approx(0.1, rel=0.02)
+    np.testing.assert_allclose(found @ found.T, wanted @ wanted.T * (0.1 / wanted.std(ddof=1)) ** 2, atol=1e-5)  # signs are free
+    for user in range(train.n_users):
+        np.testing.assert_allclose(rows[user], found[data.item_index[data.user_index == user]].mean(0), atol=1e-6)
+    with pytest.raises(InputError, match="nosuch"):
+        create(name, init="text", encoder="nosuch").fit(train, options=TrainingOptions(epochs=1, progress=False))
 
 
 @pytest.mark.parametrize("name", ["mf-bpr", "lightgcn", "lightgcn-infonce", "gccf", "alpharec"])

@@ -1,0 +1,79 @@
+"""The committed results: pages show what lies there, and what was set out to be reached is reached or known to be missed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+
+FLOORS = [
+    ("amazon2014_beauty/lightgcn", "recall@20", 0.081),
+    ("amazon2014_beauty/lightgcn-infonce", "recall@20", 0.080),
+    ("amazon2014_beauty/alpharec", "recall@20", 0.0895),
+    ("amazon2014_beauty/alpharec", "ndcg@20", 0.0392),
+    ("amazon2014_beauty/alpharec-rich", "recall@20", 0.0980),
+    ("movielens_1m/lightgcn", "recall@20", 0.197),
+    ("amazon2014_beauty/sasrec", "ndcg@10", 0.0345),
+    ("amazon2014_beauty/sasrec", "hr@10", 0.0650),
+    ("amazon2014_beauty/bert4rec", "ndcg@10", 0.0390),
+    ("amazon2014_beauty/sasrec-softmax", "ndcg@10", 0.0543),
+    ("amazon2014_beauty/bsarec-text", "ndcg@10", 0.0610),
+    ("amazon2014_toys/sasrec-softmax", "ndcg@10", 0.0598),
+    ("amazon2014_toys/bsarec-text", "ndcg@10", 0.0663),
+    ("amazon2018_scientific/lir", "recall@10", 0.095),
+    ("amazon2018_scientific/sasrec", "ndcg@10", 0.050),
+    ("amazon2018_scientific/bert4rec", "ndcg@10", 0.038),
+    ("amazon2018_scientific/fdsa", "ndcg@10", 0.054),
+    ("amazon2018_scientific/unisrec-text", "recall@10", 0.105),
+    ("amazon2018_scientific/unisrec-id-text", "recall@10", 0.112),
+    ("amazon2018_scientific/calrec-tiny", "ndcg@10", 0.0600),
+]
+"""Result, metric (ties settled for the target where nothing is masked, as the sources have it), and the least that was aimed at."""
+MISSED = {"amazon2014_beauty/bert4rec", "amazon2018_scientific/calrec-tiny"}
+"""Said first on their pages; the test fails once they are reached, so that the pages are mended."""
+
+
+def result(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def measured(name: str, metric: str) -> float:
+    runs = result(name)["runs"]
+    unmasked = "nothing masked" in result(name)["protocol"]
+    values = [run["test_optimistic" if unmasked else "test"][metric] for run in runs]
+    return float(sum(values) / len(values))
+
+
+@pytest.mark.parametrize(("name", "metric", "floor"), FLOORS)
+def test_what_was_aimed_at(name: str, metric: str, floor: float) -> None:
+    assert (measured(name, metric) >= floor) == (name not in MISSED)
+
+
+def test_words_matter_and_help() -> None:
+    for dataset, shuffled, words in (("amazon2014_beauty", 0.5, 1.05), ("amazon2014_toys", 0.5, 1.05)):
+        ids = measured(f"{dataset}/lightgcn", "recall@20")
+        assert measured(f"{dataset}/alpharec-shuffled", "recall@20") < shuffled * ids
+        assert measured(f"{dataset}/alpharec-linear", "recall@20") > words * ids
+    (test,) = [t for t in result("amazon2014_beauty/alpharec")["tests"] if t["metric"] == "recall@20" and "group" not in t]
+    assert test["against"] == "lightgcn" and test["p_holm"] < 0.01
+    assert measured("movielens_1m/alpharec-tuned", "recall@20") > measured("movielens_1m/lightgcn", "recall@20")
+
+
+def test_pages_show_the_committed_results() -> None:
+    done = subprocess.run(  # noqa: S603 (our own script)
+        [sys.executable, str(ROOT / "benchmarks" / "tables.py"), "--check"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, f"{done.stderr}run python benchmarks/tables.py"
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*/*.json")), ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_result_says_how_it_was_made(path: Path) -> None:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert found["command"]
+    assert found.get("runs") or found.get("rows") or found.get("settings") or found.get("curve") or found.get("results"), sorted(found)
