@@ -4,7 +4,8 @@ here.
     python benchmarks/tables.py            # write
     python benchmarks/tables.py --check    # exit 1 if a page is not up to date
 
-A marker is ``<!-- results: DATASET [name,name,...] -->`` and is closed by ``<!-- end -->``; ``<!-- speed: FILE -->`` shows a speed result.
+A marker is ``<!-- results: DATASET [name,name,...] -->`` and is closed by ``<!-- end -->``;
+``<!-- speed: FILE [PART] -->`` shows a speed result.
 Names without a result are said below the table.
 """
 
@@ -96,12 +97,13 @@ def results_table(argument: str) -> str:
 
 
 def speed_table(argument: str) -> str:
-    """Table of one speed result: its ``rows``."""
-    path = RESULTS / "speed" / f"{argument}.json"
+    """Table of one speed result: its ``rows``, or another list that is named after it."""
+    name, _, part = argument.partition(" ")
+    path = RESULTS / "speed" / f"{name}.json"
     if not path.exists():
         return "(not measured yet)\n"
     result = json.loads(path.read_text())
-    rows = result["rows"]
+    rows = result[part or "rows"]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     lines = [
         columns,

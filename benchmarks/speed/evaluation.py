@@ -177,20 +177,20 @@ def main() -> None:
         "users": ranked, "items": train.n_items, "targets": len(test), "dim": 64,
         "machine": f"{platform.machine()}, {_processor()}, {os.cpu_count()} cores", "threads": options.threads, "rounds": options.rounds,
         "load_average": round(os.getloadavg()[0], 2),
-        "reference": plain, "rows": rows, "memory": memory,
+        "reference": plain, "rows": rows, "memory": [memory],
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__, "polars": pl.__version__},
         "date": datetime.now(timezone.utc).date().isoformat(),
     }  # fmt: skip
     if options.large:
-        result["large"] = in_fresh_process(["--large", "--threads", str(options.threads)])
-    elif OUT.exists() and "large" in (old := read_json(OUT)):
-        result["large"] = old["large"]
+        result["memory"].append(in_fresh_process(["--large", "--threads", str(options.threads)]))
+    elif OUT.exists():
+        result["memory"] += read_json(OUT)["memory"][1:]
     write_json(OUT, result)
     for row in rows:
         print(
             f"{row['what']:36} {row['seconds']:8.3f} s  {row['ratio']:6.2f} x  (best {row['ratio_best']:.2f}, cpu {row['ratio_cpu']:.2f})"
         )
-    print(f"peak extra memory {memory['peak_extra_mb']} MB", result.get("large", ""))
+    print(f"peak extra memory {memory['peak_extra_mb']} MB", *result["memory"][1:])
 
 
 def _processor() -> str:

@@ -116,7 +116,11 @@ def row_of(interactions: int, report: list[dict[str, Any]]) -> dict[str, Any]:
     """One line of the table: seconds of each stage and the peak."""
     timings = {stage["stage"]: stage for stage in report if "seconds" in stage}
     seconds = {f"{name} s": stage["seconds"] for name, stage in timings.items() if name != "make"}
-    return {"interactions": f"{interactions:,}", **seconds, "peak MB": max(stage["peak_mb"] for stage in timings.values())}
+    (core,) = (stage for stage in report if stage["stage"] == "core")
+    (model,) = (stage for stage in report if stage["stage"] == "model")
+    left = {f"{name} left": f"{core[name]:,}" for name in ("users", "items", "interactions")}
+    peak = max(stage["peak_mb"] for stage in timings.values())
+    return {"interactions": f"{interactions:,}", **left, **seconds, "batch": f"{model['batch']:,}", "peak MB": peak}
 
 
 def main() -> None:

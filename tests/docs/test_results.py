@@ -66,7 +66,7 @@ def test_words_matter_and_help() -> None:
 
 
 def test_pages_show_the_committed_results() -> None:
-    done = subprocess.run(  # noqa: S603 (our own script)
+    done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / "tables.py"), "--check"], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, f"{done.stderr}run python benchmarks/tables.py"
