@@ -265,7 +265,8 @@ def test_items_of_other_data_sets_are_no_negatives(loss: str, negatives: str) ->
         data, items = checkerboard(n)
         parts.append((Dataset(data.interactions, items, name=name).train_set(), None))
     mixed, _ = mix(parts)
-    settings = {"embedding_dim": 4, "num_layers": 0, "negatives": negatives, "num_negs": 5, "batch_size": 64, "reg": 0.0}
+    settings = {"embedding_dim": 4, "num_layers": 0, "negatives": negatives, "batch_size": 64, "reg": 0.0}
+    settings |= {"num_negs": 5} if negatives in ("per-sample", "shared") else {}
     model = LightGCN(loss=loss, **settings).fit(mixed, options=TrainingOptions(epochs=1, progress=False, threads=1))
     batch = next(iter(model.batches(mixed, np.random.default_rng(0))))  # type: ignore[attr-defined]
     first_users, first_items = int(mixed.user_domains[1]), mixed.n_users + int(mixed.item_domains[1])
@@ -385,6 +386,22 @@ def test_transform_goes_along_to_wishes_new_items_and_other_data(tmp_path: Path,
     loaded = load_model(tmp_path / "saved")
     torch.testing.assert_close(loaded.encode_words([title])[0], own, atol=1e-5, rtol=0)
     torch.testing.assert_close(loaded.transfer(train).text, model.text, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "unread"),
+    [
+        ("alpharec", {"projector": "linear", "hidden": 99}, "hidden = 99 has no effect with projector = 'linear'"),
+        ("alpharec", {"linear_bias": True}, "linear_bias = True has no effect with projector = 'mlp'"),
+        ("alpharec", {"negatives": "all", "num_negs": 7}, "num_negs = 7 has no effect with negatives = 'all'"),
+        ("lightgcn", {"tau": 0.3}, "tau = 0.3 has no effect with loss = 'bpr'"),
+        ("lightgcn", {"init": "xavier", "init_std": 0.1}, "init_std = 0.1 has no effect with init = 'xavier'"),
+        ("mf-bpr", {"encoder": "lsa"}, "encoder = 'lsa' has no effect with init = 'normal'"),
+    ],
+)
+def test_settings_that_nothing_reads_are_refused(name: str, settings: dict, unread: str) -> None:
+    with pytest.raises(InputError, match=unread):
+        create(name, **settings)
 
 
 def test_shuffled_vectors_fall_clearly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # 18

@@ -44,6 +44,17 @@ class ModelConfig(BaseModel):
         """
         return parse_settings(cls, settings, f"{cls.__name__} has no setting")
 
+    def refuse_unread(self, where: str, *names: str) -> None:
+        """Refuse settings that were changed and that nothing reads ``where`` this configuration has taken us; for validators.
+
+        Raises:
+            ValueError: naming the first of them.
+        """
+        for name in names:
+            value = getattr(self, name)
+            if value != type(self).model_fields[name].default:
+                raise ValueError(f"{name} = {value!r} has no effect with {where}; leave it out")
+
 
 @dataclass(frozen=True)
 class Supports:

@@ -52,6 +52,16 @@ class LightGCNConfig(GraphConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def _all_is_read(self) -> "LightGCNConfig":
+        if self.loss == "bpr":
+            self.refuse_unread("loss = 'bpr'", "tau")
+        if self.init == "xavier":
+            self.refuse_unread("init = 'xavier'", "init_std")
+        if self.init != "text":
+            self.refuse_unread(f"init = {self.init!r}", "encoder", "text")
+        return self
+
 
 class LightGCN(GraphRecommender):
     """LightGCN; ``lightgcn-infonce`` and ``mf-bpr`` are this class with other defaults."""
