@@ -36,7 +36,16 @@ from lexirec.settings import parse_set, parse_settings
 from lexirec.training.options import TrainingOptions
 
 PACKAGES = ("lexirec", "torch", "numpy", "polars", "transformers", "sentence-transformers", "scipy")
-DATA_KEYS = ("split", "split_options", "catalogue", "min_rating", "k_core", "duplicates", "mask_seen")
+DATA_KEYS = {
+    "split": "How events are held out: ratio, ratio-at-least-one, random-433, leave-one-out, temporal, cold-items, given[:FILE], all.",
+    "split_options": "Options of the split, such as {seed: 1} or {test_from: 2018-06-30}.",
+    "catalogue": "all, or interacted: only items with an event are ranked.",
+    "min_rating": "Events rated lower are left out.",
+    "k_core": "Least number of events of users and items, iterated; or {user: 5, item: 5, mode: single-pass}.",
+    "duplicates": "Repeated user-item pairs: all, first, last, error, consecutive, consecutive-exact or exact.",
+    "mask_seen": "Whether items that a user has already are left out of the ranking (CALRec: no).",
+}
+"""What can be set about the data, and what it means."""
 
 
 @dataclass(frozen=True)

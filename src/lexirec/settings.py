@@ -1,8 +1,13 @@
 """Typed settings from a mapping, with errors that say key, value and cure."""
 
+import ast
+import inspect
+import itertools
 import re
+import textwrap
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -65,3 +70,56 @@ def parse_set(setting: str) -> tuple[str, Any]:
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
         value = float(value)  # YAML reads 1e-3 as text
     return key, value
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting, for people: its name, the values that it takes, its default and its meaning."""
+
+    name: str
+    kind: str
+    default: Any
+    meaning: str
+
+
+def describe(kind: type[BaseModel]) -> list[Setting]:
+    """The settings of a class with their meanings: the text under each of them in the source, the first paragraph of it.
+
+    >>> from lexirec.training.options import TrainingOptions
+    >>> describe(TrainingOptions)[0]
+    Setting(name='epochs', kind='whole number, at least 0', default=500, meaning='Upper bound on epochs.')
+    """
+    meanings: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        if not issubclass(base, BaseModel) or base is BaseModel:
+            continue
+        body = cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]).body
+        for statement, after in itertools.pairwise(body):
+            match statement, after:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    meanings[name] = " ".join(text.split("\n\n")[0].split()).replace("``", "")
+    schema = kind.model_json_schema()
+    return [
+        Setting(name, _values(schema["properties"][name], schema), schema["properties"][name].get("default"), meanings.get(name, ""))
+        for name in kind.model_fields
+    ]
+
+
+_WORDS = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false", "null": "null"}
+_BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+
+
+def _values(part: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    """The values that a part of a JSON schema allows, in words."""
+    if "$ref" in part:
+        name = str(part["$ref"]).rsplit("/", 1)[1]
+        return _values(schema["$defs"][name], schema) if schema["$defs"][name].get("type") != "object" else f"settings of {name}"
+    if "anyOf" in part:
+        return " or ".join(_values(option, schema) for option in part["anyOf"])
+    if "enum" in part or "const" in part:
+        return ", ".join(str(value) for value in part.get("enum", [part.get("const")]))
+    if part.get("type") == "array":
+        inner = part.get("items") or (part.get("prefixItems") or [{}])[0]
+        return f"list of {_values(inner, schema)}" if inner else "list"
+    words = _WORDS.get(str(part.get("type")), str(part.get("type", "any")))
+    return ", ".join([words, *(f"{text} {part[key]:g}" for key, text in _BOUNDS.items() if key in part)])

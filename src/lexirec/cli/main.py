@@ -20,7 +20,7 @@ app = typer.Typer(
 
 
 def _register() -> None:
-    from lexirec.cli import data, demo, doctor, embed, finetune, models, profile, report, results
+    from lexirec.cli import data, demo, doctor, embed, finetune, models, profile, report, results, settings
 
     commands: list[Callable[..., Any]] = [
         demo.demo,
@@ -34,6 +34,7 @@ def _register() -> None:
         report.report,
         models.recommend,
         models.tune,
+        settings.settings,
         doctor.doctor,
     ]
     for command in commands:
