@@ -74,7 +74,9 @@ class Query:
 
     Attributes:
         user_id: id of a user of the training log (hot). Whole numbers become text, as in the log.
-        history: item ids, oldest first (warm). Any sequence, array or column of a table; kept as a list of text.
+        history: item ids, oldest first (warm). Any sequence, array or column of a table; kept as a list of text. Beside a ``user_id`` it is
+            what this person has *now*, a basket or a session, and the answer is made from it; the user's stored items are then only left
+            out of what is shown. A model that reads no histories answers for the user.
         intent: a wish in words.
         profile: a description of the person in words; beside a wish the two are read as one text.
         alpha: weight of the words against the person, in [0, 1]; ``None`` leaves it to the model. Used only where words

@@ -573,14 +573,14 @@ def test_new_items_are_read_by_their_text(bert: str, train: TrainSet, tmp_path: 
     )
     assert model.recommend(Query(history=["n0"]), k=3)["answered_by"][0] == "history"  # nothing else is known of this person
     asked = [Query(history=history) for history in (["b0", "n0"], ["b0"], ["n1", "n1"])]
-    texts = model.person_texts(asked, ["history"] * 3)
+    texts = model.person_texts(asked)
     assert "Swimming fins" in texts[0] and "Swimming" in texts[0].replace("Swimming fins", "")  # its title and its kind count
     assert "Ski wax" in texts[2] and "Skiing" in texts[2]  # a kind that training never saw
     scores = model.score(asked)
     assert not torch.equal(scores[0], scores[1])
     model.save(tmp_path / "saved")
     loaded = load_model(tmp_path / "saved")
-    assert loaded.person_texts(asked, ["history"] * 3) == texts
+    assert loaded.person_texts(asked) == texts
     torch.testing.assert_close(loaded.score(asked), scores)
     more = pl.DataFrame({"item_id": ["n2"], "title": ["Poles"], "categories": [["Skiing", "Outdoor"]]})
     assert loaded.writer.item_texts(more) == model.writer.item_texts(more)
@@ -601,16 +601,16 @@ def test_profiles_of_a_folder_are_read_for_known_users(bert: str, train: TrainSe
     model = EasyRec(**settings(bert, epochs=1, profiles=(str(folder),))).fit(train, options=options())
     name, history = train.users.ids[2], train.item_map.name(train.history(2)).to_list()
     query = Query(user_id=name)
-    assert model.person_texts([query], ["user"])[0].startswith("Adores pool.")
-    assert model.person_texts([Query(user_id=name, history=history)], ["user"])[0].startswith("Adores pool.")
+    assert model.person_texts([query])[0].startswith("Adores pool.")
+    assert model.person_texts([Query(user_id=name, history=history)])[0].startswith("Adores pool.")
     further = Query(user_id=name, history=[*history, "c0"])
-    assert not model.person_texts([further], ["user"])[0].startswith("Adores")
-    assert not model.person_texts([Query(history=history)], ["history"])[0].startswith("Adores")
+    assert not model.person_texts([further])[0].startswith("Adores")
+    assert not model.person_texts([Query(history=history)])[0].startswith("Adores")
     first = EasyRec(model.config, profile_first=True)
     first.__dict__ |= {k: v for k, v in model.__dict__.items() if k != "config"}
-    assert first.person_texts([further], ["user"])[0].startswith("Adores")
+    assert first.person_texts([further])[0].startswith("Adores")
     model.save(tmp_path / "saved")
-    assert load_model(tmp_path / "saved").person_texts([query], ["user"])[0].startswith("Adores pool.")
+    assert load_model(tmp_path / "saved").person_texts([query])[0].startswith("Adores pool.")
     assert model.item_pool.sizes.max() == 4  # profile, two versions, raw
 
 
@@ -621,7 +621,7 @@ def test_profiles_of_one_data_set_of_a_mix(bert: str, tmp_path: Path) -> None:
     model = EasyRec(**settings(bert, profiles=str(folder)))
     model.remember(train)
     model.build(train, np.random.default_rng(0))
-    texts = model.person_texts([Query(user_id="club/u01"), Query(user_id="sports/u01")], ["user", "user"])
+    texts = model.person_texts([Query(user_id="club/u01"), Query(user_id="sports/u01")])
     assert [text.startswith("Adores") for text in texts] == [True, False]
     assert model.transfer.__self__ is model
 

@@ -40,7 +40,7 @@ def test_the_score_is_the_cosine_of_the_two_texts() -> None:
     train = sports().train_set()
     model = create("zero-shot", encoder="random", item_text="title").fit(train)
     encoder = model.reader.encoder
-    text = model.person_texts([Query(user_id="u01")], ["user"])[0]
+    text = model.person_texts([Query(user_id="u01")])[0]
     assert text == model.writer.user_texts([train.history(1)])[0]
     expected = encoder.encode([text]) @ encoder.encode(train.items["title"].to_list()).T
     np.testing.assert_allclose(model.score([Query(user_id="u01")]).numpy(), expected, atol=1e-6)
@@ -61,7 +61,7 @@ def test_held_out_events_never_reach_a_text() -> None:
     model = create("zero-shot", encoder="random").fit(split.train)
     for user in range(split.train.n_users):
         held = split.train.items["title"][int(split.test.item_index[user])]
-        text = model.person_texts([Query(user_id=split.train.users.ids[user])], ["user"])[0]
+        text = model.person_texts([Query(user_id=split.train.users.ids[user])])[0]
         recent = text.split("Recently chose")[1].split(".")[0]
         assert held not in recent
 

@@ -20,7 +20,7 @@ app = typer.Typer(
 
 
 def _register() -> None:
-    from lexirec.cli import data, demo, doctor, embed, finetune, models, profile, report, results, settings
+    from lexirec.cli import data, demo, doctor, embed, finetune, models, profile, recommend, report, results, settings
 
     commands: list[Callable[..., Any]] = [
         demo.demo,
@@ -32,7 +32,8 @@ def _register() -> None:
         results.bench,
         results.compare,
         report.report,
-        models.recommend,
+        recommend.recommend,
+        recommend.similar,
         models.tune,
         settings.settings,
         doctor.doctor,

@@ -1,7 +1,7 @@
 """The contract of every model: fit, encode, score, recommend, explain, add items, save and load."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -17,6 +17,7 @@ from lexirec import columns as c
 from lexirec.data.checks import as_ids, check_items
 from lexirec.data.dataset import Heldout, TrainSet
 from lexirec.data.ids import IdMap
+from lexirec.data.messages import shown, warn
 from lexirec.errors import InputError, NotFittedError, UnsupportedQueryError, nearest
 from lexirec.files import atomic_folder
 from lexirec.models.explaining import near_history, shared_attributes
@@ -26,6 +27,11 @@ from lexirec.settings import parse_settings
 from lexirec.training.loop import TrainingResult, pick_device, run_training
 from lexirec.training.options import TrainingOptions
 
+ANSWER = {
+    c.QUERY: pl.Int64, c.USER_ID: pl.String, c.ITEM_ID: pl.String, c.SCORE: pl.Float32, c.RANK: pl.Int64, "answered_by": pl.String,
+    "reason": pl.String,
+}  # fmt: skip
+"""Columns of what :meth:`Recommender.recommend` gives."""
 BLOCK = 1024
 """Queries scored at a time."""
 
@@ -264,32 +270,45 @@ class Recommender(ABC):
                     " alpharec"
                 )
             parts = ["words"]
-        known_user = query.user_id is not None and query.user_id in self.users and self._seen_length(query.user_id) > 0
-        has_history = query.history is not None and len(query.history) > 0
-        if known_user and self.supports.user_id:
-            parts.insert(0, "user")
-        elif has_history:
-            if not self.supports.history:
-                raise UnsupportedQueryError(
-                    f"{self.name} can't answer for a history it was not trained on; ask with a user_id of the training log, or use a model"
-                    " that supports histories"
-                )
-            if (self.item_map.index(query.history) >= 0).any():  # type: ignore[arg-type]
-                parts.insert(0, "history")
+        person = self._person_of(query)
+        if person:
+            parts.insert(0, person)
         if parts:
             return "+".join(parts)
-        if has_history:
+        if query.history is not None and len(query.history):
             return "popularity (no item of the history is in the catalogue)"
         if query.user_id is not None:
-            return f"popularity (user {query.user_id!r} has no training history)"
+            known = query.user_id in self.users
+            return f"popularity ({f'user {query.user_id!r} has no training history' if known else f'there is no user {query.user_id!r}'})"
         return "popularity (nothing is known)"
+
+    def _person_of(self, query: Query) -> str:
+        """``"history"`` where one is given that can be read and is not the stored one, else ``"user"`` for one of the log, else nothing.
+
+        Raises:
+            UnsupportedQueryError: for a history that this model can't read and nobody known beside it.
+        """
+        at = int(self.users.index([query.user_id])[0]) if self.supports.user_id and query.user_id is not None else -1
+        stored = self.history_items[self.history_offsets[at] : self.history_offsets[at + 1]] if at >= 0 else self.history_items[:0]
+        given = self.item_map.index(query.history if query.history is not None else [])
+        if self.supports.history and (given >= 0).any() and not np.array_equal(given, stored):
+            return "history"
+        if len(stored):
+            return "user"
+        if len(given) and not self.supports.history:
+            raise UnsupportedQueryError(
+                f"{self.name} can't answer for a history it was not trained on; ask with a user_id of the training log, or use a model"
+                " that supports histories"
+            )
+        return ""
 
     def recommend(
         self,
         queries: Query | str | int | Sequence[Query | str | int],
         k: int = 10,
         filter_seen: bool = True,
-        candidates: Sequence[str] | Sequence[int] | None = None,
+        candidates: Iterable[str] | Iterable[int] | None = None,
+        exclude: Iterable[str] | Iterable[int] | None = None,
     ) -> pl.DataFrame:
         """The best items for each query.
 
@@ -298,15 +317,17 @@ class Recommender(ABC):
             k: list length, at least 1.
             filter_seen: leave out the items of the query's history and of the user's: the training part, and in a run folder also the
                 validation and test part (see :meth:`know_later`).
-            candidates: rank only these item ids.
+            candidates: rank only these item ids, such as what is in stock. Those that the model does not know are left out, with a
+                warning.
+            exclude: never show these item ids; unknown ones are no matter.
 
         Returns:
             A frame, best first per query: ``query`` (position in ``queries``), ``user_id`` (null if none), ``item_id``, ``score``
-            (float32),
-            ``rank`` (from 1), ``answered_by``. Fewer than ``k`` rows where fewer items remain.
+            (float32), ``rank`` (from 1), ``answered_by`` (``"user"``, ``"history"``, ``"words"``, a sum of these, or ``"popularity"``) and
+            ``reason`` (why there was nothing better than popularity, else null). Fewer than ``k`` rows where fewer items remain.
 
         Raises:
-            InputError: for ``k < 1``, unknown candidates, or something that is neither a query nor an id.
+            InputError: for ``k < 1``, candidates of which none is known, or something that is neither a query nor an id.
             UnsupportedQueryError: if the model can't answer one of the queries.
         """
         self._check_fitted()
@@ -314,10 +335,7 @@ class Recommender(ABC):
             raise InputError(f"k = {k}; ask for at least one item")
         many = isinstance(queries, Iterable) and not isinstance(queries, (str, bytes, Mapping))
         asked = [as_query(query) for query in (cast(Iterable[Any], queries) if many else [queries])]
-        allowed = None
-        if candidates is not None:
-            allowed = torch.zeros(len(self.item_map), dtype=torch.bool)
-            allowed[self._positions(candidates)] = True
+        allowed = self._allowed(candidates, exclude)
         frames = []
         for start in range(0, len(asked), BLOCK):
             block = asked[start : start + BLOCK]
@@ -330,6 +348,7 @@ class Recommender(ABC):
             best, at = torch.topk(scores, min(k, scores.shape[1]), dim=1)
             rows_kept, columns_kept = torch.nonzero(torch.isfinite(best), as_tuple=True)
             who = rows_kept.numpy()
+            modes = pl.Series([self.answered_by(query) for query in block], dtype=pl.String).gather(who)
             frames.append(
                 pl.DataFrame(
                     {
@@ -338,24 +357,34 @@ class Recommender(ABC):
                         c.ITEM_ID: self.item_map.name(at[rows_kept, columns_kept].numpy()),
                         c.SCORE: best[rows_kept, columns_kept].numpy(),
                         c.RANK: columns_kept.numpy() + 1,
-                        "answered_by": pl.Series([self.answered_by(block[i]) for i in range(len(block))], dtype=pl.String).gather(who),
-                    }
+                        "answered_by": modes.str.extract(r"^([^ ]+)"),
+                        "reason": modes.str.extract(r"(?s)\((.*)\)$"),
+                    },
+                    schema=ANSWER,
                 )
             )
-        return (
-            pl.concat(frames)
-            if frames
-            else pl.DataFrame(
-                schema={
-                    c.QUERY: pl.Int64,
-                    c.USER_ID: pl.String,
-                    c.ITEM_ID: pl.String,
-                    c.SCORE: pl.Float32,
-                    c.RANK: pl.Int64,
-                    "answered_by": pl.String,
-                }
-            )
-        )
+        return pl.concat(frames) if frames else pl.DataFrame(schema=ANSWER)
+
+    def _allowed(self, candidates: Iterable[Any] | None, exclude: Iterable[Any] | None) -> Tensor | None:
+        """Items that may be shown, ``(I,)`` bool; ``None``: all."""
+        if candidates is None and exclude is None:
+            return None
+        allowed = torch.full((len(self.item_map),), candidates is None)
+        if candidates is not None:
+            ids = as_id_list(list(candidates) if isinstance(candidates, Set) else candidates, "candidates")
+            at = self.item_map.index(ids)
+            unknown = [name for name, position in zip(ids, at, strict=True) if position < 0]
+            if len(unknown) == len(ids):
+                such = f", such as {unknown[0]!r}{nearest(unknown[0], self.item_map.ids.head(10_000))}" if unknown else ""
+                raise InputError(f"none of {len(ids)} candidates is in the catalogue{such}; give its item ids, or add them with add_items")
+            if unknown:
+                names = shown(pl.Series(unknown))
+                warn(f"{len(unknown):,} of {len(ids):,} candidates are not in the catalogue ({names}); they are left out")
+            allowed[at[at >= 0]] = True
+        if exclude is not None:
+            at = self.item_map.index(as_id_list(list(exclude) if isinstance(exclude, Set) else exclude, "exclude"))
+            allowed[at[at >= 0]] = False
+        return allowed
 
     def similar_items(self, item_ids: Sequence[str] | Sequence[int], k: int = 10) -> pl.DataFrame:
         """Nearest items by the cosine of item vectors.

@@ -99,7 +99,8 @@ class Hybrid(Recommender):
         model, words = self._asked(query)
         if model is None:
             return "bm25" if words else super().answered_by(query)
-        return self.model.answered_by(model) + ("+bm25" if words else "")
+        found = self.model.answered_by(model)
+        return f"{found.partition(' (')[0]}+bm25" if words else found
 
     def _asked(self, query: Query) -> tuple[Query | None, str]:
         """The part of the query that the model can answer (``None``: nothing but popularity), and the words for BM25."""

@@ -41,6 +41,9 @@ class Popularity(Recommender):
             raise UnsupportedQueryError("popularity can't read words; ask a model with a text encoder, such as alpharec")
         return "popularity (the model)"
 
+    def similar_items(self, item_ids: Sequence[str] | Sequence[int], k: int = 10) -> pl.DataFrame:
+        raise UnsupportedQueryError("popularity knows nothing by which items are alike; ask a model that learns vectors, such as alpharec")
+
     def append_items(self, items: pl.DataFrame) -> None:
         """Counts of new items are added by the base class."""
 

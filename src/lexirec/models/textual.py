@@ -114,19 +114,19 @@ class TextRecommender(VectorRecommender):
         if version != self.version:
             self.version, self.item_rows = version, None
 
-    def person_texts(self, queries: Sequence[Query], modes: Sequence[str]) -> list[str]:
+    def person_texts(self, queries: Sequence[Query]) -> list[str]:
         """The text of each query's person; see :class:`TextRecommender`."""
         texts = [""] * len(queries)
         histories: list[NDArray[np.int64]] = []
         rows: list[int] = []
         column = version_column(self.version)
-        for row, (query, mode) in enumerate(zip(queries, modes, strict=True)):
+        for row, query in enumerate(queries):
             stored, given = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
             if query.history is not None and len(query.history):
                 given = self.item_map.index(query.history)
                 given = given[given >= 0]
-            if mode.startswith("user"):
-                at = int(self.users.index([query.user_id or ""])[0])
+            at = -1 if query.user_id is None else int(self.users.index([query.user_id])[0])
+            if at >= 0:
                 stored = self.history_items[self.history_offsets[at] : self.history_offsets[at + 1]].astype(np.int64)
                 place = int(self._written.index([query.user_id or ""])[0]) if len(self._written) else -1
                 if place >= 0 and (self.config.profile_first or not len(given) or np.array_equal(given, stored)):
@@ -137,6 +137,11 @@ class TextRecommender(VectorRecommender):
         for row, text in zip(rows, self.writer.user_texts(histories, self.version), strict=True):
             texts[row] = text
         return texts
+
+    def _person_of(self, query: Query) -> str:
+        found = super()._person_of(query)
+        written = found == "history" and self.config.profile_first and query.user_id is not None and query.user_id in self._written
+        return "user" if written else found
 
     # --- vectors -----------------------------------------------------------------------------------------------------------------
 
@@ -175,7 +180,7 @@ class TextRecommender(VectorRecommender):
         return self.encode_texts(distinct)[[row[text] for text in texts]]
 
     def encode_people(self, queries: Sequence[Query], modes: Sequence[str]) -> Tensor:
-        return self.text_vectors(self.person_texts(queries, modes))
+        return self.text_vectors(self.person_texts(queries))
 
     def encode_words(self, texts: Sequence[str]) -> Tensor:
         return self.text_vectors(texts)

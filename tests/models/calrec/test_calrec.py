@@ -286,7 +286,7 @@ def test_items_without_text_are_left_out() -> None:
         model = CALRec(**TINY).fit(data.train_set(), options=TrainingOptions(**FAST))
     assert not {1, 3} & set(model.histories.items.tolist())
     found = model.recommend(Query(history=["i01", "i03"]), k=1)
-    assert found["answered_by"][0] == "popularity (no item of the history has a text)"
+    assert found.select("answered_by", "reason").row(0) == ("popularity", "no item of the history has a text")
     assert model.answered_by(Query(history=["i01"], intent="red")) == "words"
     scores = model.score([Query(history=["i00", "i02"])])[0]
     assert scores[[1, 3]].tolist() == [0.0, 0.0] and torch.isfinite(scores).all()
@@ -299,8 +299,8 @@ def test_a_wish_finds_words_that_stand_before_punctuation() -> None:
     model = CALRec(**TINY).fit(data.train_set(), options=TrainingOptions(**FAST))
     assert model.recommend(Query(intent="a saw"), k=1)["item_id"][0] == "i01"
     assert model.recommend(Query(history=["i00"], intent="saw", alpha=1.0), k=1)["item_id"][0] == "i01"
-    unknown = "popularity (no word of the catalogue is in the wish)"
-    assert model.recommend(Query(intent="zebra"), k=1)["answered_by"][0] == unknown
+    unknown = ("popularity", "no word of the catalogue is in the wish")
+    assert model.recommend(Query(intent="zebra"), k=1).select("answered_by", "reason").row(0) == unknown
     assert model.answered_by(Query(history=["i00"], intent="zebra")) == "history"
 
 

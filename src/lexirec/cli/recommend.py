@@ -1,0 +1,205 @@
+"""``lexirec recommend`` and ``lexirec similar``: ask a trained model, for one person or for many."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import polars as pl
+import typer
+
+from lexirec.cli.terminal import printable
+from lexirec.errors import InputError
+
+if TYPE_CHECKING:
+    from lexirec.models.contract import Recommender
+    from lexirec.query import Query
+
+Run = Annotated[Path, typer.Argument(help="A run folder, or what model.save wrote.")]
+Count = Annotated[int, typer.Option("-k", min=1, help="How many items.")]
+NewItems = Annotated[Path | None, typer.Option("--items", help="A table of new items (item_id, title, ...), added first.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
+
+
+def recommend(
+    run: Run,
+    user: Annotated[str | None, typer.Option("--user", help="A user of the training log.")] = None,
+    history: Annotated[str | None, typer.Option("--history", help="Item ids, oldest first, separated by commas.")] = None,
+    intent: Annotated[str | None, typer.Option("--intent", help="A wish in words.")] = None,
+    profile: Annotated[str | None, typer.Option("--profile", help="A description of the person in words; with --intent, one text.")] = None,
+    alpha: Annotated[float | None, typer.Option("--alpha", help="Weight of the words against the person, 0 to 1.")] = None,
+    users: Annotated[str | None, typer.Option("--users", help="Many at once: all, or a table with user_id; needs --out.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write a table: .csv, .tsv, .parquet or .jsonl.")] = None,
+    k: Count = 10,
+    seen: Annotated[bool, typer.Option("--seen", help="Also show items that the person already has.")] = False,
+    candidates: Annotated[Path | None, typer.Option("--candidates", help="Only these: a table with item_id, or an id per line.")] = None,
+    exclude: Annotated[Path | None, typer.Option("--exclude", help="Never these: a table with item_id, or an id per line.")] = None,
+    where: Annotated[
+        list[str], typer.Option("--where", help="Only items that meet it: 'price<50', 'brand=Acme', 'categories~garden'. Repeatable.")
+    ] = [],  # noqa: B006 (typer reads the default)
+    items: NewItems = None,
+    hybrid: Annotated[str | None, typer.Option("--hybrid", help="Fuse with BM25 over the items' texts: rrf or sum.")] = None,
+    hybrid_weight: Annotated[float, typer.Option("--hybrid-weight", help="Share of BM25, 0 to 1.")] = 0.5,
+    explain: Annotated[bool, typer.Option("--explain", help="Say what pulled each item up.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Recommend for a user, a history, a wish or a profile; or for many users into a file."""
+    from lexirec.query import Query
+
+    told = user is not None or history is not None or intent is not None or profile is not None
+    if users is None and not told:
+        raise InputError("nothing to ask with; give --user, --history, --intent or --profile, or --users all --out FILE")
+    if users is not None and (user is not None or history is not None):
+        raise InputError("--users asks for many; leave out --user and --history")
+    if users is not None and (explain or as_json):
+        raise InputError("--users writes a table; --explain and --json are for one person")
+    if (users is None) != (out is None):
+        raise InputError("--users and --out go together: --users all --out recommendations.csv")
+    if out is not None:
+        _check_out(out)
+    model = _load(run, items)
+    if hybrid is not None:
+        from lexirec.models.hybrid import Hybrid
+
+        model = Hybrid(model, cast(Any, hybrid), weight=hybrid_weight)
+    wanted: dict[str, Any] = {"k": k, "filter_seen": not seen, "candidates": _candidates(model, candidates, where)}
+    wanted["exclude"] = None if exclude is None else _ids(exclude, "item_id")
+    if out is not None:
+        names = model.users.ids.to_list() if users == "all" else _ids(Path(str(users)), "user_id")
+        _write(model, [Query(user_id=name, intent=intent, profile=profile, alpha=alpha) for name in names], out, wanted)
+        return
+    given = [name.strip() for name in history.split(",") if name.strip()] if history is not None else None
+    query = Query(user_id=user, history=given, intent=intent, profile=profile, alpha=alpha)
+    _answer(model, query, wanted, explain, as_json)
+
+
+def _answer(model: "Recommender", query: "Query", wanted: dict[str, Any], explain: bool, as_json: bool) -> None:
+    """The answer for one person, on stdout."""
+    given = query.history or ()
+    unknown, notes = [name for name in given if name not in model.item_map], []
+    if unknown:
+        notes.append(f"{len(unknown)} of {len(given)} history items are not in the catalogue ({', '.join(unknown[:3])})")
+    found = model.recommend(query, **wanted)
+    rows = []
+    for row in _with_titles(model, found).iter_rows(named=True):
+        entry: dict[str, Any] = {"rank": row["rank"], "item_id": row["item_id"], "title": row["title"], "score": round(row["score"], 6)}
+        if explain:
+            entry["because"] = model.explain(query, row["item_id"], k=3).to_dicts()
+        rows.append(entry)
+    mode, _, reason = model.answered_by(query).partition(" (")
+    reason = reason.removesuffix(")")
+    if as_json:
+        print(json.dumps({"answered_by": mode, "reason": reason or None, "notes": notes, "items": rows}, ensure_ascii=False))
+        return
+    for note in notes:
+        print(f"note: {printable(note)}", file=sys.stderr)
+    print(f"answered by: {mode}{f' ({printable(reason)})' if reason else ''}")
+    for entry in rows:
+        print(f"{entry['rank']:>3}  {entry['score']:>9.4f}  {printable(entry['item_id'])}  {printable(entry['title'] or '')}")
+        for why in entry.get("because", []):
+            print(f"               {why['kind']}: {printable(why['title'] or why['name'])} ({why['weight']:.2f})")
+
+
+def _write(model: "Recommender", queries: list["Query"], out: Path, wanted: dict[str, Any]) -> None:
+    """The answers for many, as a table."""
+    found = _with_titles(model, model.recommend(queries, **wanted)).drop("query")
+    unknown = found.filter(pl.col("reason").str.starts_with("there is no user"))["user_id"].n_unique()
+    if unknown:
+        print(f"note: {unknown:,} of {len(queries):,} users are not in the log; they get what is popular", file=sys.stderr)
+    from lexirec.files import atomic_file
+
+    with atomic_file(out) as temporary:
+        if out.suffix == ".parquet":
+            found.write_parquet(temporary)
+        elif out.suffix == ".jsonl":
+            found.write_ndjson(temporary)
+        else:
+            found.write_csv(temporary, separator="\t" if out.suffix == ".tsv" else ",")
+    print(f"{out}: {found.height:,} rows for {len(queries):,} users")
+
+
+def similar(
+    run: Run,
+    item: Annotated[str, typer.Option("--item", help="Item ids, separated by commas.")],
+    k: Count = 10,
+    items: NewItems = None,
+    as_json: AsJson = False,
+) -> None:
+    """The items nearest to some in the model's own space."""
+    model = _load(run, items)
+    found = model.similar_items([name.strip() for name in item.split(",") if name.strip()], k=k)
+    titles = _titles(model).rename({"item_id": "similar_item_id"})
+    rows = found.join(titles, on="similar_item_id", how="left", maintain_order="left").to_dicts()
+    if as_json:
+        print(json.dumps(rows, ensure_ascii=False))
+        return
+    for row in rows:
+        if row["rank"] == 1:
+            print(f"like {printable(row['item_id'])}:")
+        print(f"{row['rank']:>3}  {row['score']:>9.4f}  {printable(row['similar_item_id'])}  {printable(row['title'] or '')}")
+
+
+def _load(run: Path, items: Path | None) -> "Recommender":
+    """The model of a run, checked by its manifest, or a saved one; with further items."""
+    from lexirec.data.tables import read_table
+    from lexirec.models import load_model
+    from lexirec.runs import load_run
+
+    saved = not (run / "manifest.json").exists() and (run / "model.safetensors").exists() and not run.name.endswith(".partial")
+    model = load_model(run) if saved else load_run(run)[0]
+    return model if items is None else model.add_items(read_table(items))
+
+
+def _candidates(model: "Recommender", file: Path | None, where: list[str]) -> list[str] | None:
+    if file is None and not where:
+        return None
+    ids = model.items["item_id"]
+    if where:
+        from lexirec.data.where import matching
+
+        ids = ids.filter(matching(model.items, where))
+        if not len(ids):
+            raise InputError(f"no item of the catalogue meets {' and '.join(map(repr, where))}; loosen a condition")
+    if file is None:
+        return ids.to_list()
+    listed = _ids(file, "item_id")
+    kept = set(ids.to_list())
+    return [name for name in listed if name in kept] if where else listed
+
+
+def _ids(file: Path, column: str) -> list[str]:
+    """Ids of a table, or of a text file with one per line.
+
+    Raises:
+        InputError: if the table has no such column.
+    """
+    from lexirec.data.tables import is_table, read_table
+    from lexirec.errors import nearest
+
+    if not file.exists():
+        raise InputError(f"{file} does not exist; give a table with {column}, or a text file with an id per line")
+    if not is_table(file) or file.suffix == ".txt":
+        return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    table = read_table(file)
+    if column not in table.columns:
+        raise InputError(f"{file} has no column {column!r}{nearest(column, table.columns)}; it has {', '.join(table.columns)}")
+    from lexirec.data.checks import as_ids
+
+    return as_ids(table[column], str(file)).unique(maintain_order=True).to_list()
+
+
+def _check_out(out: Path) -> None:
+    if out.suffix not in (".csv", ".tsv", ".parquet", ".jsonl"):
+        raise InputError(f"--out {out}: write a .csv, .tsv, .parquet or .jsonl file")
+
+
+def _titles(model: "Recommender") -> pl.DataFrame:
+    title = pl.col("title") if "title" in model.items.columns else pl.lit(None, dtype=pl.String).alias("title")
+    return model.items.select("item_id", title)
+
+
+def _with_titles(model: "Recommender", found: pl.DataFrame) -> pl.DataFrame:
+    return found.join(_titles(model), on="item_id", how="left", maintain_order="left")
+
+
+__all__ = ["recommend", "similar"]

@@ -1,0 +1,115 @@
+"""Asking a model from the shell: one person, many into a file, and what may be shown."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from lexirec import runs
+from lexirec.cli.main import run
+from lexirec.models import load_model
+from tests.models.toys import checkerboard
+
+SETS = ["encoder=lsa", "embedding_dim=8", "batch_size=64", "num_negs=4", "epochs=3", "eval_every=3", "threads=1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shop")
+    data, items = checkerboard()
+    (folder / "data").mkdir()
+    data.interactions.write_parquet(folder / "data" / "interactions.parquet")
+    priced = items.with_columns(price=pl.int_range(pl.len()).cast(pl.String) + ",50 EUR")
+    priced.write_parquet(folder / "data" / "items.parquet")
+    runs.fit_run(runs.resolve("alpharec", [folder / "data"], sets=SETS, split="all"), folder / "run", progress=False)
+    return folder
+
+
+def ask(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict:
+    assert run([*map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert run([*map(str, arguments)]) == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet", ".jsonl"])
+def test_everybody_into_a_file(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str) -> None:
+    out = tmp_path / f"found{suffix}"
+    assert run(["recommend", str(folder / "run"), "--users", "all", "-k", "3", "--out", str(out)]) == 0
+    assert "60 rows for 20 users" in capsys.readouterr().out
+    read = {".csv": pl.read_csv, ".tsv": lambda p: pl.read_csv(p, separator="\t"), ".parquet": pl.read_parquet, ".jsonl": pl.read_ndjson}
+    found = read[suffix](out)
+    assert found.columns == ["user_id", "item_id", "score", "rank", "answered_by", "reason", "title"]
+    model = load_model(folder / "run")
+    expected = model.recommend(model.users.ids.to_list(), k=3)
+    assert found["item_id"].to_list() == expected["item_id"].to_list()
+    assert found["title"][0] == dict(model.items.select("item_id", "title").iter_rows())[found["item_id"][0]]
+
+
+def test_some_users_of_a_table(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "users.csv").write_text("user_id\nu03\nstranger\nu03\n")
+    out = tmp_path / "found.csv"
+    assert run(["recommend", str(folder / "run"), "--users", str(tmp_path / "users.csv"), "-k", "2", "--out", str(out)]) == 0
+    assert "1 of 2 users are not in the log" in capsys.readouterr().err
+    found = pl.read_csv(out)
+    assert found.filter(pl.col("user_id") == "stranger")["answered_by"].unique().to_list() == ["popularity"]
+    assert found.filter(pl.col("user_id") == "stranger")["reason"][0] == "there is no user 'stranger'"
+
+
+def test_what_may_be_shown(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = ["recommend", folder / "run", "--user", "u03", "--seen", "-k", "20"]
+
+    def items(*arguments: object) -> set[str]:
+        return {row["item_id"] for row in ask(capsys, *one, *arguments)["items"]}
+
+    (tmp_path / "stock.txt").write_text("i01\ni02\n\ni19\n")
+    (tmp_path / "sold.csv").write_text("item_id,since\ni02,x\n")
+    assert items("--candidates", tmp_path / "stock.txt") == {"i01", "i02", "i19"}
+    assert items("--candidates", tmp_path / "stock.txt", "--exclude", tmp_path / "sold.csv") == {"i01", "i19"}
+    assert items("--where", "price<3", "--where", "categories=food") == {"i00", "i02"}
+    assert items("--where", "price<3", "--candidates", tmp_path / "stock.txt") == {"i01", "i02"}
+    assert "loosen a condition" in refused(capsys, *one, "--where", "price>500")
+    assert "has no column 'item_id'" in refused(capsys, *one, "--exclude", _table(tmp_path, "a,b\n1,2\n"))
+    assert "does not exist" in refused(capsys, *one, "--candidates", tmp_path / "none.csv")
+
+
+def _table(folder: Path, text: str) -> Path:
+    path = folder / "table.csv"
+    path.write_text(text)
+    return path
+
+
+def test_new_items_and_saved_models(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "new.csv").write_text("item_id,title\nnew,red apple fruit 99\n")
+    new = ["--items", tmp_path / "new.csv"]
+    assert "new" in {
+        row["item_id"] for row in ask(capsys, "recommend", folder / "run", "--intent", "red apple fruit", "-k", 8, *new)["items"]
+    }
+    near = ask(capsys, "similar", folder / "run", "--item", "new", "-k", 5, *new)
+    assert [row["rank"] for row in near] == [1, 2, 3, 4, 5]
+    assert all(row["title"].startswith("red") for row in near)
+    load_model(folder / "run").save(tmp_path / "saved")
+    assert ask(capsys, "recommend", tmp_path / "saved", "--user", "u03") == ask(capsys, "recommend", folder / "run", "--user", "u03")
+    assert run(["similar", str(tmp_path / "saved"), "--item", "i00,i01", "-k", "2"]) == 0
+    assert "like i01:" in capsys.readouterr().out
+
+
+def test_a_basket_beside_a_known_user(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = ask(capsys, "recommend", folder / "run", "--user", "u02", "--history", "i01,gone", "-k", 3)
+    assert found["answered_by"] == "history" and found["reason"] is None
+    assert found["notes"] == ["1 of 2 history items are not in the catalogue (gone)"]
+    assert all(int(row["item_id"][1:]) % 2 == 1 for row in found["items"])
+
+
+def test_what_does_not_go_together(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = ["recommend", folder / "run"]
+    assert "go together" in refused(capsys, *one, "--users", "all")
+    assert "go together" in refused(capsys, *one, "--user", "u03", "--out", "x.csv")
+    assert "leave out --user" in refused(capsys, *one, "--users", "all", "--user", "u03", "--out", "x.csv")
+    assert "for one person" in refused(capsys, *one, "--users", "all", "--out", "x.csv", "--explain")
+    assert "write a .csv" in refused(capsys, *one, "--users", "all", "--out", "x.xls")
+    assert "nothing to ask with" in refused(capsys, *one)

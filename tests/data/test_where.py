@@ -1,0 +1,50 @@
+"""Conditions on a catalogue."""
+
+import polars as pl
+import pytest
+
+from lexirec.data.where import matching, number
+from lexirec.errors import InputError
+
+SHOP = pl.DataFrame(
+    {
+        "item_id": ["a", "b", "c", "d"],
+        "price": ["€ 1.234,56", "12.50", None, "free"],
+        "stock": [3, 0, 5, None],
+        "brand": ["Acme", "acme", None, "Best & Co"],
+        "categories": [["Garden > Tools", "Outdoor"], ["Kitchen"], None, []],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "met"),
+    [
+        ([], "abcd"), (["price<50"], "b"), (["price >= 1.234,56"], "a"), (["stock>0"], "ac"), (["stock=0"], "b"), (["stock!=0"], "acd"),
+        (["brand=ACME"], "ab"), (["brand != Acme"], "cd"), (["brand~best"], "d"), (["categories=tools"], "a"),
+        (["categories=garden > tools"], "a"), (["categories~tool"], "a"), (["categories=tool"], ""), (["brand=acme", "stock>0"], "a"),
+    ],
+)  # fmt: skip
+def test_what_meets_the_conditions(conditions: list[str], met: str) -> None:
+    assert "".join(SHOP["item_id"].filter(matching(SHOP, conditions))) == met
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("price", "write column<value"), ("prise<5", r"no column 'prise' \(did you mean 'price'"), ("price<cheap", "'cheap' is no number"),
+        ("=5", "write column<value"),
+    ],
+)  # fmt: skip
+def test_what_is_no_condition(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        matching(SHOP, [text])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1234.5", 1234.5), ("1,234.50", 1234.5), ("1.234,50 €", 1234.5), ("1.234.567", 1234567.0), ("12,5", 12.5), ("-3", -3.0),
+     ("1'200.00", 1200.0), ("1.234", 1.234), ("n/a", None), ("", None)],
+)  # fmt: skip
+def test_numbers_as_shops_write_them(text: str, value: float | None) -> None:
+    assert number(text) == value
