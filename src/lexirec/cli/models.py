@@ -43,7 +43,8 @@ def fit(
     if "test" in result:
         shown = [name for name in ("recall@20", "ndcg@20", "hr@10", "ndcg@10") if name in result["test"]] or list(result["test"])
         print("test: " + ", ".join(f"{name} {result['test'][name]:.4f}" for name in shown) + f" (all metrics: {folder / 'result.json'})")
-        print(f"is that good? lexirec bench --data DIR --models popularity,{model} --out BENCH puts it beside what is popular")
+        if model != "popularity":
+            print(f"is that good? lexirec bench --data {data[0]} --models popularity,{model} --out BENCH puts it beside what is popular")
     else:
         print("no test part: evaluate it with: lexirec evaluate " + str(folder) + " --data DIR")
 
