@@ -12,10 +12,17 @@ from typer.testing import CliRunner
 
 import lexirec
 from lexirec.cli.data import app
-from lexirec.data import read_dataset
+from lexirec.data import DataWarning, read_dataset
 from lexirec.errors import InputError, StorageError
 
-LOG = pl.DataFrame({"user_id": list("uuuvvvw"), "item_id": list("abbabca"), "timestamp": list(range(7)), "rating": [5.0, 4, 4, 5, 1, 5, 5]})
+LOG = pl.DataFrame(
+    {
+        "user_id": list("uuuvvvw"),
+        "item_id": list("abbabca"),
+        "timestamp": [1_500_000_000 + k for k in range(7)],
+        "rating": [5.0, 4, 4, 5, 1, 5, 5],
+    }
+)
 ITEMS = pl.DataFrame({"item_id": list("abcd"), "title": ["Soap", "Brush", None, "Cup"], "tags": [["x"], None, ["y", "z"], []]})
 
 
@@ -160,3 +167,17 @@ def test_convert_joins_a_further_table_of_items(folder, tmp_path):
     assert read_dataset(tmp_path / "new").items["profile"].to_list() == ["For all"] * 4
     assert json.loads((tmp_path / "new" / "dataset.json").read_text())["made"]["item_table"] == "more.parquet"
     assert "items.profile" in call("describe", folder, "--item-table", tmp_path / "more.parquet")
+
+
+def test_bad_rows_and_words_for_missing_values(tmp_path):
+    (tmp_path / "orders.csv").write_text("user_id,item_id\nNULL,a\nnone,b\nu,b\n")
+    with (
+        pytest.raises(InputError, match=r"user_id: 1 of 3 ids are missing.*--bad-rows drop"),
+        pytest.warns(DataWarning, match="--null-values"),
+    ):
+        call("convert", tmp_path / "orders.csv", "--out", tmp_path / "new")
+    with pytest.warns(DataWarning, match="read as missing values|rows are left out"):
+        call("convert", tmp_path / "orders.csv", "--out", tmp_path / "one", "--bad-rows", "drop", "--null-values", "NULL, none")
+    assert read_dataset(tmp_path / "one").users.ids.to_list() == ["u"]
+    call("convert", tmp_path / "orders.csv", "--out", tmp_path / "three", "--null-values", "")
+    assert read_dataset(tmp_path / "three").users.ids.to_list() == ["NULL", "none", "u"]

@@ -26,7 +26,17 @@ Options = Annotated[
     list[str], typer.Option("--option", help="key=value for the format: encoding, separator, items, meta, title, reviews=true. Repeatable.")
 ]
 Columns = Annotated[list[str], typer.Option("--column", help="ours=theirs, for example user_id=customer. Repeatable.")]
-Encoding = Annotated[str | None, typer.Option("--encoding", help="Of CSV and TSV, for example latin-1.")]
+Encoding = Annotated[str | None, typer.Option("--encoding", help="Of CSV and TSV, for example cp1252.")]
+NullValues = Annotated[
+    str | None,
+    typer.Option(
+        "--null-values",
+        help='Words for a missing value in CSV and TSV, with commas; "" for none. By default NULL, null, None, NaN, nan, N/A, n/a, #N/A.',
+    ),
+]
+BadRows = Annotated[
+    str | None, typer.Option("--bad-rows", help="Rows whose user, item or time is missing or can't be read: error (default) or drop.")
+]
 Meta = Annotated[str | None, typer.Option("--meta", help="Metadata file of an Amazon dump, where it does not lie beside the reviews.")]
 Title = Annotated[str | None, typer.Option("--title", help="Field of a RecBole .item file that is the title.")]
 Unknown = Annotated[str | None, typer.Option("--unknown-items", help="Events of items that the items table lacks: error, drop or add.")]
@@ -53,6 +63,11 @@ def _pairs(values: list[str], option: str) -> dict[str, Any]:
     return made
 
 
+def _words(text: str) -> list[str]:
+    """``"a, b"`` as ``["a", "b"]``."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
 def _reading(function: Callable[..., None]) -> Callable[..., None]:
     """Gives a command the options of reading; it gets ``read``, the keyword arguments of ``read_dataset``, in their place."""
     own = inspect.signature(function).parameters
@@ -73,6 +88,8 @@ def _read_arguments(
     option: Options = [],  # noqa: B006 (typer reads the default)
     column: Columns = [],  # noqa: B006
     encoding: Encoding = None,
+    null_values: NullValues = None,
+    bad_rows: BadRows = None,
     meta: Meta = None,
     title: Title = None,
     unknown_items: Unknown = None,
@@ -81,13 +98,20 @@ def _read_arguments(
     item_table: ItemTable = None,
     catalogue: Catalogue = None,
 ) -> dict[str, Any]:
-    named = {"encoding": encoding, "meta": meta, "title": title, "items": None if items is None else str(items)}
+    named = {
+        "encoding": encoding,
+        "null_values": None if null_values is None else _words(null_values),
+        "bad_rows": bad_rows,
+        "meta": meta,
+        "title": title,
+        "items": None if items is None else str(items),
+    }
     arguments: dict[str, Any] = {**_pairs(option, "--option"), **{k: v for k, v in named.items() if v is not None}}
     columns = _pairs(column, "--column")
     if columns:
         arguments["columns"] = columns
     if item_columns is not None:
-        arguments["item_columns"] = [name.strip() for name in item_columns.split(",") if name.strip()]
+        arguments["item_columns"] = _words(item_columns)
     return arguments | {"format": format_name, "unknown_items": unknown_items, "item_table": item_table, "catalogue": catalogue}
 
 

@@ -31,6 +31,10 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Common names that are read as ours when exactly one of them is there; saying so in a warning."""
 
+_FILL_IDS: Final = "; drop these rows or fill the ids"
+_FILL_TIMES: Final = ", and no 'position' column orders them; drop these rows, fill them, or add a 'position'"
+_DROP_ROWS: Final = "; or leave such rows out with bad_rows='drop' (lexirec data convert --bad-rows drop)"
+
 LOG_COLUMNS: Final = (c.USER_ID, c.ITEM_ID, c.TIMESTAMP, c.POSITION, c.RATING, c.REVIEW, c.SPLIT)
 ITEM_COLUMNS: Final = (c.ITEM_ID, c.TITLE)
 
@@ -102,6 +106,14 @@ def as_ids(values: pl.Series, where: str) -> pl.Series:
     >>> as_ids(pl.Series("user_id", [12.0, 7.0]), "interactions").to_list()
     ['12', '7']
     """
+    ids = _id_texts(values, where)
+    if ids.null_count():
+        raise InputError(f"{where}.{ids.name}: {_finding(ids.is_null(), 'ids are missing')}{_FILL_IDS}")
+    return ids
+
+
+def _id_texts(values: pl.Series, where: str) -> pl.Series:
+    """As :func:`as_ids`, with null for missing and empty ids."""
     place = f"{where}.{values.name}"
     if values.dtype == pl.Null:
         raise InputError(f"{place}: every id is missing; fill the column")
@@ -111,7 +123,8 @@ def as_ids(values: pl.Series, where: str) -> pl.Series:
         values = _decoded(values, place)
     if values.dtype.is_float():
         wrong = values.drop_nulls().filter(~(values.drop_nulls() == values.drop_nulls().floor()) | (values.drop_nulls().abs() > 2**53))
-        if len(wrong) and not wrong.is_nan().all():
+        wrong = wrong.filter(wrong.is_not_nan())
+        if len(wrong):
             raise InputError(
                 f"{place}: {count(len(wrong), len(values))} ids are not whole numbers ({shown(wrong)}); store ids as text or integers"
             )
@@ -120,13 +133,7 @@ def as_ids(values: pl.Series, where: str) -> pl.Series:
         values = values.cast(pl.String)
     elif values.dtype != pl.String:
         raise InputError(f"{place}: ids are of type {values.dtype}; store them as text or integers")
-    missing = values.is_null() | (values == "")
-    if missing.any():
-        raise InputError(
-            f"{place}: {count(int(missing.sum()), len(values))} ids are missing, the first in row {missing.arg_max()} (counted from "
-            "0); drop these rows or fill the ids"
-        )
-    return values
+    return values.to_frame().select(pl.when(pl.first() != "").then(pl.first())).to_series()
 
 
 def _decoded(values: pl.Series, place: str) -> pl.Series:
@@ -176,19 +183,30 @@ def _look_for_times(frame: pl.DataFrame, where: str) -> None:
         )
 
 
-def check_log(frame: pl.DataFrame, columns: Mapping[str, str] | None = None, where: str = "interactions") -> pl.DataFrame:
+def check_log(
+    frame: pl.DataFrame,
+    columns: Mapping[str, str] | None = None,
+    where: str = "interactions",
+    *,
+    bad_rows: str = "error",
+    first_line: int | None = None,
+) -> pl.DataFrame:
     """A log with our column names and types: ids as text, ``timestamp`` int64, ``position`` int32, ``rating`` float32.
 
     Args:
         frame: any table of events.
         columns: our name -> the table's name.
         where: name of the table in messages.
+        bad_rows: rows whose user, item or time is missing or can't be read: ``"error"``, or ``"drop"`` them with a warning.
+        first_line: number of the line with the first row, where the table comes from delimited text; for messages.
 
     Raises:
         InputError: for anything that can't be used, naming the value, the place and the cure.
     """
+    if bad_rows not in ("error", "drop"):
+        raise InputError(f"bad_rows is {bad_rows!r}; choose 'error' or 'drop'{nearest(str(bad_rows), ('error', 'drop'))}")
     frame = _common(rename(frame, where, LOG_COLUMNS, (c.USER_ID, c.ITEM_ID), columns or {}), where, "user_id, item_id, timestamp")
-    made = [as_ids(frame[c.USER_ID], where), as_ids(frame[c.ITEM_ID], where)]
+    made = [_id_texts(frame[c.USER_ID], where), _id_texts(frame[c.ITEM_ID], where)]
     fine = None
     if c.TIMESTAMP in frame.columns:
         times, fine = as_timestamps(frame[c.TIMESTAMP], where)
@@ -197,7 +215,9 @@ def check_log(frame: pl.DataFrame, columns: Mapping[str, str] | None = None, whe
         made.append(pl.Series(c.TIMESTAMP, [None], dtype=pl.Int64).new_from_index(0, frame.height))
         if c.POSITION not in frame.columns:
             _look_for_times(frame, where)
-    missing = made[2].null_count()
+    good = _good_rows(frame, made, where, bad_rows, first_line)
+    if good is not None:
+        frame, made, fine = frame.filter(good), [values.filter(good) for values in made], None if fine is None else fine.filter(good)
     if c.POSITION in frame.columns:
         made.append(_number(frame[c.POSITION], pl.Int32, where))
         if made[-1].null_count():
@@ -205,12 +225,6 @@ def check_log(frame: pl.DataFrame, columns: Mapping[str, str] | None = None, whe
                 f"{where}.position: {count(made[-1].null_count(), frame.height)} places are missing; fill them, or drop the column "
                 "to sort by timestamp"
             )
-    elif 0 < missing < frame.height:
-        raise InputError(
-            f"{where}.timestamp: {count(missing, frame.height)} timestamps are missing, the first in row "
-            f"{made[2].is_null().arg_max()} (counted from 0), and no "
-            "'position' column orders them; drop these rows, fill them, or add a 'position'"
-        )
     if c.RATING in frame.columns:
         made.append(_number(frame[c.RATING], pl.Float32, where))
     made.extend(frame[name].cast(pl.String) for name in (c.REVIEW, c.SPLIT) if name in frame.columns)
@@ -220,6 +234,52 @@ def check_log(frame: pl.DataFrame, columns: Mapping[str, str] | None = None, whe
         # Fractions of a second don't fit int64 seconds; ties are kept in file order, so the file order carries them.
         log = log.with_columns(fine.alias("__fine")).sort("__fine", maintain_order=True, nulls_last=False).drop("__fine")
     return log
+
+
+def _good_rows(frame: pl.DataFrame, made: Sequence[pl.Series], where: str, bad_rows: str, first_line: int | None) -> pl.Series | None:
+    """Which rows have a user, an item and a time, as read in ``made``; ``None`` if all have.
+
+    Raises:
+        InputError: if a row is bad and ``bad_rows`` is ``"error"``, or if no row is good.
+    """
+    users, items, times = made
+    given = frame[c.TIMESTAMP] if c.TIMESTAMP in frame.columns else times
+    missing = given.is_null() | (given.str.strip_chars() == "") if given.dtype == pl.String else given.is_null()
+    unordered = c.POSITION not in frame.columns and not missing.all()
+    unread = times.is_null() & ~missing
+    looked_for = (
+        (c.USER_ID, users.is_null(), "ids are missing", _FILL_IDS),
+        (c.ITEM_ID, items.is_null(), "ids are missing", _FILL_IDS),
+        (c.TIMESTAMP, unread, "timestamps can't be read", "; store Unix seconds or dates like 2024-03-01 12:30:00"),
+        (c.TIMESTAMP, missing & unordered, "timestamps are missing", _FILL_TIMES),
+    )
+    found, findings = [], []
+    for column, mask, what, cure in looked_for:
+        if mask.any():
+            values = f": {shown(given.filter(mask))}" if mask is unread else ""
+            finding = f"{column}: {_finding(mask, what, frame, first_line)}{values}"
+            if bad_rows == "error":
+                raise InputError(f"{where}.{finding}{cure}{_DROP_ROWS if where == 'interactions' else ''}")
+            found.append(mask)
+            findings.append(finding)
+    if not found:
+        return None
+    bad = pl.select(pl.any_horizontal(found)).to_series()
+    said = f"{where}: {count(int(bad.sum()), frame.height)} rows are left out: {'; '.join(findings)}"
+    if bool(bad.all()):
+        raise InputError(f"{said}; nothing is left, look at the columns")
+    warn(said)
+    return ~bad
+
+
+def _finding(mask: pl.Series, what: str, frame: pl.DataFrame | None = None, first_line: int | None = None) -> str:
+    """``3 of 10 ids are missing, the first in row 4 (counted from 0)``, with its line in the file where that is known."""
+    row = int(mask.arg_max() or 0)
+    line = ""
+    if frame is not None and first_line is not None:
+        breaks = frame[:row].select(pl.concat_str(pl.col(pl.String), ignore_nulls=True).str.count_matches("\n", literal=True).sum()).item()
+        line = f"; line {first_line + row + breaks} of the file"
+    return f"{count(int(mask.sum()), len(mask))} {what}, the first in row {row} (counted from 0{line})"
 
 
 def check_items(frame: pl.DataFrame, columns: Mapping[str, str] | None = None, where: str = "items") -> pl.DataFrame:
@@ -326,6 +386,7 @@ def match_items(log: pl.DataFrame, items: pl.DataFrame, unknown: str = "error") 
             if not bool(hit.all())
             else f"; no id matches at all, the items table has ids like {shown(items[c.ITEM_ID])}, so the two tables may use different ids"
         )
+        hint += _without_zeros(lacking, items[c.ITEM_ID])
         raise InputError(
             f"interactions.item_id: {count(int(hit.sum()), log.height)} events name {count(len(lacking))} items that the items "
             f"table lacks ({shown(lacking)}){hint}; "
@@ -339,3 +400,16 @@ def match_items(log: pl.DataFrame, items: pl.DataFrame, unknown: str = "error") 
         return log.filter(~hit), items
     warn(f"{said}; they are added without a title")
     return log, pl.concat([items, pl.DataFrame({c.ITEM_ID: lacking})], how="diagonal_relaxed")
+
+
+def _without_zeros(lacking: pl.Series, ids: pl.Series) -> str:
+    """A hint where unknown ids are known but for leading zeros, as tables read with and without a guess of types have them."""
+    bare = pl.DataFrame({"bare": ids.str.strip_chars_start("0"), "known": ids})
+    pairs = pl.DataFrame({"bare": lacking.str.strip_chars_start("0"), "unknown": lacking}).join(bare, on="bare", maintain_order="left")
+    if not pairs.height:
+        return ""
+    known, unknown = pairs["known"][0], pairs["unknown"][0]
+    return (
+        f"; {count(pairs['unknown'].n_unique())} of them match without leading zeros ({unknown!r} here, {known!r} there): read both"
+        " tables as text (pandas: dtype=str)"
+    )

@@ -275,11 +275,15 @@ class Dataset:
         name: str = "dataset",
         columns: Mapping[str, str] | None = None,
         item_columns: Sequence[str] = (),
+        unknown_items: str = "error",
+        bad_rows: str = "error",
     ) -> "Dataset":
         """A dataset from pandas, Polars or Arrow tables; see :func:`lexirec.data.readers.from_frames`."""
         from lexirec.data.readers import from_frames
 
-        return from_frames(interactions, items, name=name, columns=columns, item_columns=item_columns)
+        return from_frames(
+            interactions, items, name=name, columns=columns, item_columns=item_columns, unknown_items=unknown_items, bad_rows=bad_rows
+        )
 
     @classmethod
     def read(cls, path: "str | PathLike[str]", **options: Any) -> "Dataset":

@@ -13,7 +13,16 @@ from lexirec.data.messages import count, shown
 
 LONG_TITLE: Final = 1_000
 """Characters; encoders of titles read a few hundred tokens at most."""
-_MILLISECONDS: Final = 10**11
+_UNITS: Final = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6}
+_STEPS = 10_000_000
+"""Whole numbers below it, as seconds before May 1970, are taken for a count of events."""
+_EARLIEST, _LATEST = 631_152_000, 4_133_980_800
+"""Unix seconds of 1990 and 2101; times of people's choices lie between."""
+_QUANTITIES: Final = ("qty", "quantity", "amount", "menge")
+_CURRENCY: Final = r"(?:[$€£¥]|EUR|USD|GBP|CHF|JPY)?"
+_MONEY: Final = rf"^{_CURRENCY} ?-?\d{{1,3}}(?:[., ']?\d{{3}})*(?:[.,]\d{{1,2}})? ?{_CURRENCY}$"
+_NO_NUMBER: Final = r"[$€£¥A-Z, ']"
+"""What keeps a text that looks like a price from being read as a number."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +39,17 @@ class Problem:
         return asdict(self)
 
 
+def _seconds(stamp: int) -> float:
+    """A time stamp in seconds, milliseconds or microseconds, told by its size, in seconds."""
+    return stamp / next((unit for unit in _UNITS.values() if abs(stamp) <= 10**11 * unit), 1)
+
+
 def _moment(stamp: Any) -> str | None:
-    """ISO time (UTC) of a time stamp in seconds or milliseconds; ``None`` where it is no such time."""
+    """ISO time (UTC) of a time stamp in seconds, milliseconds or microseconds; ``None`` where it is no such time."""
     if stamp is None:
         return None
     try:
-        return datetime.fromtimestamp(stamp / 1000 if abs(stamp) > _MILLISECONDS else stamp, timezone.utc).isoformat()
+        return datetime.fromtimestamp(_seconds(stamp), timezone.utc).isoformat()
     except (ValueError, OverflowError, OSError):
         return None
 
@@ -117,7 +131,7 @@ def problems(dataset: Dataset, split: Split | None = None) -> list[Problem]:
         dataset: the data.
         split: a cut of it whose leaks are looked for too; the log's own ``split`` column is looked at in any case.
     """
-    found = [*_item_problems(dataset), *_time_problems(dataset), *_log_problems(dataset)]
+    found = [*_item_problems(dataset), *_time_problems(dataset), *_log_problems(dataset), *_number_problems(dataset)]
     if c.SPLIT in dataset.interactions.columns and split is None:
         from lexirec.data.splits import given
 
@@ -262,27 +276,28 @@ def _time_problems(dataset: Dataset) -> list[Problem]:
                     "number the events of each user without repeats",
                 )
             )
+    return found + _range_problems(times)
+
+
+def _range_problems(times: pl.Series) -> list[Problem]:
+    """Times that lie where nobody chose anything, as a wrong unit or a misread date makes them."""
+    place = "interactions.timestamp"
+    counts = {name: int(times.is_between(_EARLIEST * unit, _LATEST * unit).sum()) for name, unit in _UNITS.items()}
+    mixed = {name: n for name, n in counts.items() if n}
     low, high = int(times.min()), int(times.max())  # type: ignore[arg-type]
-    if low > 0 and low < _MILLISECONDS < high:
-        found.append(
-            Problem(
-                "warning",
-                "interactions.timestamp",
-                f"values run from {low} to {high}: seconds and milliseconds seem mixed",
-                "give all in one unit",
-            )
-        )
-    else:
-        seconds = high / 1000 if high > _MILLISECONDS else high
-        if seconds > datetime.now(timezone.utc).timestamp() + 86_400:
-            found.append(
-                Problem(
-                    "warning",
-                    "interactions.timestamp",
-                    f"the latest is {high} ({_moment(high) or 'no date'}), in the future",
-                    "check the unit and the clock",
-                )
-            )
+    if len(mixed) > 1:
+        said = " and ".join(mixed)
+        seen = f"values run from {low} to {high}: {said} seem mixed ({', '.join(f'{n:,} {name}' for name, n in mixed.items())})"
+        return [Problem("warning", place, seen, "give all in one unit")]
+    found = []
+    if _seconds(low) < _EARLIEST:
+        early = f"the earliest is {low} ({_moment(low) or 'no date'}), before 1990"
+        cure = "check the unit and how dates are read; numbers that only tell the order belong into 'position'"
+        counted = high < _STEPS  # no time of any shop: somebody numbered the events
+        found.append(Problem("advice" if counted else "warning", place, early, cure))
+    if _seconds(high) > datetime.now(timezone.utc).timestamp() + 86_400:
+        late = f"the latest is {high} ({_moment(high) or 'no date'}), in the future"
+        found.append(Problem("warning", place, late, "check the unit and the clock"))
     return found
 
 
@@ -354,6 +369,44 @@ def _log_problems(dataset: Dataset) -> list[Problem]:
                 "strip them",
             )
         )
+    return found
+
+
+def _number_problems(dataset: Dataset) -> list[Problem]:
+    """Returned goods in the log; prices that are text."""
+    found = []
+    for name in dataset.interactions.columns:
+        if name.lower() in _QUANTITIES:
+            values = dataset.interactions[name]
+            numbers = values.cast(pl.String).str.strip_chars().str.replace(",", ".", literal=True).cast(pl.Float64, strict=False)
+            returned = int((numbers < 0).sum())
+            if returned:
+                found.append(
+                    Problem(
+                        "warning",
+                        f"interactions.{name}",
+                        f"{count(returned, len(values))} values are negative, as returns are, and every event counts as a choice",
+                        "drop these rows before, or read the column as the rating and keep the positive ones"
+                        f" (lexirec data convert --column rating={name} --min-rating 1)",
+                    )
+                )
+    for table, frame in (
+        ("interactions", dataset.interactions.drop(c.USER_ID, c.ITEM_ID)),
+        ("items", dataset.items.drop(c.ITEM_ID, c.TITLE)),
+    ):
+        for name in frame.columns:
+            texts = (
+                frame[name].drop_nulls().head(1000).str.strip_chars() if frame[name].dtype == pl.String else pl.Series([], dtype=pl.String)
+            )
+            if len(texts) and bool(texts.str.contains(_MONEY).all()) and bool(texts.str.contains(_NO_NUMBER).any()):
+                found.append(
+                    Problem(
+                        "advice",
+                        f"{table}.{name}",
+                        f"{name} looks like a number: {shown(texts.filter(texts.str.contains(_NO_NUMBER)), 2)}, but is text",
+                        "write plain numbers, as in 1234.56, if it is to be used as one",
+                    )
+                )
     return found
 
 

@@ -15,7 +15,7 @@ from lexirec.data.dataset import Dataset
 from lexirec.data.filters import interacted_only
 from lexirec.data.formats import FORMATS, Tables, detect_format
 from lexirec.data.messages import count, shown
-from lexirec.data.tables import is_table, read_table
+from lexirec.data.tables import SPREADSHEETS, is_table, read_table, suffix
 from lexirec.errors import InputError, nearest
 
 
@@ -27,6 +27,8 @@ def from_frames(
     columns: Mapping[str, str] | None = None,
     unknown_items: str = "error",
     item_columns: Sequence[str] = (),
+    bad_rows: str = "error",
+    first_line: int | None = None,
     folder: str | PathLike[str] | None = None,
 ) -> Dataset:
     """A dataset from pandas, Polars or Arrow tables.
@@ -43,6 +45,8 @@ def from_frames(
         unknown_items: events of items that ``items`` lacks: ``"error"``, ``"drop"`` them, or ``"add"`` the items without a title.
         item_columns: without ``items``: columns of ``interactions`` that describe the item, by the names they have there, the title
             among them. Of several values of one item the latest is taken.
+        bad_rows: rows of ``interactions`` whose user, item or time is missing or can't be read: ``"error"``, or ``"drop"`` them.
+        first_line: number of the line with the first row, where ``interactions`` comes from delimited text; for messages.
         folder: where the tables came from, if a split file lies there.
 
     Raises:
@@ -66,7 +70,7 @@ def from_frames(
         present = [*log.columns, *(catalogue.columns if catalogue is not None else ())]
         if theirs not in present:
             raise InputError(f"columns: no table has the column {theirs!r} that should be read as {ours!r}{nearest(theirs, present)}")
-    checked = check_log(log, columns)
+    checked = check_log(log, columns, bad_rows=bad_rows, first_line=first_line)
     if catalogue is None:
         checked, titles = items_of_log(checked, columns.get(c.TITLE), item_columns)
         return Dataset(checked, titles, name, folder=folder)
@@ -151,7 +155,9 @@ def read_tables(path: str | PathLike[str], *, format: str | None = None, **optio
         raise InputError(
             f"{place} does not exist{nearest(place.name, [p.name for p in place.parent.glob('*')]) if place.parent.is_dir() else ''}"
         )
-    chosen = detect_format(place) if format in (None, "auto") else format
+    chosen = format
+    if format in (None, "auto"):
+        chosen = "file" if suffix(place) in SPREADSHEETS else detect_format(place)  # a spreadsheet is refused by its reader
     if chosen not in FORMATS:
         raise InputError(f"format is {chosen!r}, which is not one of {', '.join(FORMATS)}{nearest(str(chosen), FORMATS)}")
     return FORMATS[chosen].read(place, **_known_options(chosen, options))
@@ -197,7 +203,8 @@ def read_dataset(
             have gaps).
         item_columns: as in :func:`from_frames`.
         item_table: a further table of items; see :func:`add_item_table`.
-        options: what the format takes, for example ``encoding="latin-1"`` (folder, file), ``reviews=True`` (Amazon, Yelp, Steam).
+        options: what the format takes, for example ``encoding="cp1252"``, ``bad_rows="drop"``, ``null_values=[]`` (folder, file),
+            ``reviews=True`` (Amazon, Yelp, Steam).
 
     Raises:
         InputError: for input that can't be used; the message gives the value, the place and the cure.
@@ -227,7 +234,15 @@ def dataset_of(
     folder = path if path.is_dir() else path.parent
     label = name or (path.resolve().name if path.is_dir() else path.name.split(".")[0])
     return from_frames(
-        tables.interactions, tables.items, name=label, columns=columns, unknown_items=unknown, item_columns=item_columns, folder=folder
+        tables.interactions,
+        tables.items,
+        name=label,
+        columns=columns,
+        unknown_items=unknown,
+        item_columns=item_columns,
+        folder=folder,
+        bad_rows=tables.bad_rows,
+        first_line=tables.first_line,
     )
 
 

@@ -1,30 +1,43 @@
-"""One table from one file: CSV, TSV, JSON lines (plain or .gz), JSON, Parquet, Arrow; damaged files get a clear error.
+"""One table from one file: CSV, TSV, text, JSON lines (plain or .gz), JSON, Parquet, Arrow; damaged files get a clear error.
 
 Text formats are read without guessing types: an id ``00123`` stays ``00123``. Types are given later, by column, in
 :mod:`lexirec.data.checks`.
 """
 
 import ast
+import codecs
 import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Final
 
 import polars as pl
 
-from lexirec.data.messages import DataWarning, warn
+from lexirec.data.messages import DataWarning, count, warn
 from lexirec.errors import InputError, nearest
 from lexirec.progress import track
 
-SUFFIXES: Final = (".parquet", ".pq", ".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".arrow", ".feather", ".ipc")
+SUFFIXES: Final = (".parquet", ".pq", ".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".arrow", ".feather", ".ipc")
+DELIMITED: Final = (".csv", ".tsv", ".txt")
+SPREADSHEETS: Final = (".xlsx", ".xls", ".xlsm", ".ods")
+NULL_VALUES: Final = ("NULL", "null", "None", "NaN", "nan", "N/A", "n/a", "#N/A")
+"""Words that stand for a missing value in delimited text, as databases, pandas and Excel write them."""
 BLOCK: Final = 64 << 20
 """Bytes of JSON lines that are parsed at once; bounds memory on dumps of many GB."""
 
 _DAMAGED_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
+_MARKS: Final = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+"""What a byte-order mark at the beginning of a file says of its encoding."""
+_SEP_LINE: Final = r'"?sep=(.)"?'
+"""The line that Excel writes and reads before the header."""
+_INDEX: Final = r"(Unnamed: \d+)?"
+"""Name of a column that pandas makes of a frame's index."""
 
 
 def suffix(path: Path) -> str:
@@ -38,17 +51,25 @@ def is_table(path: Path) -> bool:
     return suffix(path) in SUFFIXES
 
 
-def read_table(path: Path, *, encoding: str = "utf-8", separator: str | None = None, names: Sequence[str] | None = None) -> pl.DataFrame:
+def read_table(
+    path: Path,
+    *,
+    encoding: str = "utf-8",
+    separator: str | None = None,
+    names: Sequence[str] | None = None,
+    null_values: Sequence[str] = NULL_VALUES,
+) -> pl.DataFrame:
     """Read one table by its ending.
 
     Args:
         path: a file ending in one of :data:`SUFFIXES`; text formats may end in ``.gz`` besides.
-        encoding: of CSV and TSV, for example ``"latin-1"``.
-        separator: of CSV and TSV; by default a tab for ``.tsv``, else a comma (or ``;`` where the header has no comma).
-        names: column names for a CSV or TSV without a header line.
+        encoding: of CSV, TSV and TXT, for example ``"cp1252"``; a byte-order mark in the file wins.
+        separator: of CSV, TSV and TXT; by default a tab for ``.tsv``, else what Excel's ``sep=`` line or the header shows.
+        names: column names for a CSV, TSV or TXT without a header line.
+        null_values: words that stand for a missing value in CSV, TSV and TXT; an empty list keeps them all as text.
 
     Raises:
-        InputError: if the file is missing, empty, cut off, damaged, not UTF-8 or has two columns of one name.
+        InputError: if the file is missing, empty, cut off, damaged, a spreadsheet, not UTF-8 or has two columns of one name.
     """
     kind = suffix(path)
     if not path.is_file():
@@ -62,10 +83,16 @@ def read_table(path: Path, *, encoding: str = "utf-8", separator: str | None = N
         return _binary(path, "Arrow")
     if kind in (".jsonl", ".ndjson", ".json"):
         return _json(path)
-    if kind in (".csv", ".tsv"):
-        return _delimited(path, encoding, separator or ("\t" if kind == ".tsv" else None), names)
+    if kind in DELIMITED:
+        table = _delimited(path, encoding, separator, names)
+        return _nulled(table, path, [null_values] if isinstance(null_values, str) else list(null_values))
+    if kind in SPREADSHEETS:
+        raise InputError(
+            f"{path} is a spreadsheet, which is not read; save it as 'CSV UTF-8', or read it with pandas.read_excel and pass the frames"
+            " to Dataset.from_frames"
+        )
     raise InputError(
-        f"{path}: files ending in '{kind}' are not read; the endings are {', '.join(SUFFIXES)} (.csv, .tsv and JSON also with .gz)"
+        f"{path}: files ending in '{kind}' are not read; the endings are {', '.join(SUFFIXES)} (.csv, .tsv, .txt and JSON also with .gz)"
     )
 
 
@@ -93,60 +120,149 @@ def _damaged_gzip(path: Path, error: BaseException) -> InputError:
     return InputError(f"{path} is a cut off or damaged gzip file ({_first_line(error)}); fetch it again")
 
 
-def not_utf8(path: Path, cure: str = "pass encoding='latin-1' (lexirec data convert --encoding latin-1)") -> InputError | None:
-    """The error that names the first line of ``path`` that is not UTF-8, or ``None`` if all are."""
+def not_utf8(path: Path, cure: str = "pass encoding='{0}' (lexirec data convert --encoding {0})") -> InputError | None:
+    """The error that names the first line of ``path`` that is not UTF-8, or ``None`` if all are.
+
+    Where a byte of 0x80 to 0x9F occurs, ``{0}`` in ``cure`` is cp1252 (Windows), which has letters and the euro sign there; else latin-1.
+    """
     with open_binary(path) as handle:
         for number, line in enumerate(handle, 1):
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError as error:
+                windows = any(re.search(rb"[\x80-\x9f]", part) for part in chain([line], handle))
+                likely = "cp1252" if windows else "latin-1"
                 return InputError(
                     f"{path}: line {number} is not UTF-8 (byte 0x{line[error.start]:02x} at place {error.start + 1} of the line); "
-                    f"convert the file (iconv -f latin1 -t utf-8) or {cure}"
+                    f"convert the file (iconv -f {'cp1252' if windows else 'latin1'} -t utf-8) or {cure.format(likely)}"
                 )
     return None
 
 
-def _delimited(path: Path, encoding: str, separator: str | None, names: Sequence[str] | None) -> pl.DataFrame:
+def _codec(path: Path, encoding: str) -> str:
+    """The codec of a text file: what its byte-order mark says, else ``encoding``, where UTF-16 without a mark is Windows' little-endian."""
+    with open_binary(path) as handle:
+        start = handle.read(3)
+    marked = [codec for mark, codec in _MARKS.items() if start.startswith(mark)]
+    named = codecs.lookup(encoding).name
+    return marked[0] if marked else "utf-16-le" if named == "utf-16" else named
+
+
+def _head(path: Path, encoding: str) -> tuple[str, str | None, int]:
+    """First line of a delimited file, the separator that a ``sep=`` line before it names, and how many lines stand before it (0 or 1)."""
     try:
-        with open_binary(path) as handle:
-            first = handle.readline().decode(encoding, errors="replace").removeprefix("\ufeff").rstrip("\r\n")
+        with open_binary(path) as handle, io.TextIOWrapper(handle, encoding=_codec(path, encoding), errors="replace", newline="\n") as text:
+            lines = [text.readline().rstrip("\r\n"), text.readline().rstrip("\r\n")]
     except _DAMAGED_GZIP as error:
         raise _damaged_gzip(path, error) from error
     except LookupError as error:
         raise InputError(f"encoding is {encoding!r}, which Python does not know; try 'utf-8' or 'latin-1'") from error
-    if separator is None:
-        separator = ","
-        if "," not in first and ";" in first:
-            separator = ";"
-            warn(f"{path}: the header has ';' and no ',', so ';' separates the columns", DataWarning)
-    if names is None:
-        header = next(csv.reader([first], delimiter=separator), [])
-        twice = sorted({name for name in header if header.count(name) > 1})
-        if twice:
-            raise InputError(f"{path}: the column {twice[0]!r} occurs {header.count(twice[0])} times in the header; rename or drop one")
+    if "\0" in lines[0]:
+        raise InputError(
+            f"{path}: line 1 holds zero bytes, as UTF-16 without a byte-order mark does; pass encoding='utf-16-le' or 'utf-16-be'"
+        )
+    named = re.fullmatch(_SEP_LINE, lines[0])
+    return (lines[1], named[1], 1) if named else (lines[0], None, 0)
+
+
+def line_of_first_row(path: Path, encoding: str, names: Sequence[str] | None) -> int | None:
+    """Number, from 1, of the line with the first row of a delimited file; ``None`` for other formats."""
+    return _head(path, encoding)[2] + (2 if names is None else 1) if suffix(path) in DELIMITED else None
+
+
+def _separator(path: Path, first: str) -> str:
+    """The separator that the first line shows: a comma before any other in ``.csv``, a tab in ``.txt``; always a tab in ``.tsv``."""
+    if suffix(path) == ".tsv":
+        return "\t"
+    order = ",;\t|" if suffix(path) == ".csv" else "\t,;|"
+    found = next((sign for sign in order if sign in first), order[0])
+    if found != order[0]:
+        warn(f"{path}: the header has {found!r} and no {order[0]!r}, so {found!r} separates the columns", DataWarning)
+    return found
+
+
+def _header(path: Path, first: str, separator: str) -> list[str]:
+    """Names in the header, each once; index columns may have none."""
     try:
-        return pl.read_csv(
-            path,
+        header = next(csv.reader([first], delimiter=separator), [])
+    except (csv.Error, TypeError) as error:  # TypeError: a separator of several characters
+        raise InputError(
+            f"{path}: the header {first[:60]!r} can't be split at {separator!r} ({error}); give the separator= and encoding= of the file"
+        ) from error
+    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if twice:
+        raise InputError(f"{path}: the column {twice[0]!r} occurs {header.count(twice[0])} times in the header; rename or drop one")
+    return header
+
+
+def _delimited(path: Path, encoding: str, separator: str | None, names: Sequence[str] | None) -> pl.DataFrame:
+    first, said, skipped = _head(path, encoding)
+    separator, codec = separator or said or _separator(path, first), _codec(path, encoding)
+    header = _header(path, first, separator) if names is None else list(names)
+    try:
+        table = pl.read_csv(
+            _as_utf8(path, codec),
             separator=separator,
             infer_schema=False,
-            encoding="utf8" if encoding.lower().replace("-", "") == "utf8" else encoding,
             has_header=names is None,
             new_columns=None if names is None else list(names),
+            skip_rows=skipped,
         )
     except pl.exceptions.NoDataError as error:
         raise InputError(f"{path} is empty; write the table again") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not {encoding} ({error}); name its encoding (lexirec data convert --encoding NAME)") from error
+        raise InputError(f"{path} is not {codec} ({error}); name its encoding (lexirec data convert --encoding NAME)") from error
     except (pl.exceptions.PolarsError, OSError, *_DAMAGED_GZIP) as error:
         try:
-            unreadable = not_utf8(path)
+            unreadable = not_utf8(path) if codec.startswith("utf-8") else None
         except _DAMAGED_GZIP as damage:
             raise _damaged_gzip(path, damage) from error
         raise unreadable or InputError(
             f"{path} is not a regular table with the separator {separator!r} ({_first_line(error)}); "
             "look for a quote that is never closed, a line with too many values, or another separator"
         ) from error
+    return _without_index(table, path, header)
+
+
+def _as_utf8(path: Path, codec: str) -> Path | bytes:
+    """What Polars reads: the file itself where it is UTF-8, else its text in UTF-8."""
+    if codec.startswith("utf-8"):
+        return path
+    with open_binary(path) as handle:
+        text = handle.read().decode(codec).removeprefix("\ufeff")
+    odd = re.search("[\x80-\x9f]", text)
+    if odd:
+        warn(
+            f"{path}: line {text.count(chr(10), 0, odd.start()) + 1} holds the control character {odd[0]!r}, read as {codec}; the file is"
+            " most likely cp1252 (Windows), which has the euro sign and quotes there: pass encoding='cp1252'"
+            " (lexirec data convert --encoding cp1252)"
+        )
+    return text.encode()
+
+
+def _without_index(table: pl.DataFrame, path: Path, header: Sequence[str]) -> pl.DataFrame:
+    """Without the columns of an index, which makes copies of rows look different; told by the names in the file's header."""
+    if len(header) != table.width:  # a header of several lines, or none
+        return table
+    index = {ours: theirs for ours, theirs in zip(table.columns, header, strict=True) if re.fullmatch(_INDEX, theirs.strip())}
+    if index:
+        names = ", ".join(map(repr, index.values()))
+        warn(f"{path}: columns without a name ({names}) are taken for a frame's index and left out; name them in the header to keep them")
+    return table.drop(list(index))
+
+
+def _nulled(table: pl.DataFrame, path: Path, words: list[str]) -> pl.DataFrame:
+    """Words for a missing value as null, with a warning that names the columns."""
+    hits = table.select(pl.all().is_in(words).sum()).row(0) if words and table.width else ()
+    found = {name: n for name, n in zip(table.columns, hits, strict=False) if n}
+    if not found:
+        return table
+    counts = ", ".join(f"{name} {count(n, table.height)}" for name, n in found.items())
+    warn(
+        f"{path}: words such as NULL and n/a are read as missing values ({counts}); null_values=[] keeps them"
+        ' (lexirec data convert --null-values "")'
+    )
+    return table.with_columns(pl.when(~pl.col(name).is_in(words)).then(pl.col(name)).alias(name) for name in found)
 
 
 def _json(path: Path) -> pl.DataFrame:

@@ -16,12 +16,21 @@ from lexirec.errors import InputError, nearest
 
 @dataclass(frozen=True)
 class Tables:
-    """Raw tables of one source: events, catalogue and people (``None`` where the source has none), and the format's name."""
+    """Raw tables of one source.
+
+    Attributes:
+        interactions, items, users: events, catalogue and people; ``None`` where the source has none.
+        format: the format's name.
+        bad_rows: what to do with rows that lack a user, an item or a time: ``"error"`` or ``"drop"``.
+        first_line: number of the line with the first event, where they come from delimited text; for messages.
+    """
 
     interactions: pl.DataFrame
     items: pl.DataFrame | None = None
     users: pl.DataFrame | None = None
     format: str = ""
+    bad_rows: str = "error"
+    first_line: int | None = None
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,24 @@ from pathlib import Path
 import polars as pl
 
 from lexirec.data.formats.base import Tables, register
-from lexirec.data.tables import is_table, read_table
+from lexirec.data.tables import NULL_VALUES, SPREADSHEETS, is_table, line_of_first_row, read_table, suffix
 from lexirec.errors import InputError, nearest
 
 
 @register("folder", "interactions.*")
-def folder(path: Path, encoding: str = "utf-8", separator: str | None = None) -> Tables:
-    """A folder with interactions.{parquet,csv,tsv,jsonl} and items.{...}, users.{...} where there are any."""
+def folder(
+    path: Path,
+    encoding: str = "utf-8",
+    separator: str | None = None,
+    null_values: Sequence[str] = NULL_VALUES,
+    bad_rows: str = "error",
+) -> Tables:
+    """A folder with interactions.{parquet,csv,tsv,txt,jsonl} and items.{...}, users.{...} where there are any."""
     tables: dict[str, pl.DataFrame | None] = {}
+    first_line = None
     for stem in ("interactions", "items", "users"):
-        found = sorted(p for p in path.glob(f"{stem}.*") if is_table(p)) if path.is_dir() else []
+        beside = sorted(path.glob(f"{stem}.*")) if path.is_dir() else []
+        found = [p for p in beside if is_table(p)] or [p for p in beside if suffix(p) in SPREADSHEETS]
         if len(found) > 1:
             raise InputError(f"{path} has {', '.join(p.name for p in found)}: which is the table of {stem}? Keep one")
         if not found and stem == "interactions":
@@ -24,16 +32,25 @@ def folder(path: Path, encoding: str = "utf-8", separator: str | None = None) ->
             raise InputError(
                 f"{path} has no interactions.parquet, .csv, .tsv or .jsonl{near}; it holds {', '.join(names[:8]) or 'nothing'}"
             )
-        tables[stem] = read_table(found[0], encoding=encoding, separator=separator) if found else None
-    return Tables(tables["interactions"], tables["items"], tables["users"])  # type: ignore[arg-type]
+        tables[stem] = read_table(found[0], encoding=encoding, separator=separator, null_values=null_values) if found else None
+        if stem == "interactions":
+            first_line = line_of_first_row(found[0], encoding, None)
+    return Tables(tables["interactions"], tables["items"], tables["users"], bad_rows=bad_rows, first_line=first_line)  # type: ignore[arg-type]
 
 
 @register("file")
 def file(
-    path: Path, items: str | None = None, encoding: str = "utf-8", separator: str | None = None, names: Sequence[str] | None = None
+    path: Path,
+    items: str | None = None,
+    encoding: str = "utf-8",
+    separator: str | None = None,
+    names: Sequence[str] | None = None,
+    null_values: Sequence[str] = NULL_VALUES,
+    bad_rows: str = "error",
 ) -> Tables:
     """One table of interactions; items=PATH names the table of items, names=[...] the columns of a file without header."""
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the path of one table, or the format 'folder'")
-    log = read_table(path, encoding=encoding, separator=separator, names=names)
-    return Tables(log, read_table(Path(items), encoding=encoding, separator=separator) if items else None)
+    log = read_table(path, encoding=encoding, separator=separator, names=names, null_values=null_values)
+    catalogue = read_table(Path(items), encoding=encoding, separator=separator, null_values=null_values) if items else None
+    return Tables(log, catalogue, bad_rows=bad_rows, first_line=line_of_first_row(path, encoding, names))
