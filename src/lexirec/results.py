@@ -262,7 +262,12 @@ def _of_group(folder: Path, group: str | None) -> pl.DataFrame:
 
 
 def evaluate_intents(
-    run: str | Path, paths: Sequence[str], split: str | None, alphas: Sequence[float], max_users: int | None
+    run: str | Path,
+    paths: Sequence[str],
+    split: str | None,
+    alphas: Sequence[float],
+    max_users: int | None,
+    wishes: str | Path | None = None,
 ) -> dict[str, Any]:
     """Wishes, one per target item, on the run's own data or on another (zero-shot).
 
@@ -280,7 +285,9 @@ def evaluate_intents(
     if zero_shot:
         model = model.transfer(parts.train)
     seen = () if parts.valid is None else (parts.valid,)
-    found = evaluate_intention(model, parts.train, parts.test, seen=seen, alphas=tuple(alphas), max_users=max_users, progress=True)
+    found = evaluate_intention(
+        model, parts.train, parts.test, seen=seen, alphas=tuple(alphas), max_users=max_users, wishes=wishes, progress=True
+    )
     return {"dataset": parts.name, "split": data["split"], "zero_shot": zero_shot, "seed": result["seed"], **found.to_dict()}
 
 

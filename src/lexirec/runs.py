@@ -32,7 +32,9 @@ from lexirec.files import atomic_file, atomic_folder, read_json, replace_folder,
 from lexirec.models import load_model, model_class
 from lexirec.models.contract import Recommender
 from lexirec.models.saving import read_config
+from lexirec.progress import showing
 from lexirec.settings import parse_set, parse_settings
+from lexirec.training.checkpoint import read_position
 from lexirec.training.options import TrainingOptions
 
 PACKAGES = ("lexirec", "torch", "numpy", "polars", "transformers", "sentence-transformers", "scipy")
@@ -257,8 +259,8 @@ def fit_run(experiment: Experiment, out: str | Path, *, resume: bool = False, pr
     Args:
         experiment: from :func:`resolve`.
         out: the run folder; must not exist, but for ``resume``.
-        resume: go on from ``OUT.partial``, or with a finished run that its ``max_minutes`` ended and now gets more; it stays as it is until
-            the longer one is whole.
+        resume: go on from ``OUT.partial``, perhaps with other ``epochs``, ``patience`` or ``max_minutes``, or with a finished run that its
+            ``max_minutes`` ended and now gets more; it stays as it is until the longer one is whole.
         progress: progress on stderr.
         command: for the record; the present command line if not given.
 
@@ -276,11 +278,7 @@ def fit_run(experiment: Experiment, out: str | Path, *, resume: bool = False, pr
     if partial.exists() and any(partial.iterdir()):
         if not resume:
             raise InputError(f"{partial} holds an unfinished run; go on with --resume, or remove it")
-        differing = _other_settings(partial, document, LIMIT)
-        if differing:
-            raise InputError(
-                f"{partial} was made with other settings ({', '.join(differing)}); repeat the first command, or remove the folder"
-            )
+        _check_resumable(partial, document)
     elif out.exists():
         _reopen(out, partial, document)
     parts = load_parts(experiment.paths, experiment.data)
@@ -310,18 +308,44 @@ def _fit_into(
         if not begun and not any((partial / name).exists() for name in ("checkpoints", *_stages(partial))):
             shutil.rmtree(partial)
         raise
-    result = result_entry(model, parts, options, time.perf_counter() - started)
+    with showing(options.progress):
+        result = result_entry(model, parts, options, time.perf_counter() - started)
+        evaluation = measure(model, parts) if parts.test is not None else None
     result |= {"command": command or own_command(), "protocol_split": experiment.data["split"], "dataset": parts.name}
-    evaluation = measure(model, parts) if parts.test is not None else None
     model.know_later(parts.later)
     write_run(partial, model, result, evaluation, experiment.document(), parts.train)
 
 
 LIMIT = "training.max_minutes"
 """No part of what a run is, while it can go on."""
+ENDS = (LIMIT, "training.epochs", "training.patience")
+"""What decides when a training ends; the loop refuses other ``epochs`` where the learning rate depends on them."""
 
 
-def _other_settings(folder: Path, document: Mapping[str, Any], but: str | None = None) -> list[str]:
+def _check_resumable(partial: Path, document: Mapping[str, Any]) -> None:
+    """Check that an unfinished run can go on with these settings: its own, but for :data:`ENDS` as long as nothing hangs on them.
+
+    Raises:
+        InputError: naming the settings that differ and the epoch that its checkpoint stands at.
+    """
+    # A model trained on the way, whole now, had these epochs and this patience; a second stage began where the first one ended.
+    stages = [folder.name for folder in sorted(partial.iterdir()) if (folder / "config.yaml").exists()]
+    second = (partial / "stage-2").exists()
+    differing = _other_settings(partial, document, () if second else (LIMIT,) if stages else ENDS)
+    if not differing:
+        return
+    last = partial / "checkpoints" / "last.safetensors"
+    stands = f"its checkpoint stands at epoch {read_position(last)['epoch']}" if last.exists() else "it has no checkpoint yet"
+    why = ""
+    if "config.epochs" in differing:
+        why = "; the learning rate falls to 0 at the last of these epochs"
+    elif set(differing) <= set(ENDS):
+        why = f"; {'stage-2' if second else stages[0]} in it was trained with these"
+    cure = "repeat the first command" + ("" if why or stages or second else " (only epochs, patience and max_minutes may change)")
+    raise InputError(f"{partial} was made with other settings ({', '.join(differing)}{why}); {stands}: {cure}, or remove the folder")
+
+
+def _other_settings(folder: Path, document: Mapping[str, Any], but: Sequence[str] = ()) -> list[str]:
     """Names of the settings, such as ``config.lr``, in which a folder's experiment is another."""
     before, differing = read_config(folder), []
     for part, new in document.items():
@@ -330,21 +354,25 @@ def _other_settings(folder: Path, document: Mapping[str, Any], but: str | None =
             continue
         keys = [key for key in {**old, **new} if old.get(key) != new.get(key)] if isinstance(old, dict) and isinstance(new, dict) else [""]
         differing += [f"{part}.{key}".rstrip(".") for key in keys]
-    return [name for name in differing if name != but]
+    return [name for name in differing if name not in but]
 
 
 def _reopen(out: Path, partial: Path, document: Mapping[str, Any]) -> None:
     """Lay out what a run needs to go on that its time limit ended."""
-    differing = _other_settings(out, document, LIMIT)
+    differing = _other_settings(out, document, (LIMIT,))
     if differing:
         raise InputError(f"{out} holds a run with other settings ({', '.join(differing)}); choose another folder or remove it")
-    result, limit = read_json(out / "result.json"), document["training"].get("max_minutes")
-    if result.get("stopped") != "max_minutes":
-        raise InputError(f"{out} holds a finished run (ended by {result.get('stopped') or 'its model'}): there is nothing to go on with")
-    if limit is not None and 60 * limit <= result["seconds"]:
-        raise InputError(f"{out} trained for {result['seconds'] / 60:.1f} minutes and max_minutes is {limit}; raise it, or set it to null")
+    stopped, limit = read_json(out / "result.json").get("stopped"), document["training"].get("max_minutes")
+    if stopped != "max_minutes":
+        raise InputError(f"{out} holds a finished run (ended by {stopped or 'its model'}): there is nothing to go on with")
+    before = read_config(out)["training"]["max_minutes"]
+    if limit is not None and limit <= before:
+        raise InputError(f"{out} ended at its max_minutes = {before:g} and now has {limit:g}; raise it, or set it to null")
     with atomic_folder(partial) as temporary:
-        shutil.copytree(out / "checkpoints", temporary / "checkpoints")
+        # Models trained on the way, too. There is no checkpoint yet where the limit fell into the first epoch.
+        for folder in out.iterdir():
+            if folder.name == "checkpoints" or (folder / "config.yaml").exists():
+                shutil.copytree(folder, temporary / folder.name)
         for name in ("config.yaml", "metrics.jsonl"):
             shutil.copy2(out / name, temporary / name)
 
@@ -389,14 +417,16 @@ def measure(
     """
     if on_valid:
         assert parts.valid is not None  # noqa: S101 (the caller looked)
-        return evaluate(model, parts.train, parts.valid, mask_seen=parts.mask_seen, progress=progress)
+        with showing(progress):
+            return evaluate(model, parts.train, parts.valid, mask_seen=parts.mask_seen)
     if parts.test is None:
         raise no_test_part(parts)
     seen = () if parts.valid is None else (parts.valid,)
-    return evaluate(
-        model, parts.train, parts.test, seen=seen, groups=groups or GroupRules(), sampled=sampled,
-        mask_seen=parts.mask_seen and sampled is None, seed=seed, progress=progress,
-    )  # fmt: skip
+    with showing(progress):
+        return evaluate(
+            model, parts.train, parts.test, seen=seen, groups=groups or GroupRules(), sampled=sampled,
+            mask_seen=parts.mask_seen and sampled is None, seed=seed,
+        )  # fmt: skip
 
 
 def no_test_part(parts: Parts) -> InputError:

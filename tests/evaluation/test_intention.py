@@ -1,5 +1,6 @@
 """Wishes without titles, and HR / NDCG over alpha."""
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import torch
 
 from lexirec.errors import InputError
 from lexirec.evaluation import evaluate, evaluate_intention, intention_queries
-from lexirec.evaluation.intention import wishes
+from lexirec.evaluation.wishes import wishes
 from tests.evaluation.worlds import heldout, random_world, world
 
 
@@ -55,7 +56,8 @@ def coloured_world():
 def test_the_wish_lifts_the_item_and_alpha_zero_is_the_plain_ranking():
     train, valid, test, model = coloured_world()
     found = evaluate_intention(model, train, test, seen=(valid,), k=5)
-    assert [row["alpha"] for row in found.rows] == [0, 0.25, 0.5, 0.75, 1]
+    assert [row["alpha"] for row in found.rows] == [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1]
+    assert (found.wishes, found.to_dict()["wishes"]) == ("built from attributes",) * 2
     assert found.n_queries == len(test)
     assert found.n_users == 25
     assert found.rows[-1]["hr@5"] == 1.0  # three items of a colour: all within five
@@ -74,9 +76,42 @@ def found_items(train, found):
     return train.item_map.index(found.per_query["item_id"].to_list()).tolist()
 
 
+class Scoring:
+    """The same answers without vectors: asked for each target and each alpha."""
+
+    vector_scores = False
+
+    def __init__(self, model):
+        self.model = model
+
+    def score(self, queries):
+        return self.model.encode_queries(queries) @ self.model.encode_items().T
+
+
+class Bent(Wishing):
+    """Does more than mix."""
+
+    def encode_queries(self, queries):
+        return torch.tanh(3 * super().encode_queries(queries)).square()
+
+
+def test_people_and_wishes_are_encoded_once_where_a_model_mixes():
+    train, valid, test, model = coloured_world()
+    mixed = evaluate_intention(model, train, test, seen=(valid,))
+    assert len(model.asked) == 25 + 10 + 16  # people, colours, and a sample to see whether it mixes
+    bent = Bent(**{**vars(model), "asked": []})
+    found = evaluate_intention(bent, train, test, seen=(valid,))
+    assert len(bent.asked) == 25 + 10 + 16 + 11 * found.n_queries
+    for answer, one in ((mixed, model), (found, bent)):
+        apart = evaluate_intention(Scoring(one), train, test, seen=(valid,))
+        for left, right in zip(answer.rows, apart.rows, strict=True):
+            assert left == pytest.approx(right, abs=1e-9)
+    assert mixed.rows != found.rows
+
+
 def test_each_query_asks_for_its_own_target_with_history_and_alpha():
     train, valid, test, model = coloured_world()
-    found = evaluate_intention(model, train, test, alphas=(0.5,), seen=(valid,))
+    found = evaluate_intention(Scoring(model), train, test, alphas=(0.5,), seen=(valid,))
     assert len(model.asked) == found.n_queries
     for query, item in zip(model.asked, found_items(train, found), strict=True):
         assert query.alpha == 0.5
@@ -168,6 +203,68 @@ def test_targets_without_attributes_are_skipped_and_counted():
     bare = world([("a", "i0", "train"), ("a", "i1", "test")], {"i0": "A", "i1": "B"})
     with pytest.raises(InputError, match=r"none of the 1 target items has an attribute .* add categories, brand"):
         intention_queries(bare[0], bare[2])
+
+
+def test_given_wishes_are_asked_in_place_of_built_ones(tmp_path):
+    train, valid, test, model = coloured_world()
+    user, item = train.users.ids[int(test.user_index[0])], train.item_map.ids[int(test.item_index[0])]
+    # Everybody's words for half of the items name the colour, one person's own name another one.
+    rows = [(f"i{n:03d}", None, f"in colour{n % 10}, please") for n in range(0, 30, 2) if f"i{n:03d}" != item]
+    rows += [(item, None, f"any colour{test.item_index[0] % 10}"), (item, user, f"no, colour{(test.item_index[0] + 1) % 10}")]
+    table = pl.DataFrame(rows, schema=["item_id", "user_id", "intent"], orient="row")
+    found = evaluate_intention(model, train, test, seen=(valid,), alphas=(1.0,), wishes=table)
+    asked = set(table["item_id"])
+    assert set(found.per_query["item_id"]) <= asked
+    told = [train.item_map.ids[i] in asked for i in test.item_index.tolist()]
+    assert (found.n_queries, found.skipped) == (sum(told), len(told) - sum(told))
+    assert found.skipped > 0
+    own = (pl.col("user_id") == user) & (pl.col("item_id") == item)
+    assert found.per_query.filter(own)["intent"].to_list() == [f"no, colour{(test.item_index[0] + 1) % 10}"]
+    assert found.per_query.filter(own)["hr@5 (alpha 1)"].item() < 1.0  # the words count: they named another colour
+    others = found.per_query.filter(~own)
+    assert others["hr@5 (alpha 1)"].to_list() == [1.0] * others.height
+    common = {name: text for name, whose, text in rows if whose is None}
+    assert others["intent"].to_list() == [common[name] for name in others["item_id"]]
+    assert list(found.wishes) == ["sha256"]
+    assert "that was given" in found.protocol
+    for name, write in (
+        ("wishes.csv", table.write_csv), ("wishes.parquet", table.write_parquet), ("wishes.jsonl", table.write_ndjson),
+        ("wishes.tsv", lambda path: table.write_csv(path, separator="\t")),
+    ):  # fmt: skip
+        path = tmp_path / name
+        write(path)
+        read = evaluate_intention(model, train, test, seen=(valid,), alphas=(1.0,), wishes=path)
+        assert read.rows == found.rows
+        assert read.wishes == {"file": name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    # Users are drawn among those who have a wish.
+    few = evaluate_intention(model, train, test, seen=(valid,), alphas=(1.0,), wishes=table, max_users=3)
+    assert few.n_users == 3
+    alone = evaluate_intention(model, train, test, seen=(valid,), alphas=(1.0,), wishes=table.tail(1), max_users=3)
+    assert (alone.n_users, alone.n_queries) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"item_id": ["i1"], "intnt": ["a"]}, r"no column 'intent' \(did you mean 'intnt'\?\)"),
+        ({"intent": ["a"]}, "no column 'item_id'"),
+        ({"item_id": [], "intent": []}, "has no rows"),
+        ({"item_id": ["i1", "i9"], "intent": ["a", "b"]}, "1 of 2 item_ids are unknown, such as 'i9'"),
+        ({"item_id": ["i1"], "user_id": ["b"], "intent": ["a"]}, "1 of 1 user_ids are unknown, such as 'b'"),
+        ({"item_id": ["i1", "i0"], "intent": ["a", "  "]}, "1 of 2 intents are empty, the first in row 2"),
+        ({"item_id": ["i1"], "intent": [None]}, "store words|1 of 1 intents are empty"),
+        ({"item_id": ["i1"], "intent": [5]}, "intent is of type Int64; store words"),
+        ({"item_id": ["i1", "i1"], "intent": ["a", "b"]}, "item_id 'i1' has two intents; give one each"),
+        ({"item_id": ["i1", "i1"], "user_id": ["a", "a"], "intent": ["a", "b"]}, "'i1' has two intents for user_id 'a'"),
+        ({"item_id": ["i0"], "intent": ["a"]}, "none of the 1 targets of the test part has a wish"),
+    ],
+)
+def test_bad_wishes_are_refused(table, message):
+    train, _, test = world([("a", "i0", "train"), ("a", "i1", "test")], {"i0": "A", "i1": "B"}, brand=["X", "Y"])
+    with pytest.raises(InputError, match=message):
+        evaluate_intention(Scoring(None), train, test, wishes=pl.DataFrame(table))
+    with pytest.raises(InputError, match="no effect on wishes that are given"):
+        evaluate_intention(Scoring(None), train, test, wishes=pl.DataFrame(table), attributes=["brand"])
 
 
 @pytest.mark.parametrize(

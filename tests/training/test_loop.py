@@ -15,6 +15,8 @@ from lexirec.errors import InputError, LexirecError
 from lexirec.models import create
 from lexirec.models.contract import Recommender
 from lexirec.models.lightgcn import LightGCN
+from lexirec.models.stages import train_plain
+from lexirec.training.checkpoint import read_position
 from lexirec.training.loop import run_training
 from lexirec.training.options import TrainingOptions
 from lexirec.training.tracking import read_lines
@@ -191,11 +193,129 @@ def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:
         LightGCN(**SMALL).fit(train, valid, options(folder=tmp_path, resume=True))
 
 
-def test_time_limit_ends_after_an_epoch() -> None:
+class Clock:
+    """Stands for the module ``time`` in the loop: a second goes by with each loss of ``model``."""
+
+    def __init__(self, model: Recommender) -> None:
+        self.seconds, self.original = 0.0, model.loss
+        model.loss = self.loss
+
+    def loss(self, batch: object) -> torch.Tensor:
+        self.seconds += 1
+        return self.original(batch)
+
+    def perf_counter(self) -> float:
+        return self.seconds
+
+
+def test_time_limit_ends_within_an_epoch() -> None:
+    model = Quadratic()
+    result = run_training(model, None, None, options(epochs=10, max_minutes=1e-9))
+    assert (result.stopped, result.best_epoch, result.epoch_seconds) == ("max_minutes", 1, 0.0)
+    assert model.network["w"].item() == pytest.approx(0.1)  # one step of three
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps", "stands", "stopped"),
+    [
+        (0, 1.5, None, "max_minutes"),
+        (2, 1.5, 2, "max_minutes"),
+        (3, -0.5, 2, "max_minutes"),
+        (4, 1.5, 4, "max_minutes"),
+        (9, -0.5, 9, "epochs"),
+    ],
+)
+def test_what_a_time_limit_ended_goes_on_with_the_same_bits(
+    epochs: int, steps: float, stands: int | None, stopped: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit falls ``steps`` after some whole ``epochs``. What it leaves is the best of all there, and must be forgotten later."""
     train, valid = parts()
-    model = LightGCN(**SMALL).fit(train, valid, options(epochs=100_000, patience=100_000, max_minutes=0.01))
-    assert model.training_result.stopped == "max_minutes"
-    assert model.training_result.best_value is not None
+    planned, known = iter([0.1, 0.5, 0.3, 0.2, 0.2]), {}
+
+    class Fake:
+        def __init__(self, value: float) -> None:
+            self.metrics = {"ndcg@5": value}
+
+    def fake(asked: LightGCN, *_: object, **__: object) -> Fake:
+        key = weights(asked)[0].numpy().tobytes()
+        if "whole" not in known and key not in known:
+            known[key] = next(planned)
+        return Fake(known.get(key, 0.9))
+
+    monkeypatch.setattr(sys.modules["lexirec.evaluation.evaluate"], "evaluate", fake)
+    whole = LightGCN(**SMALL).fit(train, valid, options(epochs=9, folder=tmp_path / "whole"))
+    known["whole"] = True
+    cut = LightGCN(**SMALL)
+    clock = Clock(cut)
+    monkeypatch.setattr(sys.modules["lexirec.training.loop"], "time", clock)
+    seconds = epochs * whole.n_batches(train) + steps
+    cut.fit(train, valid, options(epochs=9, max_minutes=seconds / 60, folder=tmp_path / "cut"))
+    result, last = cut.training_result, tmp_path / "cut" / "checkpoints" / "last.safetensors"
+    assert result.stopped == stopped
+    assert clock.seconds == np.ceil(seconds)
+    if stopped == "max_minutes":
+        there = epochs + (steps > 0)
+        assert (result.best_epoch, result.best_value, result.history[-1]["epoch"]) == (there, 0.9, there)
+    assert (read_position(last)["epoch"] if last.exists() else None) == stands
+    resumed = LightGCN(**SMALL).fit(train, valid, options(epochs=9, folder=tmp_path / "cut", resume=True))
+    assert all(torch.equal(a, b) for a, b in zip(weights(resumed), weights(whole), strict=True))
+    assert resumed.training_result.best_epoch == whole.training_result.best_epoch == 4
+    lines = [[{**line, "seconds": 0} for line in read_lines(tmp_path / f / "metrics.jsonl")] for f in ("whole", "cut")]
+    assert lines[0] == lines[1]
+    assert [line["epoch"] for line in lines[0]] == [2, 4, 6, 8, 9]
+
+
+def test_a_resumed_training_that_has_no_time_left_keeps_its_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, valid = parts()
+    first = LightGCN(**SMALL).fit(train, valid, options(epochs=4, folder=tmp_path))
+    again = LightGCN(**SMALL)
+    clock = Clock(again)
+    clock.seconds = 100.0
+    monkeypatch.setattr(sys.modules["lexirec.training.loop"], "time", clock)
+    again.fit(train, valid, options(epochs=9, folder=tmp_path, resume=True, max_minutes=1e-9))
+    assert (clock.seconds, again.training_result.stopped) == (100.0, "max_minutes")  # no step
+    assert again.training_result.best_epoch == first.training_result.best_epoch
+    assert all(torch.equal(a, b) for a, b in zip(weights(again), weights(first), strict=True))
+
+
+def test_more_epochs_than_at_first_give_the_bits_of_the_longer_training(tmp_path: Path) -> None:
+    train, valid = parts()
+    whole = LightGCN(**SMALL).fit(train, valid, options(epochs=9, eval_every=4, folder=tmp_path / "whole"))
+    LightGCN(**SMALL).fit(train, valid, options(epochs=5, eval_every=4, folder=tmp_path / "short"))
+    longer = LightGCN(**SMALL).fit(train, valid, options(epochs=9, eval_every=4, folder=tmp_path / "short", resume=True))
+    assert all(torch.equal(a, b) for a, b in zip(weights(longer), weights(whole), strict=True))
+    assert [line["epoch"] for line in longer.training_result.history] == [4, 8, 9]
+
+
+def test_without_validation_the_end_of_the_training_counts_and_stays(tmp_path: Path) -> None:
+    train, _ = parts()
+    first = LightGCN(**SMALL).fit(train, None, options(epochs=4, folder=tmp_path))
+    lines = read_lines(tmp_path / "metrics.jsonl")
+    assert [line["epoch"] for line in lines] == [first.training_result.best_epoch] == [4]
+    again = LightGCN(**SMALL).fit(train, None, options(epochs=4, folder=tmp_path, resume=True))
+    assert again.training_result.best_epoch == 4
+    assert [{**line, "seconds": 0} for line in read_lines(tmp_path / "metrics.jsonl")] == [{**line, "seconds": 0} for line in lines]
+    assert all(torch.equal(a, b) for a, b in zip(weights(first), weights(again), strict=True))
+
+
+def test_epochs_that_would_change_what_was_trained_are_refused(tmp_path: Path) -> None:
+    model = Quadratic()
+    model.total_steps = 12
+    run_training(model, None, None, options(epochs=4, folder=tmp_path))
+    with pytest.raises(InputError, match="stands at epoch 4 and epochs = 2"):
+        run_training(model, None, None, options(epochs=2, folder=tmp_path, resume=True))
+    model.total_steps = 24
+    with pytest.raises(InputError, match=r"stands at epoch 4 of a training whose learning rate falls over 12 steps, .* over 24"):
+        run_training(model, None, None, options(epochs=8, folder=tmp_path, resume=True))
+    assert model.network["w"].item() == pytest.approx(1 - 0.9**12, abs=1e-6)  # neither trained
+
+
+def test_a_model_on_the_way_is_whole_whatever_the_time_limit(tmp_path: Path) -> None:
+    train, valid = parts()
+    settings = {"embedding_dim": 8, "num_layers": 1, "num_heads": 1}
+    model = train_plain("sasrec", settings, train, valid, options(epochs=2, max_minutes=1e-9, folder=tmp_path), "teacher")
+    assert model.training_result.stopped == "epochs"
+    assert (tmp_path / "teacher" / "config.yaml").exists()
 
 
 def test_trackers_write_their_logs(tmp_path: Path) -> None:

@@ -27,7 +27,12 @@ def fit(
     set_: Sets = [],  # noqa: B006 (typer reads the default)
     split: SplitName = None,
     seed: Seed = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run, or one that max_minutes ended.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with an interrupted run, or one that max_minutes ended; epochs, patience and max_minutes may be others."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a model, test it and write a run folder."""

@@ -41,7 +41,15 @@ def evaluate(
     intents: Annotated[
         bool, typer.Option("--intents", help="Evaluate spoken wishes: one per target item, written from its attributes without the title.")
     ] = False,
-    alphas: Annotated[str, typer.Option("--alphas", help="Weights of the wish, with --intents.")] = "0,0.25,0.5,0.75,1",
+    alphas: Annotated[str, typer.Option("--alphas", help="Weights of the wish, with --intents.")] = "0,.1,.2,.3,.4,.5,.6,.7,.8,.9,1",
+    wishes: Annotated[
+        Path | None,
+        typer.Option(
+            "--wishes",
+            help="With --intents: a table with item_id, intent and perhaps user_id (CSV, TSV, Parquet, JSON lines), asked in place of"
+            " wishes written from attributes; targets without one are left out.",
+        ),
+    ] = None,
     max_users: Annotated[int | None, typer.Option("--max-users", min=1, help="Random users asked, with --intents.")] = None,
     groups: GroupCuts = None,
     sampled: Sampled = None,
@@ -59,10 +67,12 @@ def evaluate(
 
     if intents and (groups is not None or sampled is not None or text is not None):
         raise InputError("--intents asks with wishes over all items; it has no --groups, --sampled or --text")
+    if wishes is not None and not intents:
+        raise InputError(f"--wishes {wishes} belongs to --intents; add it")
     paths = [str(path) for path in data]
     rules = GroupRules.parse(groups) if groups is not None else None
     if intents:
-        entry = results.evaluate_intents(run, paths, split, _numbers("--alphas", alphas, float), max_users)
+        entry = results.evaluate_intents(run, paths, split, _numbers("--alphas", alphas, float), max_users, wishes)
     else:
         entry, _ = runs.evaluate_run(run, paths, split, groups=rules, sampled=sampled, seed=seed, text=text)
     if save is not None:
@@ -72,6 +82,9 @@ def evaluate(
         return
     if intents:
         print(f"{entry['dataset']}: {entry['n_queries']:,} wishes of {entry['n_users']:,} users, such as {entry['examples'][0]!r}")
+        if entry["skipped"]:
+            lacking = "a wish" if wishes is not None else "attributes"
+            print(f"{entry['skipped']:,} targets without {lacking} are left out")
         for row in entry["rows"]:
             print(f"alpha {row['alpha']:.2f}: " + ", ".join(f"{k} {v:.4f}" for k, v in row.items() if "@" in k))
         return

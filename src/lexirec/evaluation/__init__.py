@@ -2,10 +2,11 @@
 
 from lexirec.evaluation.evaluate import Evaluation, evaluate
 from lexirec.evaluation.groups import GroupRules
-from lexirec.evaluation.intention import IntentionEvaluation, evaluate_intention, intention_queries
+from lexirec.evaluation.intention import IntentionEvaluation, evaluate_intention
 from lexirec.evaluation.metrics import DEFAULT_METRICS
 from lexirec.evaluation.popularity import by_popularity, popularity_classes
 from lexirec.evaluation.statistics import compare, summarise
+from lexirec.evaluation.wishes import intention_queries
 
 __all__ = [
     "DEFAULT_METRICS",

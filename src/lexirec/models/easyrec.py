@@ -40,6 +40,7 @@ from lexirec.models.layers.encoder import (
     without_pooler,
 )
 from lexirec.models.textual import TextRecommender, fitting_folders, unit
+from lexirec.progress import track
 from lexirec.text.encoders.families import is_causal, position_limit
 from lexirec.text.encoders.hub import bundled_folder
 from lexirec.text.encoders.precision import resolve
@@ -287,7 +288,7 @@ class EasyRec(TextRecommender):
         tokens = self.tokenizer(texts, self.read_length)
         lengths = np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens))
         out = torch.empty(len(texts), network.dim)
-        for length in np.unique(lengths):
+        for length in track(np.unique(lengths), "reading texts", enabled=False):  # shown where a caller shows
             rows = np.flatnonzero(lengths == length)
             ids = torch.tensor([tokens[row] for row in rows])
             # Texts of one length need no padding and no mask, and a pass is always of one shape (the last one is filled up with its first

@@ -126,6 +126,8 @@ class Recformer(SequentialRecommender):
         super().learn(train, valid, options)
         if self.config.stage == "pretrain" or not self.config.second_stage or not options.epochs:
             return self
+        if self.training_result is not None and self.training_result.stopped == "max_minutes":
+            return self  # with more time it goes on in the first stage, so the second must not have begun from here
         first, weights = self.training_result, {name: value.clone() for name, value in self.network.state_dict().items()}
         self.second, self.carried = True, weights
         own: dict[str, Any] = {"seed": options.seed + 1, "track": (), "folder": options.folder and options.folder / "stage-2"}

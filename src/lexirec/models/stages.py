@@ -80,7 +80,10 @@ def train_plain(
         if options.resume:
             return found.load(folder)
         shutil.rmtree(folder)
-    own: dict[str, Any] = {"track": (), "folder": None if folder is None else folder.with_name(f"{place}.partial")}
+    # Without the time limit: a resumed run takes the model up as it is, so it must be the same however much time the run had.
+    own: dict[str, Any] = {
+        "track": (), "max_minutes": None, "folder": None if folder is None else folder.with_name(f"{place}.partial"),
+    }  # fmt: skip
     model = found(**{name: value for name, value in settings.items() if name in found.Config.model_fields})
     model.fit(train, valid, options.model_copy(update=own))
     if folder is not None:

@@ -26,14 +26,27 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         InputError: if the file is missing, truncated or of another kind.
     """
+    return _read(path, with_tensors=True)
+
+
+def _read(path: Path, with_tensors: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as handle:
             metadata = json.loads((handle.metadata() or {}).get("json", "{}"))
-            return {name: handle.get_tensor(name) for name in handle.keys()}, metadata  # noqa: SIM118 (not a dict)
+            return {name: handle.get_tensor(name) for name in handle.keys() if with_tensors}, metadata  # noqa: SIM118 (not a dict)
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except (SafetensorError, json.JSONDecodeError) as error:
         raise InputError(f"{path} is damaged or not a safetensors file ({error}); train again or restore it") from error
+
+
+def read_position(path: Path) -> dict[str, Any]:
+    """The ``state`` of a checkpoint, without its tensors.
+
+    Raises:
+        InputError: if the file is missing or damaged.
+    """
+    return _read(path, with_tensors=False)[1]
 
 
 def save_checkpoint(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:

@@ -2,7 +2,8 @@
 
 A model gives ``batches(train, rng)``, ``loss(batch)``, ``optimiser()`` and ``network``; it knows nothing of the loop. Batches are
 drawn from a generator seeded by (seed, epoch), and weights, optimiser state and the best epoch are kept at each validation, so a
-resumed run repeats the interrupted one bit for bit on the CPU.
+resumed run repeats the interrupted one bit for bit on the CPU. A time limit may end it within an epoch; checkpoints stand at whole epochs
+only, so it goes on from the last of these.
 """
 
 import itertools
@@ -10,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from lexirec.data.dataset import TrainSet
-from lexirec.errors import LexirecError, NonFiniteLossError
+from lexirec.errors import InputError, LexirecError, NonFiniteLossError
 from lexirec.files import atomic_file
-from lexirec.progress import track
-from lexirec.training.checkpoint import load_checkpoint, save_checkpoint
+from lexirec.progress import showing, track
+from lexirec.training.checkpoint import load_checkpoint, read_position, save_checkpoint
 from lexirec.training.options import TrainingOptions
 from lexirec.training.tracking import append_line, open_trackers, read_lines
 
@@ -31,7 +33,10 @@ SAVE_SECONDS = 60.0
 
 
 class Trainable(Protocol):
-    """What the loop asks of a model."""
+    """What the loop asks of a model.
+
+    One whose learning rate falls over a number of steps that ``epochs`` decides has that number as ``total_steps``, too.
+    """
 
     network: nn.Module
 
@@ -47,11 +52,11 @@ class TrainingResult:
     """How a training went.
 
     Attributes:
-        best_epoch: epoch whose weights the model has (0: before training).
+        best_epoch: epoch whose weights the model has (0: before training); an epoch that a time limit cut short counts as one.
         best_value: monitored value there; ``None`` if nothing was validated.
         history: a dictionary per validation: ``epoch``, ``loss``, ``seconds``, the validation metrics.
         seconds: wall seconds, those before a resume included.
-        epoch_seconds: median wall seconds of an epoch, validation left out.
+        epoch_seconds: median wall seconds of a whole epoch, validation left out; 0 if none was whole.
         stopped: why it ended: ``"epochs"``, ``"patience"`` or ``"max_minutes"``.
     """
 
@@ -82,6 +87,7 @@ def run_training(
         options: see :class:`TrainingOptions`.
 
     Raises:
+        InputError: if a checkpoint can't be gone on with: it stands behind ``epochs``, or the learning rate had another end.
         NonFiniteLossError: if the loss is not finite; the last checkpoint stays.
         KeyboardInterrupt: passed on; with ``options.folder`` the run can be resumed.
     """
@@ -94,15 +100,24 @@ def run_training(
     last = folder / "checkpoints" / "last.safetensors" if folder else None
     best_file = folder / "checkpoints" / "best.safetensors" if folder else None
     best: dict[str, Tensor] = {}
-    waited, start_epoch, seconds_before, epoch_times = 0, 0, 0.0, []
+    waited, start_epoch, seconds_before, mean_loss, epoch_times = 0, 0, 0.0, 0.0, []
+    total_steps = getattr(model, "total_steps", None)
+
+    def planned(epoch: int) -> bool:
+        """Whether a validation stands there, however long the training is."""
+        return validate is not None and epoch % options.eval_every == 0
+
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
     if options.resume and last and last.exists():
+        _check_goes_on(last, options.epochs, total_steps)
         state = load_checkpoint(last, model.network, optimiser)
         start_epoch, waited, seconds_before = state["epoch"], state["waited"], state["seconds"]
+        mean_loss = state.get("loss", 0.0)  # not in those of older versions
         result.best_epoch, result.best_value = state["best_epoch"], state["best_value"]
-        # Lines written after the checkpoint will be written again.
-        result.history = [line for line in read_lines(folder / "metrics.jsonl") if line["epoch"] <= start_epoch] if folder else []
+        # What came after the checkpoint, or where a training ended between two validations, will be written again.
+        lines = read_lines(folder / "metrics.jsonl") if folder else []
+        result.history = [line for line in lines if line["epoch"] <= start_epoch and planned(line["epoch"])]
         _rewrite_lines(options, result.history)
         if best_file and best_file.exists():
             best = _copy_of(model.network, best_file)
@@ -110,65 +125,86 @@ def run_training(
         (folder / "metrics.jsonl").write_text("")
     started = last_saved = time.perf_counter()
     trackers = open_trackers(options.track, folder)
+    steps = -(-model.n_batches(train) // accelerator.num_processes) if options.progress else None
 
     def elapsed() -> float:
         return seconds_before + time.perf_counter() - started
 
+    def out_of_time() -> bool:
+        if options.max_minutes is None:
+            return False
+        over = elapsed() > 60 * options.max_minutes
+        if accelerator.num_processes > 1:  # all must stop at the same step
+            over = bool(accelerator.reduce(torch.tensor(float(over), device=accelerator.device), "sum") > 0)
+        return over
+
     def save(epoch: int) -> None:
+        nonlocal last_saved
+        last_saved = time.perf_counter()
         if last is not None and accelerator.is_main_process:
             position = {
                 "epoch": epoch,
                 "waited": waited,
                 "seconds": elapsed(),
+                "loss": mean_loss,
                 "best_epoch": result.best_epoch,
                 "best_value": result.best_value,
+                "total_steps": total_steps,
             }
             save_checkpoint(last, model.network, optimiser, position)
 
-    if start_epoch and waited >= options.patience:
-        options = options.model_copy(update={"epochs": start_epoch})
-        result.stopped = "patience"
+    def look(epoch: int) -> bool:
+        """Validate the present weights, write it down, and keep them in memory if they are the best so far."""
+        nonlocal best
+        entry: dict[str, Any] = {"epoch": epoch, "loss": mean_loss, "seconds": round(elapsed(), 3)}
+        if validate is None:
+            result.best_epoch = epoch
+            append_line(folder, entry)
+            return False
+        model.refresh()
+        with showing(options.progress):
+            values = dict(validate())
+        if options.monitor not in values:
+            raise LexirecError(f"monitor {options.monitor!r} is not among the validation metrics {sorted(values)}")
+        entry |= {"seconds": round(elapsed(), 3), **values}
+        result.history.append(entry)
+        append_line(folder, entry)
+        for tracker in trackers:
+            tracker.log({k: float(v) for k, v in entry.items() if k != "epoch"}, epoch)
+        if result.best_value is not None and not values[options.monitor] > result.best_value + MIN_DELTA:
+            return False
+        result.best_epoch, result.best_value = epoch, values[options.monitor]
+        best = {name: value.detach().clone() for name, value in model.network.state_dict().items()}
+        return True
+
+    epoch, unseen = start_epoch, start_epoch > 0 and not planned(start_epoch)
     try:
         epochs = range(start_epoch + 1, options.epochs + 1)
         for epoch in track(epochs, "training (epochs)", total=len(epochs), enabled=options.progress):
-            began = time.perf_counter()
-            mean_loss = _one_epoch(model, train, optimiser, accelerator, epoch, options)
-            epoch_times.append(time.perf_counter() - began)
-            out_of_time = options.max_minutes is not None and elapsed() > 60 * options.max_minutes
-            final = epoch == options.epochs or out_of_time
-            if validate is not None and (epoch % options.eval_every == 0 or final):
-                model.refresh()
-                values = dict(validate())
-                if options.monitor not in values:
-                    raise LexirecError(f"monitor {options.monitor!r} is not among the validation metrics {sorted(values)}")
-                entry = {"epoch": epoch, "loss": mean_loss, "seconds": round(elapsed(), 3), **values}
-                result.history.append(entry)
-                append_line(folder, entry)
-                for tracker in trackers:
-                    tracker.log({k: float(v) for k, v in entry.items() if k != "epoch"}, epoch)
-                if result.best_value is None or values[options.monitor] > result.best_value + MIN_DELTA:
-                    result.best_epoch, result.best_value, waited = epoch, values[options.monitor], 0
-                    best = {name: value.detach().clone() for name, value in model.network.state_dict().items()}
-                    if best_file is not None and accelerator.is_main_process:
-                        save_checkpoint(best_file, model.network, optimiser, {"epoch": epoch})
-                else:
-                    waited += 1
-                save(epoch)
-                last_saved = time.perf_counter()
-            elif time.perf_counter() - last_saved > SAVE_SECONDS:
-                save(epoch)
-                last_saved = time.perf_counter()
-            if validate is None:
-                result.best_epoch = epoch
-                if final:
-                    append_line(folder, {"epoch": epoch, "loss": mean_loss, "seconds": round(elapsed(), 3)})
-                    save(epoch)
-            if validate is not None and waited >= options.patience:
-                result.stopped = "patience"
+            if waited >= options.patience or (epoch > 1 and out_of_time()):
+                # Ended before a resume, or between two epochs.
+                result.stopped = "patience" if waited >= options.patience else "max_minutes"
+                epoch -= 1
                 break
-            if out_of_time:
+            began = time.perf_counter()
+            unseen = True
+            mean_loss, whole = _one_epoch(model, train, optimiser, accelerator, epoch, steps, out_of_time, options)
+            if not whole:
                 result.stopped = "max_minutes"
                 break
+            epoch_times.append(time.perf_counter() - began)
+            if planned(epoch):
+                unseen, better = False, look(epoch)
+                waited = 0 if better else waited + 1
+                if better and best_file is not None and accelerator.is_main_process:
+                    save_checkpoint(best_file, model.network, optimiser, {"epoch": epoch})
+                save(epoch)
+            elif epoch == options.epochs or time.perf_counter() - last_saved > SAVE_SECONDS:
+                save(epoch)
+        if unseen:
+            # Where a training ends between two validations its weights may be the best, but a longer one would not have looked here: no
+            # checkpoint knows of it, so that going on gives the bits of a training that was never ended.
+            look(epoch)
     finally:
         for tracker in trackers:
             tracker.close()
@@ -180,9 +216,16 @@ def run_training(
 
 
 def _one_epoch(
-    model: Trainable, train: TrainSet, optimiser: torch.optim.Optimizer, accelerator: Any, epoch: int, options: TrainingOptions
-) -> float:
-    """One pass; returns the mean loss over its batches."""
+    model: Trainable,
+    train: TrainSet,
+    optimiser: torch.optim.Optimizer,
+    accelerator: Any,
+    epoch: int,
+    n_batches: int | None,
+    out_of_time: Callable[[], bool],
+    options: TrainingOptions,
+) -> tuple[float, bool]:
+    """One pass, of one step at least; returns the mean loss over its batches and whether it came to its end in time."""
     rng = np.random.default_rng([options.seed, epoch])
     torch.manual_seed(options.seed * 1_000_003 + epoch)
     model.network.train()
@@ -192,7 +235,9 @@ def _one_epoch(
         # Each process takes every n-th batch and gradients are averaged: the effective batch is n times as large.
         batches = itertools.islice(batches, accelerator.process_index, None, accelerator.num_processes)
     device_type = accelerator.device.type
-    for batch in batches:
+    for batch in track(batches, f"epoch {epoch} (steps)", n_batches, options.progress):
+        if steps and out_of_time():
+            return total / steps, False
         with torch.autocast(device_type, dtype=torch.bfloat16, enabled=options.precision == "bf16"):
             loss = model.loss(batch)
         value = loss.item()
@@ -214,7 +259,24 @@ def _one_epoch(
         optimiser.step()
         total += value
         steps += 1
-    return total / max(steps, 1)
+    return total / max(steps, 1), True
+
+
+def _check_goes_on(last: Path, epochs: int, total_steps: int | None) -> None:
+    """Refuse to go on from a checkpoint where the result would not be that of an uninterrupted training.
+
+    Raises:
+        InputError: if it stands behind ``epochs``, or the learning rate fell towards another end until there.
+    """
+    state = read_position(last)
+    if state["epoch"] > epochs:
+        raise InputError(f"{last} stands at epoch {state['epoch']} and epochs = {epochs}; give at least as many, or begin another run")
+    before = state.get("total_steps")
+    if before is not None and before != total_steps:
+        raise InputError(
+            f"{last} stands at epoch {state['epoch']} of a training whose learning rate falls over {before:,} steps, and with these epochs"
+            f" it would fall over {total_steps:,}; use the number of epochs that it was begun with, or begin another run"
+        )
 
 
 def _copy_of(network: nn.Module, path: Any) -> dict[str, Tensor]:

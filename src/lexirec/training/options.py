@@ -37,7 +37,11 @@ class TrainingOptions(BaseModel):
     clip_norm: PositiveFloat | None = None
     """Largest gradient norm; no clipping if not given."""
     max_minutes: PositiveFloat | None = None
-    """Stop after the epoch in which this time is over (the result says so)."""
+    """Stop training at the step in which this time is over, validate there, and say so in the result.
+
+    It bounds the training proper, validations between its epochs included. Reading and encoding, stages before the training (they have
+    epochs of their own, and what they make is kept and taken up again, so it must be whole), the last validation and the test come on top.
+    """
     folder: Path | None = None
     """Where ``metrics.jsonl`` and ``checkpoints/`` go; nothing is written if not given."""
     resume: bool = False
