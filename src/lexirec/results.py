@@ -152,10 +152,15 @@ def _published(document: Mapping[str, Any], group: Sequence[dict[str, Any]], tes
 
 
 def leaderboard(published: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A row per model: overall metrics, then tail and cold items where the split has them."""
+    """A row per model: overall metrics, the difference to the one that all are tested against, tail and cold items where there are any."""
     rows = []
+    tested = LEADERBOARD[0]
     for name, result in published.items():
         row: dict[str, Any] = {"model": name, **{metric: result["mean"][metric] for metric in LEADERBOARD}}
+        for test in result["tests"]:
+            if test["metric"] == tested and "group" not in test:
+                relative = "" if test["relative"] is None else f"{test['relative']:+.1%} "
+                row[f"{tested} vs {test['against']}"] = f"{relative}(p {test['p_holm']:.1g})"
         for group in ("tail_items", "cold_items"):
             values = [run["groups"][group]["recall@20"] for run in result["runs"] if group in run["groups"]]
             if values:

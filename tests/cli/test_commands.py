@@ -1,6 +1,7 @@
 """The commands as typed: exit codes, JSON alone on stdout, errors with value, place and cure on stderr."""
 
 import json
+import re
 from pathlib import Path
 
 import polars as pl
@@ -106,9 +107,13 @@ def test_bench_prints_a_leaderboard(data: Path, tmp_path: Path, capsys: pytest.C
     (tmp_path / "configs" / "mf.yaml").write_text(settings)
     names = ["--models", "popularity,mf", "--configs", str(tmp_path / "configs")]
     common = ["bench", "--data", str(data), *names, "--out", str(tmp_path / "bench")]
-    assert [row["model"] for row in answer(capsys, *common)["leaderboard"]] == ["popularity", "mf"]
+    rows = answer(capsys, *common)["leaderboard"]
+    assert [row["model"] for row in rows] == ["popularity", "mf"]
+    assert "recall@20 vs popularity" not in rows[0]
+    assert re.fullmatch(r"([+-][\d.]+% )?\(p [\d.e-]+\)", rows[1]["recall@20 vs popularity"])
     assert run(common) == 0
-    assert "mf" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "mf" in shown and "(p " in shown
 
 
 @pytest.mark.parametrize(

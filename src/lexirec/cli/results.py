@@ -163,8 +163,9 @@ def print_leaderboard(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(box=None)
-    for column in rows[0] if rows else []:
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    for column in columns:
         table.add_column(column, justify="left" if column == "model" else "right")
     for row in rows:
-        table.add_row(*[f"{v:.4f}" if isinstance(v, float) else str(v) for v in row.values()])
+        table.add_row(*[f"{v:.4f}" if isinstance(v, float) else str(v) for v in (row.get(column, "") for column in columns)])
     Console().print(table)
