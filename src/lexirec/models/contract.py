@@ -251,9 +251,13 @@ class Recommender(ABC):
         self._check_fitted()
         modes = [self.answered_by(query) for query in queries]
         known = [i for i, mode in enumerate(modes) if not mode.startswith("popularity")]
-        scores = torch.from_numpy(self.popularity.astype(np.float32)).repeat(len(queries), 1)
-        if known:
-            scores[known] = (self.encode_queries([queries[i] for i in known]) @ self.encode_items().T).cpu()
+        answers = (self.encode_queries([queries[i] for i in known]) @ self.encode_items().T).cpu() if known else None
+        if answers is not None and len(known) == len(queries):
+            scores = answers
+        else:
+            scores = torch.from_numpy(self.popularity.astype(np.float32)).repeat(len(queries), 1)
+            if answers is not None:
+                scores[known] = answers
         return scores if items is None else scores[:, self._positions(items)]
 
     def answered_by(self, query: Query) -> str:
