@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lexirec.errors import InputError, StorageError
+from lexirec.errors import InputError, LexirecError, StorageError
 
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 """Error numbers of a full disk, a full quota, and a file that may not grow."""
@@ -51,9 +51,11 @@ def storing(path: str | os.PathLike[str]) -> Iterator[None]:
     """
     try:
         yield
-    except StorageError:
+    except LexirecError:  # says more than we know
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None and not Path(str(error.filename)).is_relative_to(Path(path).parent):
+            raise  # another file, or one that was read
         number = storage_errno(error)
         if number in FULL:
             space = free_space(Path(path))

@@ -275,7 +275,11 @@ def fit_run(experiment: Experiment, out: str | Path, *, resume: bool = False, pr
     if out.exists() and not resume:
         raise InputError(f"{out} exists already; choose another folder or remove it")
     document = {"model": experiment.model, "config": dict(experiment.config), **experiment.document()}
-    if partial.exists() and any(partial.iterdir()):
+    for leftover in partial.glob("*.tmp-*") if partial.exists() else ():  # of a command that was killed while it began
+        leftover.unlink()
+    if partial.exists() and not any(partial.iterdir()):
+        partial.rmdir()
+    if partial.exists():
         if not resume:
             raise InputError(f"{partial} holds an unfinished run; go on with --resume, or remove it")
         _check_resumable(partial, document)
@@ -285,8 +289,8 @@ def fit_run(experiment: Experiment, out: str | Path, *, resume: bool = False, pr
     options = parse_options(experiment.training).model_copy(
         update={"folder": partial, "resume": resume, "progress": progress, "mask_seen": parts.mask_seen}
     )
-    with storing(partial):
-        _fit_into(partial, experiment, parts, options, document, command)
+    _fit_into(partial, experiment, parts, options, document, command)
+    with storing(out):
         replace_folder(partial, out)
     return out
 
@@ -297,7 +301,8 @@ def _fit_into(
     """Train, test and write all files of a run."""
     model = model_class(experiment.model)(model_class(experiment.model).Config.parse(experiment.config))
     begun = partial.exists()
-    partial.mkdir(parents=True, exist_ok=True)
+    with storing(partial):
+        partial.mkdir(parents=True, exist_ok=True)
     with atomic_file(partial / "config.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
     started = time.perf_counter()
@@ -313,7 +318,8 @@ def _fit_into(
         evaluation = measure(model, parts) if parts.test is not None else None
     result |= {"command": command or own_command(), "protocol_split": experiment.data["split"], "dataset": parts.name}
     model.know_later(parts.later)
-    write_run(partial, model, result, evaluation, experiment.document(), parts.train)
+    with storing(partial):
+        write_run(partial, model, result, evaluation, experiment.document(), parts.train)
 
 
 LIMIT = "training.max_minutes"
@@ -328,9 +334,7 @@ def _check_resumable(partial: Path, document: Mapping[str, Any]) -> None:
     Raises:
         InputError: naming the settings that differ and the epoch that its checkpoint stands at.
     """
-    # A model trained on the way, whole now, had these epochs and this patience; a second stage began where the first one ended.
-    stages = [folder.name for folder in sorted(partial.iterdir()) if (folder / "config.yaml").exists()]
-    second = (partial / "stage-2").exists()
+    stages, second = _trained_on_the_way(partial), (partial / "stage-2").exists()
     differing = _other_settings(partial, document, () if second else (LIMIT,) if stages else ENDS)
     if not differing:
         return
@@ -343,6 +347,11 @@ def _check_resumable(partial: Path, document: Mapping[str, Any]) -> None:
         why = f"; {'stage-2' if second else stages[0]} in it was trained with these"
     cure = "repeat the first command" + ("" if why or stages or second else " (only epochs, patience and max_minutes may change)")
     raise InputError(f"{partial} was made with other settings ({', '.join(differing)}{why}); {stands}: {cure}, or remove the folder")
+
+
+def _trained_on_the_way(folder: Path) -> list[str]:
+    """Models in a run's folder that were trained for it and are whole: they had its epochs and its patience."""
+    return [inner.name for inner in sorted(folder.iterdir()) if (inner / "config.yaml").exists()]
 
 
 def _other_settings(folder: Path, document: Mapping[str, Any], but: Sequence[str] = ()) -> list[str]:
@@ -359,7 +368,7 @@ def _other_settings(folder: Path, document: Mapping[str, Any], but: Sequence[str
 
 def _reopen(out: Path, partial: Path, document: Mapping[str, Any]) -> None:
     """Lay out what a run needs to go on that its time limit ended."""
-    differing = _other_settings(out, document, (LIMIT,))
+    differing = _other_settings(out, document, (LIMIT,) if _trained_on_the_way(out) or (out / "stage-2").exists() else ENDS)
     if differing:
         raise InputError(f"{out} holds a run with other settings ({', '.join(differing)}); choose another folder or remove it")
     stopped, limit = read_json(out / "result.json").get("stopped"), document["training"].get("max_minutes")

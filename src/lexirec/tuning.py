@@ -88,7 +88,10 @@ def tune_model(
 
     def objective(trial: Any) -> float:
         settings = {key: searched.suggest(trial, key) for key, searched in chosen.items()}
-        fitted = model_class(model)(config_class.parse({**base.config, **settings}))
+        try:
+            fitted = model_class(model)(config_class.parse({**base.config, **settings}))
+        except InputError as error:  # settings that don't go together
+            raise optuna.TrialPruned from error
         try:
             fitted.fit(parts.train, parts.valid, options)
         except NonFiniteLossError as error:  # part of the answer: these settings are no good
@@ -109,8 +112,8 @@ def tune_model(
     finished = count("COMPLETE", "PRUNED")
     if not count("COMPLETE"):
         raise InputError(
-            f"none of {finished} trials had a finite loss; raise tau, or search smaller values of lr in another study (--space"
-            " lr=log:0.00001:0.001 --out OTHER)"
+            f"none of {finished} trials had settings that go together and a finite loss; raise tau, or search smaller values of lr in"
+            " another study (--space lr=log:0.00001:0.001 --out OTHER)"
         )
     best = study.best_trial
     document = {
@@ -227,6 +230,8 @@ def _reads(config: ModelConfig, key: str) -> bool:
     value, loss = getattr(config, key, None), getattr(config, "loss", None)
     if value is None:
         return False
+    if key == "projector":  # what belongs to one of them only is not given
+        return bool(getattr(config, "hidden", "half") == "half" and not getattr(config, "linear_bias", False))
     if key == "transform":
         return hasattr(config, "projector")  # elsewhere it is tied to other settings
     if key == "num_layers":

@@ -69,6 +69,10 @@ def test_what_may_be_shown(folder: Path, tmp_path: Path, capsys: pytest.CaptureF
     (tmp_path / "stock.txt").write_text("i01\ni02\n\ni19\n")
     (tmp_path / "sold.csv").write_text("item_id,since\ni02,x\n")
     assert items("--candidates", tmp_path / "stock.txt") == {"i01", "i02", "i19"}
+    (tmp_path / "wide.txt").write_text("item_id\ni01\ni02\n", encoding="utf-16")
+    assert items("--candidates", tmp_path / "wide.txt") == {"i01", "i02"}
+    (tmp_path / "odd.txt").write_bytes(b"i01\n\x80\n")
+    assert "is not UTF-8" in refused(capsys, *one, "--candidates", tmp_path / "odd.txt")
     assert items("--candidates", tmp_path / "stock.txt", "--exclude", tmp_path / "sold.csv") == {"i01", "i19"}
     assert items("--where", "price<3", "--where", "categories=food") == {"i00", "i02"}
     assert items("--where", "price<3", "--candidates", tmp_path / "stock.txt") == {"i01", "i02"}
@@ -103,6 +107,8 @@ def test_a_basket_beside_a_known_user(folder: Path, capsys: pytest.CaptureFixtur
     assert found["answered_by"] == "history" and found["reason"] is None
     assert found["notes"] == ["1 of 2 history items are not in the catalogue (gone)"]
     assert all(int(row["item_id"][1:]) % 2 == 1 for row in found["items"])
+    found = ask(capsys, "recommend", folder / "run", "--user", "u02", "--history", "i01", "-k", 2, "--explain")
+    assert {why["name"] for row in found["items"] for why in row["because"] if why["kind"] == "history"} == {"i01"}
 
 
 def test_what_does_not_go_together(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

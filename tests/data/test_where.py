@@ -33,7 +33,7 @@ def test_what_meets_the_conditions(conditions: list[str], met: str) -> None:
     ("text", "message"),
     [
         ("price", "write column<value"), ("prise<5", r"no column 'prise' \(did you mean 'price'"), ("price<cheap", "'cheap' is no number"),
-        ("=5", "write column<value"),
+        ("=5", "write column<value"), ("stock=many", "'many' is no number"), ("stock!=many", "'many' is no number"),
     ],
 )  # fmt: skip
 def test_what_is_no_condition(text: str, message: str) -> None:
@@ -48,3 +48,9 @@ def test_what_is_no_condition(text: str, message: str) -> None:
 )  # fmt: skip
 def test_numbers_as_shops_write_them(text: str, value: float | None) -> None:
     assert number(text) == value
+
+
+def test_a_missing_number_meets_nothing() -> None:
+    shop = pl.DataFrame({"item_id": ["a", "b"], "price": [1.0, float("nan")]})
+    assert matching(shop, ["price>0.5"]).to_list() == [True, False]
+    assert matching(shop, ["price!=1"]).to_list() == [False, True]

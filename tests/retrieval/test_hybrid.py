@@ -148,3 +148,19 @@ def test_the_command_line_fuses(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert all(int(row["item_id"][1:]) % 2 == 1 for row in found["items"])
     assert run([*ask, "--hybrid", "rff"]) == 2
     assert "did you mean 'rrf'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["lightgcn", "alpharec", "sasrec"])
+def test_without_weight_a_hybrid_is_evaluated_as_its_model(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
+    settings = {"alpharec": {"encoder": "lsa", "num_negs": 4}, "lightgcn": {"init_std": 0.1}, "sasrec": {"max_len": 10}}[name]
+    split = checkerboard()[0].split("leave-one-out")
+    options = TrainingOptions(epochs=2, eval_every=2, threads=1, progress=False)
+    model = create(name, embedding_dim=8, batch_size=64, **settings).fit(split.train, split.valid, options)
+    plain, hybrid = (
+        evaluate(
+            asked, split.train, split.test, seen=(split.valid,), metrics=["ndcg@10", "recall@20"], beyond=False, progress=False
+        ).metrics
+        for asked in (model, Hybrid(model, "sum", weight=0.0))
+    )
+    assert hybrid == pytest.approx(plain, abs=1e-6)

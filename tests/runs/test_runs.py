@@ -17,7 +17,7 @@ import yaml
 from lexirec import results, runs
 from lexirec.data.dataset import Dataset
 from lexirec.errors import InputError, RunFolderError, StorageError
-from lexirec.files import read_json
+from lexirec.files import read_json, storing
 from lexirec.models import create, load_model
 from lexirec.models.contract import Recommender
 from lexirec.models.lightgcn import LightGCN
@@ -156,6 +156,28 @@ def test_a_place_that_takes_no_files_is_named(data: Path, tmp_path: Path) -> Non
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"run.* can't be written: .*choose another place"):
         runs.fit_run(runs.resolve("popularity", [data]), tmp_path / "file" / "run", progress=False)
+
+
+def test_what_is_no_matter_of_the_disk_is_told_as_it_is(tmp_path: Path) -> None:
+    for error in (InputError("v.parquet is not readable (os error 13)"), PermissionError(13, "Permission denied", "/models/weights")):
+        with pytest.raises(type(error)) as caught, storing(tmp_path / "run"):
+            raise error
+        assert caught.value is error
+
+
+def test_an_empty_leftover_is_no_run(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.partial").mkdir()
+    (tmp_path / "run.partial" / "config.yaml.tmp-1-ab").touch()
+    runs.verify_run(runs.fit_run(runs.resolve("popularity", [data]), tmp_path / "run", progress=False))
+
+
+def test_a_saved_model_is_read_as_it_was_accepted(data: Path, tmp_path: Path) -> None:
+    folder = runs.fit_run(runs.resolve("lightgcn", [data], sets=SETS), tmp_path / "run", progress=False)
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace("tau: 0.15", "tau: 0.33"))
+    assert load_model(folder).config.tau == 0.33
+    with pytest.raises(InputError, match=r"tau = 0\.33 has no effect"):
+        create("lightgcn", tau=0.33)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal as POSIX does")

@@ -179,7 +179,13 @@ def _ids(file: Path, column: str) -> list[str]:
     if not file.exists():
         raise InputError(f"{file} does not exist; give a table with {column}, or a text file with an id per line")
     if not is_table(file) or file.suffix == ".txt":
-        return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        raw = file.read_bytes()
+        try:
+            text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{file} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return lines[1:] if lines[:1] == [column] else lines
     table = read_table(file)
     if column not in table.columns:
         raise InputError(f"{file} has no column {column!r}{nearest(column, table.columns)}; it has {', '.join(table.columns)}")

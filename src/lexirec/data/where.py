@@ -42,15 +42,19 @@ def matching(items: pl.DataFrame, conditions: Sequence[str]) -> pl.Series:
             raise InputError(
                 f"--where {text!r}: the catalogue has no column {column!r}{nearest(column, items.columns)}; it has {items.columns}"
             )
-        if sign in ("=", "!=") and items.schema[column].is_numeric():
-            bound = number(value)
-            same = (items[column].cast(pl.Float64) == bound).fill_null(False)
-            met &= ~same if sign == "!=" else same
-        elif sign in NUMERIC:
+        numeric = items.schema[column].is_numeric()
+        if sign in NUMERIC or (numeric and sign != "~"):
             bound = number(value)
             if bound is None:
-                raise InputError(f"--where {text!r}: {value!r} is no number; {sign} compares numbers")
-            met &= NUMERIC[sign](numbers(items[column]), bound).fill_null(False)
+                raise InputError(
+                    f"--where {text!r}: {value!r} is no number; {'the column holds' if numeric else sign + ' compares'} numbers"
+                )
+            values = numbers(items[column])
+            if sign in NUMERIC:
+                met &= NUMERIC[sign](values, bound).fill_null(False)
+            else:
+                same = (values == bound).fill_null(False)
+                met &= ~same if sign == "!=" else same
         else:
             met &= _says(items[column], sign, value.lower())
     return met
@@ -77,11 +81,20 @@ def number(text: str) -> float | None:
 def numbers(values: pl.Series) -> pl.Series:
     """A column as float64; text by :func:`number`, null where there is none."""
     if values.dtype.is_numeric():
-        return values.cast(pl.Float64)
-    return pl.Series(values.name, [None if value is None else number(str(value)) for value in values.to_list()], dtype=pl.Float64)
+        return values.cast(pl.Float64).fill_nan(None)
+    distinct = values.cast(pl.String).unique()
+    found = pl.Series([None if text is None else number(text) for text in distinct.to_list()], dtype=pl.Float64)
+    return values.cast(pl.String).replace_strict(distinct, found, default=None, return_dtype=pl.Float64)
 
 
 def _says(values: pl.Series, sign: str, wanted: str) -> pl.Series:
+    if values.dtype == pl.String:  # each distinct text once
+        distinct = values.unique()
+        return values.replace_strict(distinct, _says_each(distinct, sign, wanted), return_dtype=pl.Boolean)
+    return _says_each(values, sign, wanted)
+
+
+def _says_each(values: pl.Series, sign: str, wanted: str) -> pl.Series:
     def entries(value: Any) -> list[str]:
         texts = [str(entry).lower() for entry in (value if isinstance(value, list) else [value]) if entry is not None]
         return texts if sign == "~" else [part for text in texts for part in (text, *text.split(" > "))]

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -36,6 +37,10 @@ BLOCK = 1024
 """Queries scored at a time."""
 
 
+LENIENT: ContextVar[bool] = ContextVar("lenient", default=False)
+"""True while a saved model is read: what was accepted when it was made is accepted still."""
+
+
 class ModelConfig(BaseModel):
     """Settings of a model: typed, ranges in the type, unknown keys refused."""
 
@@ -56,7 +61,7 @@ class ModelConfig(BaseModel):
         Raises:
             ValueError: naming the first of them.
         """
-        for name in names:
+        for name in () if LENIENT.get() else names:
             value = getattr(self, name)
             if value != type(self).model_fields[name].default:
                 raise ValueError(f"{name} = {value!r} has no effect with {where}; leave it out")
@@ -432,8 +437,7 @@ class Recommender(ABC):
         self._check_fitted()
         query = as_query(query)
         target = int(self._positions([as_id(item_id, "item_id")])[0])
-        _, seen = self._seen([query])
-        seen = np.unique(seen)
+        seen = self._answered_from(query)
         seen = seen[seen != target]
         return pl.concat([near_history(self, target, seen, k), shared_attributes(self.items, target, seen, k)])
 
@@ -536,7 +540,11 @@ class Recommender(ABC):
         Raises:
             RunFolderError: if the folder is not one, or a file in it is damaged.
         """
-        model = read_model(cls, Path(folder))
+        token = LENIENT.set(True)
+        try:
+            model = read_model(cls, Path(folder))
+        finally:
+            LENIENT.reset(token)
         model._fitted = True
         return model
 
@@ -556,6 +564,11 @@ class Recommender(ABC):
                 " them with add_items"
             )
         return at
+
+    def _answered_from(self, query: Query) -> NDArray[np.int64]:
+        """Distinct items that the person's part of the answer is made from: those given, or the user's stored ones."""
+        now = self._person_of(query) == "history"
+        return np.unique(self._seen([Query(history=query.history) if now else Query(user_id=query.user_id)])[1])
 
     def _seen_length(self, user_id: str) -> int:
         at = int(self.users.index([user_id])[0])

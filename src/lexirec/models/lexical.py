@@ -114,7 +114,7 @@ class LexicalRecommender(Recommender):
         seen = np.zeros(0, dtype=np.int64)
         if mode.startswith(("user", "history")):
             rows += self.explain_person(query, target, k)
-            seen = np.unique(self._seen([query])[1])
+            seen = self._answered_from(query)
         if mode.endswith("words"):
             rows += shared_words("wish", self.wishes, query.words or "", target, k)
         frame = pl.DataFrame(rows, schema={"kind": pl.String, "name": pl.String, "title": pl.String, "weight": pl.Float64}, orient="row")
