@@ -521,7 +521,7 @@ def test_a_sampled_validation_is_reported_and_not_repeated_in_full(data: Path, t
         return real(*given, on_valid=on_valid)
 
     monkeypatch.setattr(LightGCN, "samples_validation", True)
-    monkeypatch.setattr(runs, "measure", spy)
+    monkeypatch.setattr("lexirec.runs.fitting.measure", spy)
     out = runs.fit_run(runs.resolve("lightgcn", [data], sets=SETS), tmp_path / "quick", progress=False)
     found = json.loads((out / "result.json").read_text())
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]

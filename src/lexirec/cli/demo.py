@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lexirec.models.contract import Recommender
     from lexirec.query import Query
     from lexirec.runs import Experiment
+    from lexirec.training.options import TrainingOptions
 
 MARKER = "demo.json"
 """File that tells an output folder of the demo; only such a folder is replaced."""
@@ -229,7 +230,6 @@ def _fit(story: _Story, name: str, split: "Split") -> _Fitted:
     from lexirec import runs
     from lexirec.evaluation.statistics import bootstrap_interval
     from lexirec.files import read_json
-    from lexirec.models import create
     from lexirec.training.options import TrainingOptions
     from lexirec.training.tracking import read_lines
 
@@ -237,17 +237,12 @@ def _fit(story: _Story, name: str, split: "Split") -> _Fitted:
     training: dict[str, Any] = {"epochs": most, "eval_every": 5, "patience": 4, "monitor": "recall@20", "seed": story.seed}
     folder = story.folder / "runs" / name
     partial = folder.with_name(name + ".partial")
-    partial.mkdir(parents=True)
     options = TrainingOptions(**training, max_minutes=MINUTES[name], folder=partial)
-    model = create(name, **MODELS[name])
+    experiment = _experiment(story, name, options)
     story.say(f"fitting {LABELS[name]}" + (f" (at most {most} epochs)" if most else ""))
-    began = time.perf_counter()
-    model.fit(split.train, split.valid, options)
-    parts = runs.Parts(split.train, split.valid, split.test, split.train.name, "given")
-    result = runs.result_entry(model, parts, options, time.perf_counter() - began)
-    result |= {"command": _command(story), "protocol_split": "given", "dataset": parts.name, "simulated": True}
-    evaluation = runs.measure(model, parts)
-    runs.write_run(partial, model, result, evaluation, _experiment(story, name, model, options).document(), split.train)
+    parts = runs.Parts(split.train, split.valid, split.test, split.train.name, "given", later=(split.valid, split.test))
+    model, evaluation = runs.fit_parts(partial, experiment, parts, options, _command(story), {"simulated": True})
+    assert evaluation is not None  # noqa: S101 (there is a test part)
     runs.remove_checkpoints(partial)
     os.replace(partial, folder)
     written = read_json(folder / "result.json")
@@ -266,11 +261,13 @@ def _fit(story: _Story, name: str, split: "Split") -> _Fitted:
     return _Fitted(name, model, evaluation, row, read_lines(folder / "metrics.jsonl"))
 
 
-def _experiment(story: _Story, name: str, model: "Recommender", options: Any) -> "Experiment":
+def _experiment(story: _Story, name: str, options: "TrainingOptions") -> "Experiment":
+    from lexirec.models import model_class
     from lexirec.runs import Experiment
 
+    config = model_class(name).Config.parse(MODELS[name]).model_dump(mode="json")
     chosen = options.model_dump(mode="json", exclude={"folder", "resume", "progress"})
-    return Experiment(name, model.config.model_dump(mode="json"), chosen, {"split": "given"}, (str(story.final / DATA),), "simulated")
+    return Experiment(name, config, chosen, {"split": "given"}, (str(story.final / DATA),), "simulated")
 
 
 def _by_class(fitted: Sequence[_Fitted], split: "Split", metric: str = "recall@20") -> dict[str, list[float]]:

@@ -1,0 +1,177 @@
+"""Measuring a model on the test part of an experiment, or a run on other data."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from lexirec import columns as c
+from lexirec.data.dataset import TrainSet
+from lexirec.data.messages import warn
+from lexirec.errors import InputError
+from lexirec.evaluation.evaluate import Evaluation, evaluate
+from lexirec.evaluation.groups import GroupRules
+from lexirec.models.contract import Recommender
+from lexirec.progress import showing
+from lexirec.runs.experiment import Parts, load_parts
+from lexirec.runs.folder import load_run, with_test
+
+
+def measure(
+    model: Recommender,
+    parts: Parts,
+    *,
+    on_valid: bool = False,
+    groups: GroupRules | None = None,
+    sampled: int | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Evaluation:
+    """Evaluate on the test part (validation items masked too) or on the validation part.
+
+    Args:
+        model: a fitted model.
+        parts: the data.
+        on_valid: the validation part, full ranking, no groups.
+        groups: cuts of the groups; 80/20 by default.
+        sampled: rank among this many random items instead, as LLMEmb's harness does: repeats are ranked too.
+        seed: of the random items.
+        progress: a bar on stderr.
+    """
+    if on_valid:
+        assert parts.valid is not None  # noqa: S101 (the caller looked)
+        with showing(progress):
+            return evaluate(model, parts.train, parts.valid, mask_seen=parts.mask_seen)
+    if parts.test is None:
+        raise no_test_part(parts)
+    seen = () if parts.valid is None else (parts.valid,)
+    with showing(progress):
+        return evaluate(
+            model, parts.train, parts.test, seen=seen, groups=groups or GroupRules(), sampled=sampled,
+            mask_seen=parts.mask_seen and sampled is None, seed=seed,
+        )  # fmt: skip
+
+
+def no_test_part(parts: Parts) -> InputError:
+    """The error where there is nothing to test on."""
+    if parts.train.n_domains > 1:
+        return InputError(f"{parts.name}: several data sets have no common test part; name one, of these or another, with --data DIR")
+    return InputError(
+        f"{parts.name}: the split {parts.protocol!r} leaves no test part; name other data with --data DIR, or a --split that has one"
+    )
+
+
+def evaluate_run(
+    folder: str | Path, paths: Sequence[str] = (), split: str | None = None, **options: Any
+) -> tuple[dict[str, Any], Evaluation]:
+    """As :func:`retest`, without the training set."""
+    entry, evaluation, _ = retest(folder, paths, split, **options)
+    return entry, evaluation
+
+
+def retest(
+    folder: str | Path,
+    paths: Sequence[str] = (),
+    split: str | None = None,
+    *,
+    groups: GroupRules | None = None,
+    sampled: int | None = None,
+    seed: int = 0,
+    text: str | None = None,
+    progress: bool = True,
+) -> tuple[dict[str, Any], Evaluation, TrainSet]:
+    """Evaluate a run on its own data, or on another data set without training (zero-shot, for models that can).
+
+    Args:
+        folder: the run.
+        paths: other data.
+        split: another split.
+        groups: cuts of the groups.
+        sampled: see :func:`measure`.
+        seed: of the random items.
+        text: how the items of other data are read, as the model's setting of that kind says it; as in training by default.
+        progress: a bar on stderr.
+
+    Raises:
+        InputError: for ``text`` without other data, or with a model that reads no text.
+
+    Returns:
+        A ``runs`` entry of the published schema with ``zero_shot`` (bool), the evaluation, and the training set that was ranked over.
+    """
+    model, document, result = load_run(folder)
+    data = dict(document["data"])
+    own = [str(path) for path in data.pop("paths")]
+    if split is not None:
+        data["split"] = split
+    parts = load_parts([str(path) for path in paths] or own, data)
+    other = parts.train.content_hash != result["data_hash"]
+    zero_shot = other and not _trained_on(model, parts, own=not paths)
+    if text is not None:
+        if not other:
+            raise InputError(f"{folder} reads its own items as it was trained to; an own text needs another data set (--data DIR)")
+        read_otherwise(model, text)
+    if other:
+        model = model.transfer(parts.train)
+    evaluation = measure(model, parts, groups=groups, sampled=sampled, seed=seed, progress=progress)
+    keep: dict[str, Any] = {
+        k: result[k] for k in ("seed", "best_epoch", "valid", "seconds", "peak_memory_mb", "device", "versions") if k in result
+    }
+    entry = with_test(keep, evaluation) | {
+        "zero_shot": zero_shot,
+        "dataset": parts.name,
+        "data_hash": parts.train.content_hash,
+        "split": data["split"],
+    }
+    return entry | ({} if text is None else {"text": text}), evaluation, parts.train
+
+
+def read_otherwise(model: Recommender, text: str) -> None:
+    """Let a loaded model read the items of the data that it is transferred to next in another way than those it was trained on.
+
+    Args:
+        model: its settings are changed.
+        text: what its setting ``text`` (or ``item_text``) takes, such as ``"title,year,categories"``.
+
+    Raises:
+        InputError: for a model that reads no text of items.
+    """
+    name = next((name for name in ("text", "item_text") if name in type(model.config).model_fields), None)
+    if name is None:
+        raise InputError(f"{model.name} reads no text of items; leave --text out")
+    model.config = type(model.config).parse({**model.config.model_dump(), name: text})
+
+
+LEAKED = 0.01
+"""Share of the test events seen in training from which an evaluation is refused; copies of a few events in two published sets are told."""
+
+
+def _trained_on(model: Recommender, parts: Parts, own: bool) -> bool:
+    """Whether the run was trained on events of this data set, under its own ids or as a part of a mix.
+
+    Raises:
+        InputError: if test events are among them.
+    """
+    trained: list[pl.DataFrame] = []
+    owners = np.repeat(np.arange(len(model.users)), np.diff(model.history_offsets))
+    learned = pl.DataFrame({c.USER_ID: model.users.name(owners), c.ITEM_ID: model.item_map.name(model.history_items)})
+    prefix = f"{parts.name}/"
+    if len(model.users) and "/" in model.users.ids[0]:
+        mine = learned.filter(pl.col(c.USER_ID).str.starts_with(prefix) & pl.col(c.ITEM_ID).str.starts_with(prefix))
+        trained.append(mine.select(pl.all().str.strip_prefix(prefix)))
+    trained.append(learned)
+    both = pl.concat(trained).unique()
+    users, items = parts.train.users, parts.train.items[c.ITEM_ID]
+    if parts.test is not None and len(parts.test):
+        asked = pl.DataFrame({c.USER_ID: users.name(parts.test.user_index), c.ITEM_ID: items.gather(parts.test.item_index)})
+        seen = asked.join(both, on=[c.USER_ID, c.ITEM_ID], how="semi").height
+        if seen >= LEAKED * asked.height:
+            raise InputError(
+                f"{seen:,} of {asked.height:,} test events of {parts.name} were in the run's training part; evaluate it with the split that"
+                f" it was trained with{'' if own else ', or on other data'}"
+            )
+        if seen:
+            warn(f"{seen:,} of {asked.height:,} test events of {parts.name} were in the run's training part under the same ids")
+    here = parts.train.interactions.select(c.USER_ID, c.ITEM_ID)
+    return here.join(both, on=[c.USER_ID, c.ITEM_ID], how="semi").height > LEAKED * here.height

@@ -1,0 +1,135 @@
+"""One experiment, from a resolved configuration to a run folder that is whole or absent."""
+
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lexirec.errors import InputError
+from lexirec.evaluation.evaluate import Evaluation
+from lexirec.files import atomic_file, replace_folder, storing
+from lexirec.models import model_class
+from lexirec.models.contract import Recommender
+from lexirec.progress import showing
+from lexirec.runs.evaluating import measure
+from lexirec.runs.experiment import Experiment, Parts, load_parts, parse_options
+from lexirec.runs.folder import write_run
+from lexirec.runs.machine import device_name, own_command, peak_memory_mb, versions
+from lexirec.runs.resuming import check_resumable, reopen
+from lexirec.training.options import TrainingOptions
+
+
+def fit_run(experiment: Experiment, out: str | Path, *, resume: bool = False, progress: bool = True, command: str | None = None) -> Path:
+    """Train, test and write a run folder.
+
+    Args:
+        experiment: from :func:`resolve`.
+        out: the run folder; must not exist, but for ``resume``.
+        resume: go on from ``OUT.partial``, perhaps with other ``epochs``, ``patience`` or ``max_minutes``, or with a finished run that its
+            ``max_minutes`` ended and now gets more; it stays as it is until the longer one is whole.
+        progress: progress on stderr.
+        command: for the record; the present command line if not given.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        InputError: if ``out`` exists, or ``OUT.partial`` belongs to another experiment or exists without ``resume``.
+    """
+    out = Path(out)
+    partial = out.with_name(out.name + ".partial")
+    if out.exists() and not resume:
+        raise InputError(f"{out} exists already; choose another folder or remove it")
+    document = experiment.whole()
+    for leftover in partial.glob("*.tmp-*") if partial.exists() else ():  # of a command that was killed while it began
+        leftover.unlink()
+    if partial.exists() and not any(partial.iterdir()):
+        partial.rmdir()
+    if partial.exists():
+        if not resume:
+            raise InputError(f"{partial} holds an unfinished run; go on with --resume, or remove it")
+        check_resumable(partial, document)
+    elif out.exists():
+        reopen(out, partial, document)
+    parts = load_parts(experiment.paths, experiment.data)
+    options = parse_options(experiment.training).model_copy(
+        update={"folder": partial, "resume": resume, "progress": progress, "mask_seen": parts.mask_seen}
+    )
+    fit_parts(partial, experiment, parts, options, command or own_command())
+    with storing(out):
+        replace_folder(partial, out)
+    return out
+
+
+def fit_parts(
+    folder: Path, experiment: Experiment, parts: Parts, options: TrainingOptions, command: str, notes: Mapping[str, Any] | None = None
+) -> tuple[Recommender, Evaluation | None]:
+    """Train on data at hand, test, and write all files of a run into ``folder``.
+
+    Args:
+        folder: where they go, what a resumed training needs among them.
+        experiment: what ``config.yaml`` says of it.
+        parts: the data.
+        options: of the training; ``folder`` among them.
+        command: for the record.
+        notes: further entries of ``result.json``.
+
+    Returns:
+        The model and its evaluation on the test part, ``None`` where there is none.
+
+    Raises:
+        InputError: as the model does; what it refuses before it has learned anything leaves no folder.
+        StorageError: if the files can't be written.
+    """
+    model = model_class(experiment.model)(model_class(experiment.model).Config.parse(experiment.config))
+    begun = folder.exists()
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with atomic_file(folder / "config.yaml") as temporary:
+        temporary.write_text(yaml.safe_dump(experiment.whole(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    started = time.perf_counter()
+    try:
+        model.fit(parts.train, parts.valid, options)
+    except InputError:
+        # Refused before anything was learned: the corrected command must not meet a folder that it can neither resume nor replace.
+        if not begun and not any((folder / name).exists() for name in ("checkpoints", *_stages(folder))):
+            shutil.rmtree(folder)
+        raise
+    with showing(options.progress):
+        result = result_entry(model, parts, options, time.perf_counter() - started)
+        evaluation = measure(model, parts) if parts.test is not None else None
+    result |= {"command": command, "protocol_split": experiment.data["split"], "dataset": parts.name, **(notes or {})}
+    model.know_later(parts.later)
+    with storing(folder):
+        write_run(folder, model, result, evaluation, experiment.document(), parts.train)
+    return model, evaluation
+
+
+def _stages(partial: Path) -> list[str]:
+    """Folders of stages before the training that have checkpoints."""
+    return [folder.name for folder in partial.iterdir() if (folder / "checkpoints").exists()]
+
+
+def result_entry(model: Recommender, parts: Parts, options: TrainingOptions, seconds: float) -> dict[str, Any]:
+    """One element of ``runs`` in a published result, without the test values."""
+    training = model.training_result
+    entry: dict[str, Any] = {"seed": options.seed, "best_epoch": training.best_epoch if training else 0}
+    if parts.valid is not None and parts.train.n_domains == 1 and not model.samples_validation:
+        entry["valid"] = measure(model, parts, on_valid=True).metrics
+    elif training and training.history:
+        best = [line for line in training.history if line["epoch"] == training.best_epoch]
+        entry["valid"] = {k: v for k, v in best[0].items() if k not in ("epoch", "loss", "seconds")} if best else {}
+    entry |= {
+        "seconds": round(training.seconds if training else seconds, 2),
+        "fit_seconds": round(seconds, 2),
+        "epoch_seconds": round(training.epoch_seconds, 3) if training else 0.0,
+        "stopped": training.stopped if training else "",
+        "peak_memory_mb": peak_memory_mb(),
+        "device": device_name(model.device),
+        "versions": versions(),
+        "data_hash": parts.train.content_hash,
+    }
+    return entry

@@ -1,0 +1,113 @@
+"""The files of a run folder: written with a manifest of hashes last, verified before they are read."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from lexirec import columns as c
+from lexirec.data.dataset import TrainSet
+from lexirec.errors import RunFolderError
+from lexirec.evaluation.evaluate import Evaluation
+from lexirec.evaluation.popularity import by_popularity
+from lexirec.files import read_json, sha256_file, write_json
+from lexirec.models import load_model
+from lexirec.models.contract import Recommender
+from lexirec.models.saving import read_config
+
+
+def with_test(entry: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any]:
+    """Add an evaluation's values under the names of the published schema."""
+    return {
+        **entry,
+        "test": evaluation.metrics,
+        "test_optimistic": evaluation.optimistic,
+        "test_pessimistic": evaluation.pessimistic,
+        "groups": evaluation.groups,
+        "group_sizes": evaluation.group_sizes,
+        "users": evaluation.n_users,
+        "repeat_targets": evaluation.repeat_targets,
+        "protocol": evaluation.protocol,
+        "evaluation_seconds": round(evaluation.seconds, 3),
+    }
+
+
+GROUP_METRICS = ("recall@20", "ndcg@20", "hr@10", "ndcg@10")
+"""Metrics kept per user inside the groups, for paired tests on them."""
+
+
+def group_table(evaluation: Evaluation) -> pl.DataFrame:
+    """``group``, ``user_id`` and the :data:`GROUP_METRICS` of each user in it: what ``per_group.parquet`` holds."""
+    tables = []
+    for name in evaluation.inside:
+        table = evaluation.of_group(name)
+        kept = [key for key in table.columns[1:] if key.split(" ")[0] in GROUP_METRICS]
+        tables.append(table.select(pl.lit(name).alias("group"), c.USER_ID, *kept))
+    return pl.concat(tables) if tables else pl.DataFrame(schema={"group": pl.String, c.USER_ID: pl.String})
+
+
+def write_run(
+    folder: Path,
+    model: Recommender,
+    result: Mapping[str, Any],
+    evaluation: Evaluation | None,
+    extra: Mapping[str, Any],
+    train: TrainSet,
+) -> None:
+    """Write a run's files into ``folder`` and the manifest last; ``train`` is what was ranked over."""
+    model.save_files(folder, extra)
+    if evaluation is not None:
+        evaluation.per_user.write_parquet(folder / "per_user.parquet")
+        group_table(evaluation).write_parquet(folder / "per_group.parquet")
+        by_popularity(evaluation, train).write_parquet(folder / "by_popularity.parquet")
+        result = with_test(result, evaluation)
+    write_json(folder / "result.json", result)
+    (folder / "metrics.jsonl").touch()
+    write_manifest(folder)
+
+
+def write_manifest(folder: Path) -> None:
+    """``manifest.json``: SHA-256 of every other file of the folder."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
+    write_json(folder / "manifest.json", {p.relative_to(folder).as_posix(): sha256_file(p) for p in files})
+
+
+def verify_run(folder: str | Path) -> Path:
+    """Check that a folder is a whole run and that no file changed since it was written.
+
+    Raises:
+        RunFolderError: if it is no run folder, or a file is missing or differs from its hash.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        partial = folder.with_name(folder.name + ".partial")
+        hint = f"; {partial} holds an unfinished run: go on with lexirec fit ... --resume" if partial.exists() else ""
+        raise RunFolderError(f"there is no run folder {folder}{hint}")
+    if not (folder / "manifest.json").exists():
+        raise RunFolderError(f"{folder} has no manifest.json; it is not a run folder of lexirec, or it is incomplete")
+    manifest = read_json(folder / "manifest.json")
+    if not isinstance(manifest, dict):
+        raise RunFolderError(f"{folder}/manifest.json is no table of files; the folder is damaged")
+    for name, expected in manifest.items():
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise RunFolderError(f"{folder}/manifest.json names {name!r}, which lies outside the folder; the folder was tampered with")
+        if not path.is_file():
+            raise RunFolderError(f"{folder}: {name} is missing; the folder is incomplete, copy it again or train again")
+        if sha256_file(path) != expected:
+            raise RunFolderError(f"{folder}: {name} is not the file that was written (its SHA-256 differs); copy it again or train again")
+    return folder
+
+
+def load_run(folder: str | Path) -> tuple[Recommender, dict[str, Any], dict[str, Any]]:
+    """A verified run: the model, ``config.yaml`` and ``result.json``."""
+    folder = verify_run(folder)
+    return load_model(folder), read_config(folder), read_json(folder / "result.json")
+
+
+def remove_checkpoints(folder: str | Path) -> None:
+    """Delete a finished run's checkpoints and renew its manifest."""
+    shutil.rmtree(Path(folder) / "checkpoints", ignore_errors=True)
+    write_manifest(Path(folder))

@@ -1,0 +1,87 @@
+"""Going on with a run: what may change, and what a run that its time limit ended is laid out with."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lexirec.errors import InputError
+from lexirec.files import atomic_folder, read_json
+from lexirec.models.saving import read_config
+from lexirec.runs.experiment import Experiment
+from lexirec.training.checkpoint import read_position
+
+LIMIT = "training.max_minutes"
+"""No part of what a run is, while it can go on."""
+ENDS = (LIMIT, "training.epochs", "training.patience")
+"""What decides when a training ends; the loop refuses other ``epochs`` where the learning rate depends on them."""
+
+
+def check_resumable(partial: Path, document: Mapping[str, Any]) -> None:
+    """Check that an unfinished run can go on with these settings: its own, but for :data:`ENDS` as long as nothing hangs on them.
+
+    Raises:
+        InputError: naming the settings that differ and the epoch that its checkpoint stands at.
+    """
+    stages, second = _trained_on_the_way(partial), (partial / "stage-2").exists()
+    differing = _other_settings(partial, document, () if second else (LIMIT,) if stages else ENDS)
+    if not differing:
+        return
+    last = partial / "checkpoints" / "last.safetensors"
+    stands = f"its checkpoint stands at epoch {read_position(last)['epoch']}" if last.exists() else "it has no checkpoint yet"
+    why = ""
+    if "config.epochs" in differing:
+        why = "; the learning rate falls to 0 at the last of these epochs"
+    elif set(differing) <= set(ENDS):
+        why = f"; {'stage-2' if second else stages[0]} in it was trained with these"
+    cure = "repeat the first command" + ("" if why or stages or second else " (only epochs, patience and max_minutes may change)")
+    raise InputError(f"{partial} was made with other settings ({', '.join(differing)}{why}); {stands}: {cure}, or remove the folder")
+
+
+def _trained_on_the_way(folder: Path) -> list[str]:
+    """Models in a run's folder that were trained for it and are whole: they had its epochs and its patience."""
+    return [inner.name for inner in sorted(folder.iterdir()) if (inner / "config.yaml").exists()]
+
+
+def _other_settings(folder: Path, document: Mapping[str, Any], but: Sequence[str] = ()) -> list[str]:
+    """Names of the settings, such as ``config.lr``, in which a folder's experiment is another."""
+    before, differing = read_config(folder), []
+    for part, new in document.items():
+        old = before.get(part)
+        if old == new:
+            continue
+        keys = [key for key in {**old, **new} if old.get(key) != new.get(key)] if isinstance(old, dict) and isinstance(new, dict) else [""]
+        differing += [f"{part}.{key}".rstrip(".") for key in keys]
+    return [name for name in differing if name not in but]
+
+
+def reopen(out: Path, partial: Path, document: Mapping[str, Any]) -> None:
+    """Lay out what a run needs to go on that its time limit ended."""
+    differing = _other_settings(out, document, (LIMIT,) if _trained_on_the_way(out) or (out / "stage-2").exists() else ENDS)
+    if differing:
+        raise InputError(f"{out} holds a run with other settings ({', '.join(differing)}); choose another folder or remove it")
+    stopped, limit = read_json(out / "result.json").get("stopped"), document["training"].get("max_minutes")
+    if stopped != "max_minutes":
+        raise InputError(f"{out} holds a finished run (ended by {stopped or 'its model'}): there is nothing to go on with")
+    before = read_config(out)["training"]["max_minutes"]
+    if limit is not None and limit <= before:
+        raise InputError(f"{out} ended at its max_minutes = {before:g} and now has {limit:g}; raise it, or set it to null")
+    with atomic_folder(partial) as temporary:
+        # Models trained on the way, too. There is no checkpoint yet where the limit fell into the first epoch.
+        for folder in out.iterdir():
+            if folder.name == "checkpoints" or (folder / "config.yaml").exists():
+                shutil.copytree(folder, temporary / folder.name)
+        for name in ("config.yaml", "metrics.jsonl"):
+            shutil.copy2(out / name, temporary / name)
+
+
+def same_experiment(folder: Path, experiment: Experiment) -> None:
+    """Check that a finished run was made with these settings.
+
+    Raises:
+        InputError: naming the settings that differ.
+    """
+    document = experiment.whole()
+    differing = _other_settings(folder, document)
+    if differing:
+        raise InputError(f"{folder} holds a run with other settings ({', '.join(differing)}); choose another --out, or remove that folder")
