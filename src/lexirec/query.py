@@ -130,6 +130,39 @@ class Query:
         return f"{wish}{'' if wish[-1] in '.!?' else '.'} {texts[1].strip()}"
 
 
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What an answer is made from.
+
+    Attributes:
+        parts: ``"user"`` or ``"history"`` first, where a person is known, then ``"words"``; of a hybrid ``"bm25"`` besides. Nothing:
+            popularity.
+        reason: why it is popularity.
+
+    >>> str(Basis(("user", "words"))), str(Basis(reason="nothing is known"))
+    ('user+words', 'popularity')
+    """
+
+    parts: tuple[str, ...] = ()
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.parts)
+
+    def __str__(self) -> str:
+        return "+".join(self.parts) or "popularity"
+
+    @property
+    def person(self) -> str:
+        """``"user"``, ``"history"`` or nothing."""
+        return self.parts[0] if self.parts and self.parts[0] in ("user", "history") else ""
+
+    @property
+    def words(self) -> bool:
+        """Whether words are read."""
+        return "words" in self.parts
+
+
 def as_query(query: Any) -> Query:
     """A query as it is; an id is that of a user.
 

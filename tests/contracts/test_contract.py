@@ -13,7 +13,7 @@ from lexirec.errors import InputError, NotFittedError, UnsupportedQueryError
 from lexirec.evaluation.evaluate import evaluate
 from lexirec.models import MODELS, create, load_model, model_class
 from lexirec.models.contract import Recommender
-from lexirec.query import Query
+from lexirec.query import Basis, Query
 from lexirec.training.options import TrainingOptions
 from tests.models.toys import checkerboard
 
@@ -211,13 +211,13 @@ def test_what_a_known_user_has_now_counts(name: str, models: dict[str, Recommend
     stored = train.item_map.name(train.history(2)).to_list()
     same = Query(user_id="u02", history=stored)
     if name != "popularity":
-        assert model.answered_by(same) == model.answered_by(Query(user_id="u02")) == "user"
+        assert model.answered_by(same) == model.answered_by(Query(user_id="u02")) == Basis(("user",))
     torch.testing.assert_close(model.score([same]), model.score([Query(user_id="u02")]))
     now = Query(user_id="u02", history=["i01", "i03"])  # of the other parity
     if not model.supports.history or name == "popularity":
         torch.testing.assert_close(model.score([now]), model.score([Query(user_id="u02")]))
         return
-    assert model.answered_by(now) == "history"
+    assert model.answered_by(now) == Basis(("history",))
     torch.testing.assert_close(model.score([now]), model.score([Query(history=["i01", "i03"])]))
     shown = set(model.recommend(now, k=50)["item_id"])
     assert not shown & {*stored, "i01", "i03"}  # what was bought before stays out of sight

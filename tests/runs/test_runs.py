@@ -318,7 +318,7 @@ def test_a_user_without_training_events_is_not_known_by_later_ones(tmp_path: Pat
     split = data.split("temporal", test_share=0.3)
     model = Popularity().fit(split.train)
     model.know_later((split.valid, split.test))
-    assert model.answered_by(Query(user_id="c")).startswith("popularity")
+    assert not model.answered_by(Query(user_id="c"))
     assert "x" not in model.recommend("c", k=4)["item_id"].to_list()
     model.save(tmp_path / "saved")
     assert load_model(tmp_path / "saved").recommend("c", k=4).equals(model.recommend("c", k=4))

@@ -86,14 +86,13 @@ def _answer(model: "Recommender", query: "Query", wanted: dict[str, Any], explai
         if explain:
             entry["because"] = model.explain(query, row["item_id"], k=3).to_dicts()
         rows.append(entry)
-    mode, _, reason = model.answered_by(query).partition(" (")
-    reason = reason.removesuffix(")")
+    basis = model.answered_by(query)
     if as_json:
-        print(json.dumps({"answered_by": mode, "reason": reason or None, "notes": notes, "items": rows}, ensure_ascii=False))
+        print(json.dumps({"answered_by": str(basis), "reason": basis.reason or None, "notes": notes, "items": rows}, ensure_ascii=False))
         return
     for note in notes:
         print(f"note: {printable(note)}", file=sys.stderr)
-    print(f"answered by: {mode}{f' ({printable(reason)})' if reason else ''}")
+    print(f"answered by: {basis}{f' ({printable(basis.reason)})' if basis.reason else ''}")
     for entry in rows:
         print(f"{entry['rank']:>3}  {entry['score']:>9.4f}  {printable(entry['item_id'])}  {printable(entry['title'] or '')}")
         for why in entry.get("because", []):
@@ -103,7 +102,7 @@ def _answer(model: "Recommender", query: "Query", wanted: dict[str, Any], explai
 def _write(model: "Recommender", queries: list["Query"], out: Path, wanted: dict[str, Any]) -> None:
     """The answers for many, as a table."""
     found = _with_titles(model, model.recommend(queries, **wanted)).drop("query")
-    unknown = found.filter(pl.col("reason").str.starts_with("there is no user"))["user_id"].n_unique()
+    unknown = sum(query.user_id not in model.users for query in queries)
     if unknown:
         print(f"note: {unknown:,} of {len(queries):,} users are not in the log; they get what is popular", file=sys.stderr)
     from lexirec.files import atomic_file

@@ -29,6 +29,10 @@ class IdMap:
     def __contains__(self, name: object) -> bool:
         return name in self._positions
 
+    def position(self, name: str | None) -> int:
+        """Position of one id; -1 where it is unknown or ``None``."""
+        return -1 if name is None else self._positions.get(name, -1)
+
     def index(self, names: Sequence[str] | pl.Series) -> NDArray[np.int64]:
         """Positions of ``names``, ``(n,)`` int64; -1 where an id is unknown."""
         get = self._positions.get

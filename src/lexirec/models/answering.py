@@ -19,12 +19,12 @@ class VectorRecommender(Recommender):
     """
 
     @abstractmethod
-    def encode_people(self, queries: Sequence[Query], modes: Sequence[str]) -> Tensor:
+    def encode_people(self, queries: Sequence[Query], people: Sequence[str]) -> Tensor:
         """Vectors of people, ``(B, D)``.
 
         Args:
             queries: each with a known user or a history.
-            modes: what :meth:`answered_by` says of each: it begins with ``user`` or ``history``.
+            people: what each is answered from, ``"user"`` or ``"history"``.
         """
 
     def encode_words(self, texts: Sequence[str]) -> Tensor:
@@ -33,20 +33,21 @@ class VectorRecommender(Recommender):
 
     def encode_queries(self, queries: Sequence[Query]) -> Tensor:
         self._check_fitted()
-        modes = [self.answered_by(query) for query in queries]
-        for row, mode in enumerate(modes):
-            if mode.startswith("popularity"):
+        bases = [self.answered_by(query) for query in queries]
+        for row, basis in enumerate(bases):
+            if not basis:
                 raise UnsupportedQueryError(
-                    f"query {row} holds nothing that {self.name} can turn into a vector ({mode}); recommend() answers it by popularity"
+                    f"query {row} holds nothing that {self.name} can turn into a vector ({basis.reason}); recommend() answers it by"
+                    " popularity"
                 )
-        people = [row for row, mode in enumerate(modes) if mode != "words"]
-        worded = [row for row, mode in enumerate(modes) if mode.endswith("words")]
+        people = [row for row, basis in enumerate(bases) if basis.person]
+        worded = [row for row, basis in enumerate(bases) if basis.words]
         out = torch.zeros(len(queries), self.encode_items().shape[1])
         if people:
-            out[people] = self.encode_people([queries[row] for row in people], [modes[row] for row in people])
+            out[people] = self.encode_people([queries[row] for row in people], [bases[row].person for row in people])
         if worded:
             wishes = self.encode_words([queries[row].words or "" for row in worded])
-            alpha = torch.tensor([1.0 if modes[row] == "words" else self._alpha(queries[row]) for row in worded])[:, None]
+            alpha = torch.tensor([self._alpha(queries[row]) if bases[row].person else 1.0 for row in worded])[:, None]
             out[worded] = (1 - alpha) * F.normalize(out[worded], dim=1) + alpha * wishes
         return out
 

@@ -23,7 +23,7 @@ from lexirec.errors import InputError, NotFittedError, UnsupportedQueryError, ne
 from lexirec.files import atomic_folder
 from lexirec.models.explaining import near_history, shared_attributes
 from lexirec.models.saving import read_model, write_model
-from lexirec.query import Query, as_id, as_id_list, as_query
+from lexirec.query import Basis, Query, as_id, as_id_list, as_query
 from lexirec.settings import parse_settings
 from lexirec.training.loop import TrainingResult, pick_device, run_training
 from lexirec.training.options import TrainingOptions
@@ -254,8 +254,7 @@ class Recommender(ABC):
         A query that holds nothing known is scored by popularity.
         """
         self._check_fitted()
-        modes = [self.answered_by(query) for query in queries]
-        known = [i for i, mode in enumerate(modes) if not mode.startswith("popularity")]
+        known = [i for i, query in enumerate(queries) if self.answered_by(query)]
         answers = (self.encode_queries([queries[i] for i in known]) @ self.encode_items().T).cpu() if known else None
         if answers is not None and len(known) == len(queries):
             scores = answers
@@ -265,31 +264,28 @@ class Recommender(ABC):
                 scores[known] = answers
         return scores if items is None else scores[:, self._positions(items)]
 
-    def answered_by(self, query: Query) -> str:
-        """How this query is answered: ``"user"``, ``"history"``, ``"words"``, a sum of these, or ``"popularity (why)"``.
+    def answered_by(self, query: Query) -> Basis:
+        """What this query is answered from: the user, the history, words, a person and words, or popularity, and why.
 
         Raises:
             UnsupportedQueryError: if the query holds something that this model can't read.
         """
-        parts = []
         for kind, text in query.texts.items():
             if not getattr(self.supports, kind):
                 raise UnsupportedQueryError(
                     f"{self.name} can't read words, and the query has {kind}={text[:60]!r}; ask a model with a text encoder, such as"
                     " alpharec"
                 )
-            parts = ["words"]
         person = self._person_of(query)
-        if person:
-            parts.insert(0, person)
+        parts = (*((person,) if person else ()), *(("words",) if query.texts else ()))
         if parts:
-            return "+".join(parts)
+            return Basis(parts)
         if query.history is not None and len(query.history):
-            return "popularity (no item of the history is in the catalogue)"
-        if query.user_id is not None:
-            known = query.user_id in self.users
-            return f"popularity ({f'user {query.user_id!r} has no training history' if known else f'there is no user {query.user_id!r}'})"
-        return "popularity (nothing is known)"
+            return Basis(reason="no item of the history is in the catalogue")
+        if query.user_id is None:
+            return Basis(reason="nothing is known")
+        known = query.user_id in self.users
+        return Basis(reason=f"user {query.user_id!r} has no training history" if known else f"there is no user {query.user_id!r}")
 
     def _person_of(self, query: Query) -> str:
         """``"history"`` where one is given that can be read and is not the stored one, else ``"user"`` for one of the log, else nothing.
@@ -297,14 +293,16 @@ class Recommender(ABC):
         Raises:
             UnsupportedQueryError: for a history that this model can't read and nobody known beside it.
         """
-        at = int(self.users.index([query.user_id])[0]) if self.supports.user_id and query.user_id is not None else -1
-        stored = self.history_items[self.history_offsets[at] : self.history_offsets[at + 1]] if at >= 0 else self.history_items[:0]
-        given = self.item_map.index(query.history if query.history is not None else [])
-        if self.supports.history and (given >= 0).any() and not np.array_equal(given, stored):
-            return "history"
-        if len(stored):
+        at = self.users.position(query.user_id) if self.supports.user_id else -1
+        lo, hi = (int(self.history_offsets[at]), int(self.history_offsets[at + 1])) if at >= 0 else (0, 0)
+        given = query.history is not None and len(query.history) > 0
+        if given and self.supports.history:
+            items = self.item_map.index(query.history)  # type: ignore[arg-type]
+            if (items >= 0).any() and not np.array_equal(items, self.history_items[lo:hi]):
+                return "history"
+        if hi > lo:
             return "user"
-        if len(given) and not self.supports.history:
+        if given and not self.supports.history:
             raise UnsupportedQueryError(
                 f"{self.name} can't answer for a history it was not trained on; ask with a user_id of the training log, or use a model"
                 " that supports histories"
@@ -357,7 +355,7 @@ class Recommender(ABC):
             best, at = torch.topk(scores, min(k, scores.shape[1]), dim=1)
             rows_kept, columns_kept = torch.nonzero(torch.isfinite(best), as_tuple=True)
             who = rows_kept.numpy()
-            modes = pl.Series([self.answered_by(query) for query in block], dtype=pl.String).gather(who)
+            bases = [self.answered_by(query) for query in block]
             frames.append(
                 pl.DataFrame(
                     {
@@ -366,8 +364,8 @@ class Recommender(ABC):
                         c.ITEM_ID: self.item_map.name(at[rows_kept, columns_kept].numpy()),
                         c.SCORE: best[rows_kept, columns_kept].numpy(),
                         c.RANK: columns_kept.numpy() + 1,
-                        "answered_by": modes.str.extract(r"^([^ ]+)"),
-                        "reason": modes.str.extract(r"(?s)\((.*)\)$"),
+                        "answered_by": pl.Series([str(basis) for basis in bases], dtype=pl.String).gather(who),
+                        "reason": pl.Series([basis.reason or None for basis in bases], dtype=pl.String).gather(who),
                     },
                     schema=ANSWER,
                 )
@@ -570,17 +568,13 @@ class Recommender(ABC):
         now = self._person_of(query) == "history"
         return np.unique(self._seen([Query(history=query.history) if now else Query(user_id=query.user_id)])[1])
 
-    def _seen_length(self, user_id: str) -> int:
-        at = int(self.users.index([user_id])[0])
-        return int(self.history_offsets[at + 1] - self.history_offsets[at])
-
     def _seen(self, queries: Sequence[Query], later: bool = False) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows and item positions of what each query's person already has; with ``later`` what came after the training part too."""
         stores = [(self.history_offsets, self.history_items), *([self.later] if later and self.later is not None else [])]
         rows: list[NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)]
         seen: list[NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)]
         for row, query in enumerate(queries):
-            if query.user_id is not None and (at := int(self.users.index([query.user_id])[0])) >= 0:
+            if (at := self.users.position(query.user_id)) >= 0:
                 for offsets, items in stores:
                     own = items[offsets[at] : offsets[at + 1]].astype(np.int64)
                     seen.append(own)

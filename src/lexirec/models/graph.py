@@ -201,12 +201,12 @@ class GraphRecommender(VectorRecommender):
             return self.item_rows
         raise UnsupportedQueryError(f"{self.name} knows items by id only; use a model that reads text, such as alpharec")
 
-    def encode_people(self, queries: Sequence[Query], modes: Sequence[str]) -> Tensor:
+    def encode_people(self, queries: Sequence[Query], people: Sequence[str]) -> Tensor:
         out = torch.zeros(len(queries), self.item_rows.shape[1])
-        hot = [row for row, mode in enumerate(modes) if mode.startswith("user")]
+        hot = [row for row, kind in enumerate(people) if kind == "user"]
         if hot:
             out[hot] = self.hot_users[torch.from_numpy(self.users.index([queries[row].user_id or "" for row in hot]))]
-        warm = [row for row, mode in enumerate(modes) if mode.startswith("history")]
+        warm = [row for row, kind in enumerate(people) if kind == "history"]
         if warm:
             out[warm] = self.encode_histories([queries[row].history or [] for row in warm])
         return out

@@ -15,7 +15,7 @@ from lexirec import columns as c
 from lexirec.data.dataset import TrainSet
 from lexirec.errors import InputError, UnsupportedQueryError
 from lexirec.models.contract import Recommender, Supports
-from lexirec.query import Query
+from lexirec.query import Basis, Query
 from lexirec.retrieval.bm25 import BM25, Tokens
 from lexirec.retrieval.hybrid import RRF_K, Fusion, fuse
 from lexirec.text.templates import parse_template, render
@@ -94,12 +94,12 @@ class Hybrid(Recommender):
     def encode_queries(self, queries: Sequence[Query]) -> Tensor:
         return self.model.encode_queries(queries)
 
-    def answered_by(self, query: Query) -> str:
+    def answered_by(self, query: Query) -> Basis:
         model, words = self._asked(query)
         if model is None:
-            return "bm25" if words else super().answered_by(query)
+            return Basis(("bm25",)) if words else super().answered_by(query)
         found = self.model.answered_by(model)
-        return f"{found.partition(' (')[0]}+bm25" if words else found
+        return Basis((*(found.parts or ("popularity",)), "bm25")) if words else found
 
     def _asked(self, query: Query) -> tuple[Query | None, str]:
         """The part of the query that the model can answer (``None``: nothing but popularity), and the words for BM25."""
@@ -112,8 +112,7 @@ class Hybrid(Recommender):
                 found = self.model.answered_by(asked)
             except UnsupportedQueryError:
                 asked, found = Query(user_id=query.user_id), self.model.answered_by(Query(user_id=query.user_id))
-        # the popularity model itself says "popularity (the model)", which is an answer; others say why they have none
-        if found.startswith("popularity") and self.model.name != "popularity":
+        if not found and self.model.name != "popularity":  # for that model it is an answer
             asked = None
         words = query.words
         if words is None:

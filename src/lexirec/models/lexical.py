@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lexirec.models.contract import Recommender, Supports
 from lexirec.models.explaining import shared_attributes
-from lexirec.query import Query, as_id, as_query
+from lexirec.query import Basis, Query, as_id, as_query
 from lexirec.retrieval.bm25 import BM25
 from lexirec.retrieval.hybrid import Fusion, fuse, unit_range
 
@@ -66,37 +66,30 @@ class LexicalRecommender(Recommender):
         """How a wish and a person are put together, see :func:`~lexirec.retrieval.hybrid.fuse`."""
         return "sum"
 
-    def answered_by(self, query: Query) -> str:
-        found = super().answered_by(query)
-        parts = [] if found.startswith("popularity") else found.split("+")
-        if not parts:
-            return found
-        if "words" in parts and not self.wishes.counts([query.words or ""]).nnz:
-            parts.remove("words")
-        if parts and parts[0] != "words" and not self.has_person(query):
-            parts.pop(0)
-        if parts:
-            return "+".join(parts)
-        return (
-            "popularity (no word of the catalogue is in the wish)" if found == "words" else "popularity (no item of the history has a text)"
-        )
+    def answered_by(self, query: Query) -> Basis:
+        basis = super().answered_by(query)
+        words = basis.words and bool(self.wishes.counts([query.words or ""]).nnz)
+        person = basis.person if basis.person and self.has_person(query) else ""
+        if not basis or person or words:
+            return Basis((*((person,) if person else ()), *(("words",) if words else ())), basis.reason)
+        return Basis(reason="no item of the history has a text" if basis.person else "no word of the catalogue is in the wish")
 
     def score(self, queries: Sequence[Query], items: Sequence[str] | None = None) -> Tensor:
         """Scores of people, of wishes, or of both, ``(B, I)`` float32; both are brought into [0, 1] (or to ranks) and weighted."""
         self._check_fitted()
-        modes = [self.answered_by(query) for query in queries]
+        bases = [self.answered_by(query) for query in queries]
         scores = torch.from_numpy(self.popularity.astype(np.float32)).repeat(len(queries), 1)
-        people = [row for row, mode in enumerate(modes) if mode.startswith(("user", "history"))]
+        people = [row for row, basis in enumerate(bases) if basis.person]
         if people:
             scores[people] = self.score_people([queries[row] for row in people])
-        worded = [row for row, mode in enumerate(modes) if mode.endswith("words")]
+        worded = [row for row, basis in enumerate(bases) if basis.words]
         if worded:
             wishes = unit_range(torch.from_numpy(self.wishes.scores([queries[row].words or "" for row in worded])))
             for row, wish in zip(worded, wishes, strict=True):
                 given = queries[row].alpha
                 share = self.wish_share if given is None else given
                 both = [wish[None], scores[row][None]]
-                scores[row] = wish if modes[row] == "words" else fuse(both, self.fusion, [share, 1 - share])[0]
+                scores[row] = wish if not bases[row].person else fuse(both, self.fusion, [share, 1 - share])[0]
         return scores if items is None else scores[:, self._positions(items)]
 
     def explain(self, query: Query | str | int, item_id: str | int, k: int = 5) -> pl.DataFrame:
@@ -109,13 +102,13 @@ class LexicalRecommender(Recommender):
         self._check_fitted()
         query = as_query(query)
         target = int(self._positions([as_id(item_id, "item_id")])[0])
-        mode = self.answered_by(query)
+        basis = self.answered_by(query)
         rows: list[Reason] = []
         seen = np.zeros(0, dtype=np.int64)
-        if mode.startswith(("user", "history")):
+        if basis.person:
             rows += self.explain_person(query, target, k)
             seen = self._answered_from(query)
-        if mode.endswith("words"):
+        if basis.words:
             rows += shared_words("wish", self.wishes, query.words or "", target, k)
         frame = pl.DataFrame(rows, schema={"kind": pl.String, "name": pl.String, "title": pl.String, "weight": pl.Float64}, orient="row")
         return pl.concat([frame, shared_attributes(self.items, target, seen[seen != target], k)])

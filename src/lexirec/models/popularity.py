@@ -13,7 +13,7 @@ from torch import Tensor
 from lexirec.data.dataset import TrainSet
 from lexirec.errors import UnsupportedQueryError
 from lexirec.models.contract import Recommender, Supports
-from lexirec.query import Query
+from lexirec.query import Basis, Query
 
 
 class Popularity(Recommender):
@@ -36,10 +36,10 @@ class Popularity(Recommender):
             self.answered_by(query)  # words are a named error
         return torch.ones(len(queries), 1)
 
-    def answered_by(self, query: Query) -> str:
+    def answered_by(self, query: Query) -> Basis:
         if query.words is not None:
             raise UnsupportedQueryError("popularity can't read words; ask a model with a text encoder, such as alpharec")
-        return "popularity (the model)"
+        return Basis(reason="the model")
 
     def similar_items(self, item_ids: Sequence[str] | Sequence[int], k: int = 10) -> pl.DataFrame:
         raise UnsupportedQueryError("popularity knows nothing by which items are alike; ask a model that learns vectors, such as alpharec")

@@ -387,7 +387,7 @@ class SequentialRecommender(VectorRecommender):
     def encode_words(self, texts: Sequence[str]) -> Tensor:
         return F.normalize(self.vectors_of_text(self.reader.words(texts)), dim=1)
 
-    def encode_people(self, queries: Sequence[Query], modes: Sequence[str]) -> Tensor:
+    def encode_people(self, queries: Sequence[Query], people: Sequence[str]) -> Tensor:
         return self.encode_histories(*self._histories(queries))
 
     def _histories(self, queries: Sequence[Query]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -125,10 +125,9 @@ class TextRecommender(VectorRecommender):
             if query.history is not None and len(query.history):
                 given = self.item_map.index(query.history)
                 given = given[given >= 0]
-            at = -1 if query.user_id is None else int(self.users.index([query.user_id])[0])
-            if at >= 0:
+            if (at := self.users.position(query.user_id)) >= 0:
                 stored = self.history_items[self.history_offsets[at] : self.history_offsets[at + 1]].astype(np.int64)
-                place = int(self._written.index([query.user_id or ""])[0]) if len(self._written) else -1
+                place = self._written.position(query.user_id)
                 if place >= 0 and (self.config.profile_first or not len(given) or np.array_equal(given, stored)):
                     texts[row] = self.written_users[column][place]
                     continue
@@ -179,7 +178,7 @@ class TextRecommender(VectorRecommender):
         row = {text: i for i, text in enumerate(distinct)}
         return self.encode_texts(distinct)[[row[text] for text in texts]]
 
-    def encode_people(self, queries: Sequence[Query], modes: Sequence[str]) -> Tensor:
+    def encode_people(self, queries: Sequence[Query], people: Sequence[str]) -> Tensor:
         return self.text_vectors(self.person_texts(queries))
 
     def encode_words(self, texts: Sequence[str]) -> Tensor:
