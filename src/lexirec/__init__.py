@@ -10,7 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lexirec.data.dataset import Dataset, Split, TrainSet, mix
+    from lexirec.data.dataset import Dataset, Split, TrainSet
+    from lexirec.data.mixing import mix
     from lexirec.errors import InputError, LexirecError
     from lexirec.evaluation.evaluate import evaluate
     from lexirec.models import available, create, load_model
@@ -34,7 +35,7 @@ except PackageNotFoundError:  # run from a source tree that is not installed
     __version__ = "0+unknown"
 
 _HOMES = {
-    "Dataset": "data.dataset", "Split": "data.dataset", "TrainSet": "data.dataset", "mix": "data.dataset",
+    "Dataset": "data.dataset", "Split": "data.dataset", "TrainSet": "data.dataset", "mix": "data.mixing",
     "evaluate": "evaluation.evaluate", "available": "models", "create": "models", "load_model": "models",
     "AlphaRec": "models.alpharec", "LightGCN": "models.lightgcn", "LightGCNInfoNCE": "models.lightgcn", "MFBPR": "models.lightgcn",
     "BERT4Rec": "models.bert4rec", "BSARec": "models.bsarec", "GRU4Rec": "models.gru4rec", "HSTU": "models.hstu", "LLMEmb": "models.llmemb",

@@ -8,25 +8,15 @@ import polars as pl
 import pytest
 
 from lexirec.cli.main import run
-from tests.models.toys import checkerboard
+from tests.models.toys import write_shop
 
 SETTINGS = ("epochs=4", "eval_every=2", "embedding_dim=8", "batch_size=64", "threads=1", "progress=false")
 FAST = [word for setting in SETTINGS for word in ("--set", setting)]
 
 
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "shop"
-    folder.mkdir()
-    dataset, items = checkerboard()
-    dataset.interactions.write_csv(folder / "interactions.csv")
-    items.select("item_id", "title").write_csv(folder / "items.csv")
-    return folder
+    return write_shop(tmp_path_factory.mktemp("data") / "shop", ".csv")
 
 
 @pytest.fixture(scope="module")

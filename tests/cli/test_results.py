@@ -8,24 +8,15 @@ import pytest
 
 from lexirec.cli.main import run
 from lexirec.runs import load_parts, load_run
-from tests.models.toys import checkerboard
+from tests.models.toys import write_shop
 
 SETTINGS = ("epochs=2", "eval_every=2", "embedding_dim=8", "batch_size=64", "threads=1", "encoder=lsa", "num_negs=4")
 FAST = [word for setting in SETTINGS for word in ("--set", setting)]
 
 
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture(scope="module")
 def alpharec(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "shop"
-    folder.mkdir()
-    dataset, items = checkerboard()
-    dataset.interactions.write_csv(folder / "interactions.csv")
-    items.select("item_id", "title").write_csv(folder / "items.csv")
+    folder = write_shop(tmp_path_factory.mktemp("data") / "shop", ".csv")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LEXIREC_CACHE", str(tmp_path_factory.mktemp("cache")))
         out = tmp_path_factory.mktemp("runs") / "alpharec"

@@ -114,11 +114,6 @@ DRAWS = [name for name in LEARNS if name != "lir"]
 """Models with something random in them."""
 
 
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture(scope="module")
 def train() -> TrainSet:
     return checkerboard()[0].train_set()

@@ -584,17 +584,17 @@ def test_unknown_options(tmp_path):
 
 
 def test_large_files_are_read_in_blocks(tmp_path, monkeypatch):
-    from lexirec.data import tables
+    from lexirec.data import json_tables
 
-    monkeypatch.setattr(tables, "BLOCK", 100)
+    monkeypatch.setattr(json_tables, "BLOCK", 100)
     path = tmp_path / "log.jsonl"
     path.write_text("".join(json.dumps({"a": str(k), "b": k}) + "\n" for k in range(1000)))
-    frame = tables.read_json_lines(path, ["b", "a", "c"])
+    frame = json_tables.read_json_lines(path, ["b", "a", "c"])
     assert frame["a"].to_list() == [str(k) for k in range(1000)]
     assert frame["c"].null_count() == 1000
     path.write_text(path.read_text() + "{oops}\n")
     with pytest.raises(InputError, match="line 1001 is not JSON"):
-        tables.read_json_lines(path, ["a"])
+        json_tables.read_json_lines(path, ["a"])
 
 
 def test_dataset_methods_reach_the_readers(tmp_path):

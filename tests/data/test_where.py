@@ -3,7 +3,8 @@
 import polars as pl
 import pytest
 
-from lexirec.data.where import matching, number
+from lexirec.data.numbers import number
+from lexirec.data.where import matching
 from lexirec.errors import InputError
 
 SHOP = pl.DataFrame(

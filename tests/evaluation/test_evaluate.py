@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import torch
 
-from lexirec.data.dataset import mix
+from lexirec.data.mixing import mix
 from lexirec.errors import InputError
 from lexirec.evaluation import GroupRules, evaluate
 from lexirec.evaluation.groups import head_threshold, item_groups, lower_threshold, user_groups

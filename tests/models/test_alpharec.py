@@ -7,8 +7,9 @@ import polars as pl
 import pytest
 import torch
 
-from lexirec.data.dataset import Dataset, mix
+from lexirec.data.dataset import Dataset
 from lexirec.data.demo import simulated_shop
+from lexirec.data.mixing import mix
 from lexirec.errors import InputError
 from lexirec.evaluation import evaluate
 from lexirec.losses import bpr as bpr_loss

@@ -12,7 +12,8 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 
-from lexirec.data.dataset import TrainSet, mix
+from lexirec.data.dataset import TrainSet
+from lexirec.data.mixing import mix
 from lexirec.errors import InputError
 from lexirec.losses import user_item_contrast
 from lexirec.models import create, load_model
@@ -28,11 +29,6 @@ from tests.models.text_worlds import SPORTS, sports, tiny_bert
 
 BASKETBALL = "This person is a basketball fan and likes indoor ball games, basketball shoes and a jersey."
 SWIMMING = "This person likes swimming in the pool, swim goggles and fins."
-
-
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")

@@ -22,11 +22,6 @@ EXACT = {"embedding_dim": 12, "inner": 20, "max_len": 8, "batch_size": 32, "drop
 QUIET = {"progress": False, "threads": 1}
 
 
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
-
-
 def world() -> Dataset:
     """The ring with brands (one missing) and category paths."""
     data = markov(0.8, users=20)

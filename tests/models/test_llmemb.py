@@ -21,11 +21,6 @@ QUIET = {"progress": False, "threads": 1}
 BACKBONES = ["sasrec", "bert4rec", "gru4rec"]
 
 
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
-
-
 def built(epochs: int = 0, **settings: object) -> LLMEmb:
     model = create("llmemb", **{**SMALL, **settings})
     model.fit(markov(0.8).split("leave-one-out").train, options=TrainingOptions(epochs=epochs, **QUIET))

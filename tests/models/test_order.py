@@ -24,11 +24,6 @@ SYSTEMS: dict[str, dict[str, Any]] = {
 QUIET = {"progress": False, "threads": 1}
 
 
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
-
-
 def hit_rate(name: str, dial: float) -> float:
     """hr@1 of the last events of histories on a ring, 5 to 9 events long, trained at one strength of the order."""
     whole = markov(dial, users=150)

@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from lexirec.data.dataset import Dataset, mix
+from lexirec.data.dataset import Dataset
+from lexirec.data.mixing import mix
 from lexirec.errors import InputError, LexirecError
 from lexirec.models import create, load_model
 from lexirec.models.layers.itemtokens import NAME, VALUE, hide_words, latest_first, tokenise, vocabulary
@@ -32,11 +33,6 @@ SHAPE = {
 }
 EXACT = {**SHAPE, "dropout": 0.0, "init_std": 0.3, "batch_size": 8}
 QUIET = {"progress": False, "threads": 1}
-
-
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
 
 
 def untrained(data: Dataset, **settings: object) -> Recformer:

@@ -23,11 +23,6 @@ from tests.models.toys import checkerboard
 FAST = TrainingOptions(epochs=3, progress=False, threads=1)
 
 
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
-
-
 def two_users() -> TrainSet:
     """u0 has two items (one of them twice), u1 the second; nobody has the third."""
     log = pl.DataFrame({"user_id": ["u0", "u0", "u0", "u1"], "item_id": ["i0", "i1", "i1", "i1"], "timestamp": [1, 2, 3, 4]})

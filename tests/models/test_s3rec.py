@@ -32,11 +32,6 @@ EXACT = {
 QUIET = {"progress": False, "threads": 1}
 
 
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
-
-
 def pretraining(data: Dataset, **settings: object) -> Pretraining:
     model = create("s3rec", **{**EXACT, "encoder": "lsa", **settings})
     train = data.split("leave-one-out").train

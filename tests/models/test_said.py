@@ -26,11 +26,6 @@ SMALL = {"embedding_dim": 8, "max_len": 8, "batch_size": 16, "lm_dim": 16, "lm_l
 QUIET = {"progress": False, "threads": 1}
 
 
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture(scope="module")
 def gpt2(tmp_path_factory) -> str:
     """A tiny causal model with a tokenizer, as it would lie in a folder."""

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from lexirec.data.dataset import Dataset, mix
+from lexirec.data.dataset import Dataset
+from lexirec.data.mixing import mix
 from lexirec.errors import InputError, LexirecError, UnsupportedQueryError
 from lexirec.evaluation.evaluate import evaluate
 from lexirec.losses import bce, gbce
@@ -29,11 +30,6 @@ BACKBONES = ["sasrec", "bert4rec", "gru4rec", "bsarec", "hstu"]
 SMALL = {"embedding_dim": 16, "max_len": 8, "batch_size": 32}
 EXACT = {**SMALL, "dropout": 0.0, "init_std": 0.3}
 QUIET = {"progress": False, "threads": 1}
-
-
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
 
 
 def untrained(name: str, data: Dataset | None = None, **settings: object) -> SequentialRecommender:

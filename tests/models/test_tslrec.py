@@ -22,11 +22,6 @@ SMALL = {"embedding_dim": 8, "max_len": 8, "batch_size": 16, "lm_dim": 16, "lm_l
 QUIET = {"progress": False, "threads": 1}
 
 
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
-
-
 def two_tastes(users: int = 40) -> TrainSet:
     """People who take even items, odd ones, or half of each, in random order; the last item has no event."""
     rng = np.random.default_rng(0)

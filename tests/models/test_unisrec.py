@@ -9,7 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from lexirec.data.dataset import Dataset, TrainSet, mix
+from lexirec.data.dataset import Dataset, TrainSet
+from lexirec.data.mixing import mix
 from lexirec.errors import InputError, RunFolderError, UnsupportedQueryError
 from lexirec.models import create, load_model
 from lexirec.models.unisrec import ContrastBatch, ExpertsAdaptor, UniSRec, batch_contrast, thinned
@@ -21,11 +22,6 @@ from tests.models.toys import markov
 SHAPE = {"embedding_dim": 12, "inner": 20, "max_len": 8, "encoder": "lsa", "experts": 3}
 EXACT = {**SHAPE, "batch_size": 32, "dropout": 0.0, "adapter_dropout": 0.0, "init_std": 0.3}
 QUIET = {"progress": False, "threads": 1}
-
-
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
 
 
 def untrained(train: TrainSet, **settings: object) -> UniSRec:

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import torch
 
-from lexirec.data.dataset import mix
+from lexirec.data.mixing import mix
 from lexirec.errors import InputError
 from lexirec.evaluation.evaluate import evaluate
 from lexirec.models import create, load_model
@@ -16,11 +16,6 @@ from lexirec.query import Query
 from lexirec.text import load_encoder
 from tests.models.text_worlds import sports
 from tests.text.shops import shop
-
-
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.mark.parametrize("encoder", ["lsa", "random", "minilm"])

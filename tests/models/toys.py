@@ -1,5 +1,7 @@
 """Small data whose right answers are known."""
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import torch
@@ -75,3 +77,17 @@ def markov(dial: float, users: int = 60, items: int = 12, length: int = 9) -> Da
     log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
     catalogue = pl.DataFrame({"item_id": [f"i{i:02d}" for i in range(items)], "title": [words[i % 12] for i in range(items)]})
     return Dataset(log, catalogue, name="markov")
+
+
+def write_shop(folder: Path, suffix: str = ".parquet") -> Path:
+    """The checkerboard as the tables of a data folder, which is made if it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data, items = checkerboard()
+    log = data.interactions
+    if suffix == ".csv":
+        log.write_csv(folder / "interactions.csv")
+        items.select("item_id", "title").write_csv(folder / "items.csv")
+    else:
+        log.write_parquet(folder / "interactions.parquet")
+        items.write_parquet(folder / "items.parquet")
+    return folder

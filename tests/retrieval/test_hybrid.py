@@ -16,7 +16,7 @@ from lexirec.models.hybrid import Hybrid
 from lexirec.query import Query
 from lexirec.retrieval.hybrid import fuse, ranks
 from lexirec.training.options import TrainingOptions
-from tests.models.toys import checkerboard
+from tests.models.toys import checkerboard, write_shop
 
 
 def test_reciprocal_ranks_by_hand() -> None:
@@ -132,11 +132,7 @@ def test_bad_hybrids_are_refused(graph, tmp_path: Path) -> None:
 
 
 def test_the_command_line_fuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data, items = checkerboard()
-    folder = tmp_path / "data"
-    folder.mkdir()
-    data.interactions.write_parquet(folder / "interactions.parquet")
-    items.write_parquet(folder / "items.parquet")
+    folder = write_shop(tmp_path / "data")
     assert run(["fit", "popularity", "--data", str(folder), "--out", str(tmp_path / "run")]) == 0
     capsys.readouterr()
     ask = ["recommend", str(tmp_path / "run"), "--intent", "blue car", "-k", "3", "--json"]

@@ -9,24 +9,14 @@ from lexirec import runs
 from lexirec.errors import InputError
 from lexirec.files import read_json
 from lexirec.models.contract import Recommender
-from tests.models.toys import checkerboard
+from tests.models.toys import write_shop
 
 SETS = ["eval_every=2", "lr=0.05", "embedding_dim=8", "batch_size=64", "threads=1"]
 
 
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "checkerboard"
-    folder.mkdir()
-    dataset, items = checkerboard()
-    dataset.interactions.write_parquet(folder / "interactions.parquet")
-    items.write_parquet(folder / "items.parquet")
-    return folder
+    return write_shop(tmp_path_factory.mktemp("data") / "checkerboard")
 
 
 def interrupt(model: str, data: Path, out: Path, sets: list[str], after: int, monkeypatch: pytest.MonkeyPatch, *more: str) -> None:

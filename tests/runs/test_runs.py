@@ -24,24 +24,14 @@ from lexirec.models.lightgcn import LightGCN
 from lexirec.models.popularity import Popularity
 from lexirec.query import Query
 from lexirec.training.tracking import read_lines
-from tests.models.toys import checkerboard
+from tests.models.toys import checkerboard, write_shop
 
 SETS = ["epochs=4", "eval_every=2", "lr=0.05", "embedding_dim=8", "batch_size=64", "threads=1", "init_std=0.1"]
 
 
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "checkerboard"
-    folder.mkdir()
-    dataset, items = checkerboard()
-    dataset.interactions.write_parquet(folder / "interactions.parquet")
-    items.write_parquet(folder / "items.parquet")
-    return folder
+    return write_shop(tmp_path_factory.mktemp("data") / "checkerboard")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from lexirec import tuning
 from lexirec.errors import InputError
 from lexirec.models import MODELS, model_class
-from tests.models.toys import checkerboard
+from tests.models.toys import write_shop
 
 UNTRAINED = ("popularity", "lir", "zero-shot")
 SETS = ["epochs=1", "eval_every=1", "embedding_dim=4", "batch_size=64", "threads=1", "progress=false"]
@@ -15,12 +15,7 @@ SETS = ["epochs=1", "eval_every=1", "embedding_dim=4", "batch_size=64", "threads
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
-    data, items = checkerboard()
-    folder = tmp_path / "shop"
-    folder.mkdir()
-    data.interactions.write_parquet(folder / "interactions.parquet")
-    items.write_parquet(folder / "items.parquet")
-    return folder
+    return write_shop(tmp_path / "shop")
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in UNTRAINED])

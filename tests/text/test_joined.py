@@ -11,11 +11,6 @@ from lexirec.text import encoder_from_state, load_encoder
 TEXTS = ["red lipstick", "hair brush", "red hair dye", "blue nail polish"]
 
 
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
-
-
 def test_rows_are_the_parts_beside_each_other_with_equal_shares() -> None:
     joined = load_encoder("join:minilm|lsa?dim=3&seed=1")
     rows = joined.encode(TEXTS)

@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 import scipy.sparse as sp
 
-from lexirec.data.dataset import Dataset, mix
+from lexirec.data.dataset import Dataset
+from lexirec.data.mixing import mix
 from lexirec.errors import InputError, NotFittedError
 from lexirec.text import Profiles, read_profiles, write_profiles
 from lexirec.text import plain_writer as pw

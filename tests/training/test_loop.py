@@ -25,11 +25,6 @@ from tests.models.toys import checkerboard
 SMALL = {"lr": 0.02, "embedding_dim": 8, "batch_size": 32, "init_std": 0.1, "reg": 0.0}
 
 
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
-
-
 def options(**settings: object) -> TrainingOptions:
     return TrainingOptions(**{"epochs": 6, "eval_every": 2, "progress": False, "threads": 1, "monitor": "ndcg@5", **settings})
 

@@ -14,7 +14,7 @@ from lexirec import runs
 from lexirec.progress import LINE_EVERY, showing, track
 from lexirec.training.loop import run_training
 from lexirec.training.options import TrainingOptions
-from tests.models.toys import checkerboard
+from tests.models.toys import write_shop
 
 
 @pytest.fixture
@@ -117,9 +117,7 @@ def test_the_evaluations_after_a_training_are_shown(
 ) -> None:
     monkeypatch.setattr(lexirec.progress, "DELAY", -1.0)
     monkeypatch.setattr(lexirec.progress, "LINE_EVERY", 0.0)
-    dataset, items = checkerboard()
-    dataset.interactions.write_parquet(tmp_path / "interactions.parquet")
-    items.write_parquet(tmp_path / "items.parquet")
+    write_shop(tmp_path)
     experiment = runs.resolve("lightgcn", [tmp_path], sets=["epochs=0", "embedding_dim=8", "threads=1"])
     for progress, often in ((True, 2), (False, 0)):  # validation and test part
         capsys.readouterr()

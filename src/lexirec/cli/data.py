@@ -123,7 +123,7 @@ def describe(
     as_json: AsJson = False,
 ) -> None:
     """Counts, lengths, repeats, time range, text coverage, head and tail, hash."""
-    from lexirec.data.quality import describe as look
+    from lexirec.data.description import describe as look
     from lexirec.data.readers import read_dataset
 
     facts = look(read_dataset(source, **read))

@@ -173,17 +173,13 @@ def _ids(file: Path, column: str) -> list[str]:
         InputError: if the table has no such column.
     """
     from lexirec.data.tables import is_table, read_table
+    from lexirec.data.text_files import text_lines
     from lexirec.errors import nearest
 
     if not file.exists():
         raise InputError(f"{file} does not exist; give a table with {column}, or a text file with an id per line")
     if not is_table(file) or file.suffix == ".txt":
-        raw = file.read_bytes()
-        try:
-            text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise InputError(f"{file} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        lines = text_lines(file)
         return lines[1:] if lines[:1] == [column] else lines
     table = read_table(file)
     if column not in table.columns:

@@ -9,8 +9,8 @@ import polars as pl
 from lexirec import columns as c
 from lexirec.data.checks import as_ids
 from lexirec.data.dataset import Dataset
+from lexirec.data.description import describe
 from lexirec.data.filters import drop_duplicates, filter_rating, interacted_only, k_core
-from lexirec.data.quality import describe
 from lexirec.data.readers import add_item_table, dataset_of, read_tables
 from lexirec.errors import InputError
 from lexirec.files import atomic_folder, write_json

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from lexirec import columns as c
 from lexirec.data.ids import IdMap
-from lexirec.errors import InputError
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -352,63 +351,3 @@ def _oldest_first(user_index: NDArray[np.int32], order: pl.Series | None) -> NDA
         return None
     frame = pl.DataFrame({f"key{i}": k for i, k in enumerate(keys)}).with_row_index("row")
     return frame.sort([f"key{i}" for i in range(len(keys))], maintain_order=True)["row"].to_numpy().astype(np.int64)
-
-
-def mix(parts: Sequence[tuple[TrainSet, Heldout | None]], name: str = "mix") -> tuple[TrainSet, Heldout | None]:
-    """Several training sets side by side, as blocks: a block-diagonal graph and negatives from the sample's own block.
-
-    Ids are prefixed with the data set's name (``"beauty/B001"``), since ids of different catalogues are not comparable. Of the other
-    columns of the events the reviews' texts stay (null in a data set without them).
-
-    Args:
-        parts: training sets with their validation parts (``None`` where there is none).
-        name: name of the mix.
-
-    Returns:
-        The mixed training set and the validation part in its index space (``None`` if no part has one).
-
-    Raises:
-        InputError: if two data sets have the same name.
-
-    Source: AlphaRec (arXiv 2407.05441), zero-shot setting: joint training on several domains.
-    """
-    names = [train.name for train, _ in parts]
-    if len(set(names)) < len(names):
-        raise InputError(f"data sets of a mix need different names, since their ids are prefixed by them; there are {names}")
-    frames, items, users, indices, user_parts, item_parts = [], [], [], [], [], []
-    user_borders, item_borders = [0], [0]
-    valid_users, valid_items = [], []
-    for train, valid in parts:
-        prefix = pl.lit(f"{train.name}/")
-        reviews = [pl.col(c.REVIEW).cast(pl.String)] if c.REVIEW in train.interactions.columns else []
-        frames.append(
-            train.interactions.select(
-                (prefix + pl.col(c.USER_ID)).alias(c.USER_ID), (prefix + pl.col(c.ITEM_ID)).alias(c.ITEM_ID), *reviews
-            )
-        )
-        items.append(train.items.with_columns((prefix + pl.col(c.ITEM_ID)).alias(c.ITEM_ID)))
-        users.append(pl.select(prefix + train.users.ids).to_series().rename("id"))
-        indices.append(train.item_index + item_borders[-1])
-        user_parts.append(np.diff(train.offsets))
-        item_parts.append(train.new_items)
-        if valid is not None:
-            valid_users.append(valid.user_index + user_borders[-1])
-            valid_items.append(valid.item_index + item_borders[-1])
-        user_borders.append(user_borders[-1] + train.n_users)
-        item_borders.append(item_borders[-1] + train.n_items)
-    mixed = TrainSet(
-        items=pl.concat(items, how="diagonal_relaxed"),
-        users=IdMap(pl.concat(users)),
-        interactions=pl.concat(frames, how="diagonal"),
-        offsets=np.concatenate([[0], np.cumsum(np.concatenate(user_parts))]).astype(np.int64),
-        item_index=np.concatenate(indices).astype(np.int32),
-        new_items=np.concatenate(item_parts),
-        user_domains=np.array(user_borders, dtype=np.int64),
-        item_domains=np.array(item_borders, dtype=np.int64),
-        content_hash=hashlib.sha256("".join(train.content_hash for train, _ in parts).encode()).hexdigest(),
-        name=name,
-        domain_hashes=tuple(train.content_hash for train, _ in parts),
-    )
-    if not valid_users:
-        return mixed, None
-    return mixed, Heldout(np.concatenate(valid_users).astype(np.int32), np.concatenate(valid_items).astype(np.int32), "valid")

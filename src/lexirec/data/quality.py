@@ -1,19 +1,20 @@
-"""A look at data that can be read: numbers (:func:`describe`) and advice (:func:`problems`)."""
+"""What deserves a look in data that can be read; its numbers are in :mod:`lexirec.data.description`."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import polars as pl
 
 from lexirec import columns as c
 from lexirec.data.dataset import Dataset, Heldout, Split
+from lexirec.data.description import UNITS, moment, repeats, seconds
 from lexirec.data.messages import count, shown
+from lexirec.data.numbers import numbers
 
 LONG_TITLE: Final = 1_000
 """Characters; encoders of titles read a few hundred tokens at most."""
-_UNITS: Final = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6}
 _STEPS = 10_000_000
 """Whole numbers below it, as seconds before May 1970, are taken for a count of events."""
 _EARLIEST, _LATEST = 631_152_000, 4_133_980_800
@@ -37,91 +38,6 @@ class Problem:
     def to_dict(self) -> dict[str, str]:
         """As plain values."""
         return asdict(self)
-
-
-def _seconds(stamp: int) -> float:
-    """A time stamp in seconds, milliseconds or microseconds, told by its size, in seconds."""
-    return stamp / next((unit for unit in _UNITS.values() if abs(stamp) <= 10**11 * unit), 1)
-
-
-def _moment(stamp: Any) -> str | None:
-    """ISO time (UTC) of a time stamp in seconds, milliseconds or microseconds; ``None`` where it is no such time."""
-    if stamp is None:
-        return None
-    try:
-        return datetime.fromtimestamp(_seconds(stamp), timezone.utc).isoformat()
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def _repeats(dataset: Dataset) -> int:
-    key = pl.Series(dataset.user_index.astype(np.int64) * dataset.n_items + dataset.item_index)
-    return dataset.n_interactions - key.n_unique()
-
-
-def head_items(popularity: np.ndarray, share: float = 0.8) -> int:
-    """Number of most popular items that together hold ``share`` of the events.
-
-    >>> head_items(np.array([8, 1, 1]))
-    1
-    """
-    ranked = np.sort(popularity)[::-1]
-    return int(np.searchsorted(np.cumsum(ranked), share * ranked.sum() - 1e-9) + 1)
-
-
-def describe(dataset: Dataset) -> dict[str, Any]:
-    """Counts, density, lengths, repeats, time range, text coverage, head and tail, hash; plain values for JSON."""
-    lengths = np.diff(dataset.offsets)
-    popularity = np.bincount(dataset.item_index, minlength=dataset.n_items)
-    present = popularity[popularity > 0]
-    times = dataset.interactions[c.TIMESTAMP]
-    head = head_items(popularity)
-    coverage = {}
-    for name in dataset.items.columns[1:]:
-        values = dataset.items[name]
-        filled = values.is_not_null()
-        if values.dtype == pl.String:
-            filled = filled & (values.str.strip_chars() != "").fill_null(False)
-        elif isinstance(values.dtype, pl.List):
-            filled = filled & (values.list.len() > 0).fill_null(False)
-        coverage[name] = {"filled": int(filled.sum()), "share": round(int(filled.sum()) / dataset.n_items, 6), "type": str(values.dtype)}
-    out: dict[str, Any] = {
-        "name": dataset.name,
-        "users": dataset.n_users,
-        "items": dataset.n_items,
-        "items_with_interactions": len(present),
-        "interactions": dataset.n_interactions,
-        "density": dataset.n_interactions / (dataset.n_users * len(present)),
-        "user_length": _spread(lengths),
-        "item_count": _spread(present),
-        "repeated_pairs": _repeats(dataset),
-        "timestamps": {
-            "known": len(times) - times.null_count(),
-            "first": times.min(),
-            "last": times.max(),
-            "first_utc": _moment(times.min()),
-            "last_utc": _moment(times.max()),
-            "order": "position"
-            if c.POSITION in dataset.interactions.columns
-            else "timestamp"
-            if times.null_count() < len(times)
-            else "file order",
-        },
-        "text": coverage,
-        "head_items": {"share_of_events": 0.8, "items": head, "share_of_items": head / len(present)},
-        "columns": dataset.interactions.columns,
-        "content_hash": dataset.content_hash,
-    }
-    if c.RATING in dataset.interactions.columns:
-        ratings = dataset.interactions[c.RATING]
-        out["rating"] = {"known": len(ratings) - ratings.null_count(), "mean": ratings.mean(), "min": ratings.min(), "max": ratings.max()}
-    if c.SPLIT in dataset.interactions.columns:
-        out["split"] = {str(part): n for part, n in dataset.interactions.group_by(c.SPLIT).len().sort(c.SPLIT).iter_rows()}
-    return out
-
-
-def _spread(values: np.ndarray) -> dict[str, float]:
-    return {"mean": float(values.mean()), "median": float(np.median(values)), "min": int(values.min()), "max": int(values.max())}
 
 
 def problems(dataset: Dataset, split: Split | None = None) -> list[Problem]:
@@ -282,7 +198,7 @@ def _time_problems(dataset: Dataset) -> list[Problem]:
 def _range_problems(times: pl.Series) -> list[Problem]:
     """Times that lie where nobody chose anything, as a wrong unit or a misread date makes them."""
     place = "interactions.timestamp"
-    counts = {name: int(times.is_between(_EARLIEST * unit, _LATEST * unit).sum()) for name, unit in _UNITS.items()}
+    counts = {name: int(times.is_between(_EARLIEST * unit, _LATEST * unit).sum()) for name, unit in UNITS.items()}
     mixed = {name: n for name, n in counts.items() if n}
     low, high = int(times.min()), int(times.max())  # type: ignore[arg-type]
     if len(mixed) > 1:
@@ -290,13 +206,13 @@ def _range_problems(times: pl.Series) -> list[Problem]:
         seen = f"values run from {low} to {high}: {said} seem mixed ({', '.join(f'{n:,} {name}' for name, n in mixed.items())})"
         return [Problem("warning", place, seen, "give all in one unit")]
     found = []
-    if _seconds(low) < _EARLIEST:
-        early = f"the earliest is {low} ({_moment(low) or 'no date'}), before 1990"
+    if seconds(low) < _EARLIEST:
+        early = f"the earliest is {low} ({moment(low) or 'no date'}), before 1990"
         cure = "check the unit and how dates are read; numbers that only tell the order belong into 'position'"
         counted = high < _STEPS  # no time of any shop: somebody numbered the events
         found.append(Problem("advice" if counted else "warning", place, early, cure))
-    if _seconds(high) > datetime.now(timezone.utc).timestamp() + 86_400:
-        late = f"the latest is {high} ({_moment(high) or 'no date'}), in the future"
+    if seconds(high) > datetime.now(timezone.utc).timestamp() + 86_400:
+        late = f"the latest is {high} ({moment(high) or 'no date'}), in the future"
         found.append(Problem("warning", place, late, "check the unit and the clock"))
     return found
 
@@ -323,19 +239,19 @@ def _log_problems(dataset: Dataset) -> list[Problem]:
                 "k_core(user=3) drops them (lexirec data convert --k-core-user 3)",
             )
         )
-    repeats = _repeats(dataset)
-    if repeats:
+    repeated = repeats(dataset)
+    if repeated:
         again = int(((dataset.item_index[1:] == dataset.item_index[:-1]) & (dataset.user_index[1:] == dataset.user_index[:-1])).sum())
         found.append(
             Problem(
                 "advice",
                 "interactions",
-                f"{count(repeats, dataset.n_interactions)} events repeat a user-item pair, {again:,} of them directly after the same item",
+                f"{count(repeated, dataset.n_interactions)} events repeat a user-item pair, {again:,} of them directly after the same item",
                 "choose a rule: drop_duplicates(rule='first', 'last' or 'consecutive') (lexirec data convert --duplicates RULE)",
             )
         )
     plain = dataset.interactions.drop(c.POSITION, strict=False)
-    if repeats and dataset.interactions[c.TIMESTAMP].null_count() < dataset.n_interactions:
+    if repeated and dataset.interactions[c.TIMESTAMP].null_count() < dataset.n_interactions:
         exact = plain.height - int(plain.select(pl.struct(pl.all()).is_first_distinct().sum()).item())
         if exact:
             found.append(
@@ -378,8 +294,7 @@ def _number_problems(dataset: Dataset) -> list[Problem]:
     for name in dataset.interactions.columns:
         if name.lower() in _QUANTITIES:
             values = dataset.interactions[name]
-            numbers = values.cast(pl.String).str.strip_chars().str.replace(",", ".", literal=True).cast(pl.Float64, strict=False)
-            returned = int((numbers < 0).sum())
+            returned = int((numbers(values) < 0).sum())
             if returned:
                 found.append(
                     Problem(

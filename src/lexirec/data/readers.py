@@ -10,7 +10,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lexirec import columns as c
-from lexirec.data.checks import ITEM_COLUMNS, LOG_COLUMNS, as_ids, check_items, check_log, items_of_log, match_items, rename
+from lexirec.data.catalogue import items_of_log, match_items
+from lexirec.data.checks import ITEM_COLUMNS, LOG_COLUMNS, as_ids, check_items, check_log, rename
 from lexirec.data.dataset import Dataset
 from lexirec.data.filters import interacted_only
 from lexirec.data.formats import FORMATS, Tables, detect_format

@@ -4,36 +4,25 @@ Text formats are read without guessing types: an id ``00123`` stays ``00123``. T
 :mod:`lexirec.data.checks`.
 """
 
-import ast
-import codecs
 import csv
-import gzip
 import io
-import json
 import re
-import zlib
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import polars as pl
 
+from lexirec.data.json_tables import read_json
 from lexirec.data.messages import DataWarning, count, warn
+from lexirec.data.text_files import DAMAGED_GZIP, codec_of, damaged_gzip, first_line, not_utf8, open_binary
 from lexirec.errors import InputError, nearest
-from lexirec.progress import track
 
 SUFFIXES: Final = (".parquet", ".pq", ".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".arrow", ".feather", ".ipc")
 DELIMITED: Final = (".csv", ".tsv", ".txt")
 SPREADSHEETS: Final = (".xlsx", ".xls", ".xlsm", ".ods")
 NULL_VALUES: Final = ("NULL", "null", "None", "NaN", "nan", "N/A", "n/a", "#N/A")
 """Words that stand for a missing value in delimited text, as databases, pandas and Excel write them."""
-BLOCK: Final = 64 << 20
-"""Bytes of JSON lines that are parsed at once; bounds memory on dumps of many GB."""
-
-_DAMAGED_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
-_MARKS: Final = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-"""What a byte-order mark at the beginning of a file says of its encoding."""
 _SEP_LINE: Final = r'"?sep=(.)"?'
 """The line that Excel writes and reads before the header."""
 _INDEX: Final = r"(Unnamed: \d+)?"
@@ -82,7 +71,7 @@ def read_table(
     if kind in (".arrow", ".feather", ".ipc"):
         return _binary(path, "Arrow")
     if kind in (".jsonl", ".ndjson", ".json"):
-        return _json(path)
+        return read_json(path)
     if kind in DELIMITED:
         table = _delimited(path, encoding, separator, names)
         return _nulled(table, path, [null_values] if isinstance(null_values, str) else list(null_values))
@@ -96,65 +85,25 @@ def read_table(
     )
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0][:200]
-
-
 def _binary(path: Path, kind: str) -> pl.DataFrame:
     try:
         return pl.read_parquet(path) if kind == "Parquet" else pl.read_ipc(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(
-            f"{path} is not a readable {kind} file ({_first_line(error)}); it is cut off or damaged, write or fetch it again"
+            f"{path} is not a readable {kind} file ({first_line(error)}); it is cut off or damaged, write or fetch it again"
         ) from error
-
-
-def open_binary(path: Path) -> IO[bytes]:
-    """Open a plain or gzip file for reading bytes."""
-    with path.open("rb") as handle:
-        zipped = handle.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if zipped else path.open("rb")  # type: ignore[return-value]
-
-
-def _damaged_gzip(path: Path, error: BaseException) -> InputError:
-    return InputError(f"{path} is a cut off or damaged gzip file ({_first_line(error)}); fetch it again")
-
-
-def not_utf8(path: Path, cure: str = "pass encoding='{0}' (lexirec data convert --encoding {0})") -> InputError | None:
-    """The error that names the first line of ``path`` that is not UTF-8, or ``None`` if all are.
-
-    Where a byte of 0x80 to 0x9F occurs, ``{0}`` in ``cure`` is cp1252 (Windows), which has letters and the euro sign there; else latin-1.
-    """
-    with open_binary(path) as handle:
-        for number, line in enumerate(handle, 1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                windows = any(re.search(rb"[\x80-\x9f]", part) for part in chain([line], handle))
-                likely = "cp1252" if windows else "latin-1"
-                return InputError(
-                    f"{path}: line {number} is not UTF-8 (byte 0x{line[error.start]:02x} at place {error.start + 1} of the line); "
-                    f"convert the file (iconv -f {'cp1252' if windows else 'latin1'} -t utf-8) or {cure.format(likely)}"
-                )
-    return None
-
-
-def _codec(path: Path, encoding: str) -> str:
-    """The codec of a text file: what its byte-order mark says, else ``encoding``, where UTF-16 without a mark is Windows' little-endian."""
-    with open_binary(path) as handle:
-        start = handle.read(3)
-    marked = [codec for mark, codec in _MARKS.items() if start.startswith(mark)]
-    named = codecs.lookup(encoding).name
-    return marked[0] if marked else "utf-16-le" if named == "utf-16" else named
 
 
 def _head(path: Path, encoding: str) -> tuple[str, str | None, int]:
     """First line of a delimited file, the separator that a ``sep=`` line before it names, and how many lines stand before it (0 or 1)."""
     try:
-        with open_binary(path) as handle, io.TextIOWrapper(handle, encoding=_codec(path, encoding), errors="replace", newline="\n") as text:
+        with (
+            open_binary(path) as handle,
+            io.TextIOWrapper(handle, encoding=codec_of(path, encoding), errors="replace", newline="\n") as text,
+        ):
             lines = [text.readline().rstrip("\r\n"), text.readline().rstrip("\r\n")]
-    except _DAMAGED_GZIP as error:
-        raise _damaged_gzip(path, error) from error
+    except DAMAGED_GZIP as error:
+        raise damaged_gzip(path, error) from error
     except LookupError as error:
         raise InputError(f"encoding is {encoding!r}, which Python does not know; try 'utf-8' or 'latin-1'") from error
     if "\0" in lines[0]:
@@ -197,7 +146,7 @@ def _header(path: Path, first: str, separator: str) -> list[str]:
 
 def _delimited(path: Path, encoding: str, separator: str | None, names: Sequence[str] | None) -> pl.DataFrame:
     first, said, skipped = _head(path, encoding)
-    separator, codec = separator or said or _separator(path, first), _codec(path, encoding)
+    separator, codec = separator or said or _separator(path, first), codec_of(path, encoding)
     header = _header(path, first, separator) if names is None else list(names)
     try:
         table = pl.read_csv(
@@ -212,13 +161,13 @@ def _delimited(path: Path, encoding: str, separator: str | None, names: Sequence
         raise InputError(f"{path} is empty; write the table again") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not {codec} ({error}); name its encoding (lexirec data convert --encoding NAME)") from error
-    except (pl.exceptions.PolarsError, OSError, *_DAMAGED_GZIP) as error:
+    except (pl.exceptions.PolarsError, OSError, *DAMAGED_GZIP) as error:
         try:
             unreadable = not_utf8(path) if codec.startswith("utf-8") else None
-        except _DAMAGED_GZIP as damage:
-            raise _damaged_gzip(path, damage) from error
+        except DAMAGED_GZIP as damage:
+            raise damaged_gzip(path, damage) from error
         raise unreadable or InputError(
-            f"{path} is not a regular table with the separator {separator!r} ({_first_line(error)}); "
+            f"{path} is not a regular table with the separator {separator!r} ({first_line(error)}); "
             "look for a quote that is never closed, a line with too many values, or another separator"
         ) from error
     return _without_index(table, path, header)
@@ -265,129 +214,6 @@ def _nulled(table: pl.DataFrame, path: Path, words: list[str]) -> pl.DataFrame:
     return table.with_columns(pl.when(~pl.col(name).is_in(words)).then(pl.col(name)).alias(name) for name in found)
 
 
-def _json(path: Path) -> pl.DataFrame:
-    try:
-        with open_binary(path) as handle:
-            start = handle.read(64).lstrip()[:1]
-        if start == b"[":
-            with open_binary(path) as handle:
-                return pl.read_json(handle.read(), infer_schema_length=None)
-        if path.name.lower().endswith(".gz"):
-            with open_binary(path) as handle:
-                return pl.read_ndjson(io.BytesIO(handle.read()), infer_schema_length=None)
-        return pl.read_ndjson(path, infer_schema_length=None)
-    except _DAMAGED_GZIP as error:
-        raise _damaged_gzip(path, error) from error
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise _bad_json(path) or InputError(f"{path} is not readable as JSON ({_first_line(error)}); write it again") from error
-
-
-def _bad_json(path: Path) -> InputError | None:
-    """The error that names the first line that is not a JSON object."""
-    unreadable = not_utf8(path, "write it as UTF-8, as JSON asks")
-    if unreadable:
-        return unreadable
-    with open_binary(path) as handle:
-        for number, line in enumerate(handle, 1):
-            if line.strip():
-                try:
-                    json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    return _line_error(path, number, line, str(error), whole=line.endswith(b"\n"))
-    return None
-
-
-def _line_error(path: Path, number: int, line: bytes, reason: str, whole: bool) -> InputError:
-    shown = line[:60].decode("utf-8", errors="replace").strip()
-    cure = "mend or remove the line" if whole else "the file looks cut off, fetch or write it again"
-    if line.lstrip()[:2] in (b"{'", b"{u"):
-        cure += "; lines in Python notation are read by the formats amazon-2014 and steam"
-    return InputError(f"{path}: line {number} is not JSON ({reason}): {shown!r}; {cure}")
-
-
-def _blocks(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Blocks of whole lines with the number of each block's first line."""
-    number = 1
-    with open_binary(path) as handle:
-        while block := handle.read(BLOCK):
-            block += handle.readline()
-            yield number, block
-            number += block.count(b"\n")
-
-
-def read_json_lines(path: Path, fields: Sequence[str], *, progress: bool = True) -> pl.DataFrame:
-    """Chosen fields of a dump of JSON lines, all as text; lists and objects come as their JSON.
-
-    Lines in Python notation (``{'asin': 'B001'}``, as in the Amazon 2014 and Steam dumps) are parsed with ``ast.literal_eval``, which runs
-    no code.
-
-    Args:
-        path: JSON lines, plain or gzip.
-        fields: names to keep; a field that a line lacks is null.
-        progress: show a bar on stderr.
-
-    Returns:
-        One row per line, the columns in the order of ``fields``, all strings.
-
-    Raises:
-        InputError: naming the line that can't be read, or a gzip file that is cut off.
-
-    Memory: one block of 64 MB and the kept fields.
-    """
-    if not path.is_file():
-        raise InputError(f"{path} does not exist{nearest(path.name, [p.name for p in path.parent.glob('*')])}")
-    schema = dict.fromkeys(fields, pl.String)
-    frames, literal = [], False
-    try:
-        for number, block in track(_blocks(path), f"reading {path.name}", enabled=progress):
-            if not literal:
-                try:
-                    frames.append(pl.read_ndjson(io.BytesIO(block), schema=schema))
-                    continue
-                except pl.exceptions.PolarsError:
-                    literal = True
-            frames.append(pl.DataFrame(_parsed(path, number, block, fields), schema=schema, orient="row"))
-    except _DAMAGED_GZIP as error:
-        raise _damaged_gzip(path, error) from error
-    if not frames:
-        raise InputError(f"{path} is empty; fetch it again")
-    return pl.concat(frames)
-
-
-def _parsed(path: Path, number: int, block: bytes, fields: Sequence[str]) -> list[tuple[str | None, ...]]:
-    rows = []
-    for at, line in enumerate(block.splitlines(keepends=True), number):
-        if not line.strip():
-            continue
-        try:
-            text = line.decode("utf-8").strip()
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{path}: line {at} is not UTF-8 (byte 0x{line[error.start]:02x} at place {error.start + 1} of the line); convert the file"
-            ) from error
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            try:
-                value = ast.literal_eval(text)
-            except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
-                raise _line_error(path, at, line, str(error), whole=line.endswith(b"\n")) from error
-        if not isinstance(value, dict):
-            raise InputError(f"{path}: line {at} is not an object but {type(value).__name__}: {text[:60]!r}; mend or remove the line")
-        rows.append(tuple(_text(value.get(field)) for field in fields))
-    return rows
-
-
-def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | list | tuple) else str(value)
-
-
 def read_lines(path: Path, separator: str, names: Sequence[str]) -> pl.DataFrame:
     """A table without header, quotes or types whose separator may be longer than one character (``::`` of MovieLens).
 
@@ -403,12 +229,12 @@ def read_lines(path: Path, separator: str, names: Sequence[str]) -> pl.DataFrame
         lines = pl.read_csv(path, **options)
     except pl.exceptions.NoDataError as error:
         raise InputError(f"{path} is empty; fetch it again") from error
-    except (pl.exceptions.PolarsError, OSError, *_DAMAGED_GZIP) as error:
+    except (pl.exceptions.PolarsError, OSError, *DAMAGED_GZIP) as error:
         try:
             if not_utf8(path) is None:
-                raise InputError(f"{path} is not a readable text file ({_first_line(error)}); fetch it again") from error
-        except _DAMAGED_GZIP as damage:
-            raise _damaged_gzip(path, damage) from error
+                raise InputError(f"{path} is not a readable text file ({first_line(error)}); fetch it again") from error
+        except DAMAGED_GZIP as damage:
+            raise damaged_gzip(path, damage) from error
         lines = pl.read_csv(path, encoding="latin-1", **options)
     line = lines["line"].str.strip_chars_end("\r")
     found = line.str.count_matches(separator, literal=True)

@@ -2,8 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -11,20 +9,19 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from lexirec import columns as c
-from lexirec.data.checks import as_ids, check_items
 from lexirec.data.dataset import Heldout, TrainSet
 from lexirec.data.ids import IdMap
 from lexirec.data.messages import shown, warn
 from lexirec.errors import InputError, NotFittedError, UnsupportedQueryError, nearest
 from lexirec.files import atomic_folder
+from lexirec.models.config import LENIENT, ModelConfig, Supports
 from lexirec.models.explaining import near_history, shared_attributes
+from lexirec.models.new_items import joined_items
 from lexirec.models.saving import read_model, write_model
 from lexirec.query import Basis, Query, as_id, as_id_list, as_query
-from lexirec.settings import parse_settings
 from lexirec.training.loop import TrainingResult, pick_device, run_training
 from lexirec.training.options import TrainingOptions
 
@@ -35,54 +32,6 @@ ANSWER = {
 """Columns of what :meth:`Recommender.recommend` gives."""
 BLOCK = 1024
 """Queries scored at a time."""
-
-
-LENIENT: ContextVar[bool] = ContextVar("lenient", default=False)
-"""True while a saved model is read: what was accepted when it was made is accepted still."""
-
-
-class ModelConfig(BaseModel):
-    """Settings of a model: typed, ranges in the type, unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @classmethod
-    def parse(cls, settings: Mapping[str, Any]) -> "ModelConfig":
-        """Build from a mapping.
-
-        Raises:
-            InputError: for an unknown key (nearest name offered) or a value out of range.
-        """
-        return parse_settings(cls, settings, f"{cls.__name__} has no setting")
-
-    def refuse_unread(self, where: str, *names: str) -> None:
-        """Refuse settings that were changed and that nothing reads ``where`` this configuration has taken us; for validators.
-
-        Raises:
-            ValueError: naming the first of them.
-        """
-        for name in () if LENIENT.get() else names:
-            value = getattr(self, name)
-            if value != type(self).model_fields[name].default:
-                raise ValueError(f"{name} = {value!r} has no effect with {where}; leave it out")
-
-
-@dataclass(frozen=True)
-class Supports:
-    """What a model can be asked with; what it can't is a named error, never silent zeros.
-
-    Attributes:
-        user_id: a user of the training log (hot).
-        history: item ids of someone new (warm).
-        intent, profile: words.
-        new_items: items added by their text after training (cold).
-    """
-
-    user_id: bool = True
-    history: bool = False
-    intent: bool = False
-    profile: bool = False
-    new_items: bool = False
 
 
 class Recommender(ABC):
@@ -450,7 +399,6 @@ class Recommender(ABC):
             UnsupportedQueryError: if this model knows items by id only.
             InputError: if an id is missing, exists already or is given twice, or the columns don't go with the catalogue's.
         """
-        from lexirec.data.readers import to_polars
         from lexirec.text.embed import fill_from
 
         self._check_fitted()
@@ -458,27 +406,7 @@ class Recommender(ABC):
             raise UnsupportedQueryError(
                 f"{self.name} knows items by id only, so a new item has no vector; use a model that reads text, such as alpharec"
             )
-        items = to_polars(items, "new items")
-        if c.ITEM_ID not in items.columns:
-            raise InputError(f"new items need the column {c.ITEM_ID!r}; there are {items.columns}")
-        if not items.height:
-            raise InputError("new items: the table has no rows; give at least one item")
-        ids = as_ids(items[c.ITEM_ID], "new items")
-        if ids.is_duplicated().any() or (self.item_map.index(ids) >= 0).any():
-            bad = [i for i in ids.to_list() if i in self.item_map][:3] or ids.filter(ids.is_duplicated()).unique().head(3).to_list()
-            raise InputError(f"item ids {bad} exist already or are given twice; give each new item one id of its own")
-        items = items.with_columns(ids)
-        if c.TITLE in items.columns:
-            items = check_items(items, where="new items")
-        try:
-            catalogue = pl.concat([self.items, items], how="diagonal_relaxed")
-        except pl.exceptions.PolarsError as error:
-            odd = [
-                f"{name!r} is {items.schema[name]}, {self.items.schema[name]} in the catalogue"
-                for name in items.columns
-                if name in self.items.columns and items.schema[name] != self.items.schema[name]
-            ]
-            raise InputError(f"new items: {'; '.join(odd)}: store these columns as the catalogue does") from error
+        items, catalogue = joined_items(self.items, self.item_map, items)
         with fill_from(self.items):
             self.append_items(items)
         self.items = catalogue

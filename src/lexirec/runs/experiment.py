@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from lexirec.data.dataset import Dataset, Heldout, Split, TrainSet, mix
+from lexirec.data.dataset import Dataset, Heldout, Split, TrainSet
+from lexirec.data.mixing import mix
 from lexirec.data.readers import read_dataset
 from lexirec.data.splits import split_dataset
 from lexirec.errors import InputError, nearest

@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 import torch
 
-from lexirec.data.dataset import Dataset, Heldout, TrainSet, mix
+from lexirec.data.dataset import Dataset, Heldout, TrainSet
+from lexirec.data.mixing import mix
 from lexirec.errors import InputError, LexirecError
 from lexirec.evaluation.evaluate import evaluate
 from lexirec.losses import contrast_bounds
@@ -24,11 +25,6 @@ TINY = {
     "lr": 0.02, "batch_size": 30, "samples": 8, "max_new_tokens": 12,
 }  # fmt: skip
 FAST = {"progress": False, "threads": 1, "epochs": 2}
-
-
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import polars as pl
 from lexirec import columns as c
 from lexirec.data.formats.base import Tables, in_folder, need_ids, register
 from lexirec.data.formats.texts import category_paths, clean, one_row, paragraphs
+from lexirec.data.json_tables import read_json_lines
 from lexirec.data.messages import warn
-from lexirec.data.tables import read_json_lines
 from lexirec.errors import InputError
 
 

@@ -7,8 +7,8 @@ import polars as pl
 from lexirec import columns as c
 from lexirec.data.formats.base import Tables, need_file, need_ids, register
 from lexirec.data.formats.texts import clean, labels, one_row
+from lexirec.data.json_tables import read_json_lines
 from lexirec.data.messages import warn
-from lexirec.data.tables import read_json_lines
 
 
 @register("steam", "steam_reviews.json*|steam_new.json*", "steam_games.json*", alone=True)

@@ -7,7 +7,7 @@ import polars as pl
 from lexirec import columns as c
 from lexirec.data.formats.base import Tables, need_file, need_ids, register
 from lexirec.data.formats.texts import clean, one_row
-from lexirec.data.tables import read_json_lines
+from lexirec.data.json_tables import read_json_lines
 
 
 @register("yelp", "yelp_academic_dataset_review.json*", "yelp_academic_dataset_business.json*", alone=True)
