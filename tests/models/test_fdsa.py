@@ -18,7 +18,7 @@ from lexirec.query import Query
 from lexirec.training.options import TrainingOptions
 from tests.models.toys import markov
 
-EXACT = {"embedding_dim": 12, "inner": 20, "max_len": 8, "batch_size": 32, "dropout": 0.0, "init_std": 0.3, "encoder": "lsa"}
+EXACT = {"embedding_dim": 12, "inner": 20, "max_len": 8, "batch_size": 32, "dropout": 0.0, "init_std": 0.3}
 QUIET = {"progress": False, "threads": 1}
 
 
@@ -33,8 +33,15 @@ def world() -> Dataset:
     return Dataset(data.interactions, items, name="world")
 
 
+def text_of(settings: dict[str, object]) -> dict[str, object]:
+    """The encoder, where it is read."""
+    return {} if settings.get("features") == "fields" else {"encoder": "lsa"}
+
+
 def untrained(data: Dataset, **settings: object) -> FDSA:
-    model = create("fdsa", **{**EXACT, **settings}).fit(data.split("leave-one-out").train, options=TrainingOptions(epochs=0, **QUIET))
+    model = create("fdsa", **{**EXACT, **text_of(settings), **settings}).fit(
+        data.split("leave-one-out").train, options=TrainingOptions(epochs=0, **QUIET)
+    )
     assert isinstance(model, FDSA)
     return model
 
@@ -108,7 +115,9 @@ def test_first_step_equals_a_plain_padded_reference(features: str) -> None:
 def test_batch_equals_single_and_loading_needs_no_features(features: str, tmp_path: Path) -> None:
     data = world()
     train = data.split("leave-one-out").train
-    model = create("fdsa", **{**EXACT, "features": features}).fit(train, options=TrainingOptions(epochs=2, **QUIET))
+    model = create("fdsa", **{**EXACT, **text_of({"features": features}), "features": features}).fit(
+        train, options=TrainingOptions(epochs=2, **QUIET)
+    )
     ids = model.item_map.ids.to_list()
     histories = [ids[:1], ids[3:8], ids[2:4], ids[:8] + ids[:6], ids[5:7]]
     together = model.encode_queries([Query(history=h) for h in histories])
@@ -131,7 +140,7 @@ def test_overfits_twenty_sequences(features: str) -> None:
     items = pl.DataFrame({"item_id": [f"i{i:02d}" for i in range(30)], "title": [f"thing {i}" for i in range(30)]})
     items = items.with_columns(brand=pl.Series([f"b{i % 5}" for i in range(30)]))
     train = Dataset(log, items).train_set()
-    model = create("fdsa", **{**EXACT, "features": features, "lr": 0.01, "targets": "last"})
+    model = create("fdsa", **{**EXACT, **text_of({"features": features}), "features": features, "lr": 0.01, "targets": "last"})
     model.fit(train, options=TrainingOptions(epochs=50, **QUIET))
     hits = 0
     for user in range(20):
@@ -153,7 +162,7 @@ def test_features_speak_where_ids_are_silent() -> None:
 
 def test_resume_repeats_the_interrupted_training(tmp_path: Path) -> None:
     split = world().split("leave-one-out")
-    settings = {**EXACT, "dropout": 0.3}
+    settings = {**EXACT, "encoder": "lsa", "dropout": 0.3}
     options = {"eval_every": 2, "monitor": "ndcg@10", **QUIET}
     whole = create("fdsa", **settings).fit(split.train, split.valid, TrainingOptions(epochs=4, folder=tmp_path / "whole", **options))
     create("fdsa", **settings).fit(split.train, split.valid, TrainingOptions(epochs=2, folder=tmp_path / "cut", **options))

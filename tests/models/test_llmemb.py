@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 import torch
 
+from lexirec.data.dataset import Dataset
 from lexirec.errors import InputError
 from lexirec.losses import soft_clip
 from lexirec.models import create, load_model
@@ -52,9 +53,25 @@ def test_numbers_of_the_conformance_list() -> None:
     ones = torch.ones(2, dtype=torch.int64)
     for tau, value in ((1.0, 0.582203), (2.0, 0.533678), (3.0, 0.556114)):
         assert counted_soft_clip(torch.eye(2), torch.eye(2), ones, tau).item() == pytest.approx(value, abs=1e-6)
-    # total for zero logits and identical unit teacher and student: binary cross entropy + .01 x alignment
-    total = 2 * np.log(2) + 0.01 * counted_soft_clip(torch.eye(2), torch.eye(2), ones, 2.0).item()
-    assert total == pytest.approx(1.391631, abs=1e-6)
+
+
+def test_total_of_the_conformance_list() -> None:
+    """Zero logits and identity as teacher and student: binary cross entropy + .01 x alignment."""
+    log = pl.DataFrame({"user_id": list("uuvv"), "item_id": list("xaxb"), "timestamp": range(4)})
+    items = pl.DataFrame({"item_id": list("abxy"), "title": ["red soap", "blue brush", "green lamp", "black harp"]})
+    train = Dataset(log, items).train_set()
+    settings = {**SMALL, "embedding_dim": 2, "adapter": "none", "transform": "pca", "text_dim": 2}
+    model = create("llmemb", **settings).fit(train, options=TrainingOptions(epochs=0, **QUIET))
+    assert isinstance(model, LLMEmb) and model.teacher_table is not None and model.teacher_table.shape == (4, 2)
+    a, b = train.item_map.index(["a", "b"])
+    with torch.no_grad():
+        for table in (model.network.items.text, model.teacher_table):
+            table[a], table[b] = torch.eye(2)
+        model.network.body.norm.weight.zero_()  # the last norm: states, and with them all scores, are zero
+        model.network.body.norm.bias.zero_()
+    (batch,) = model.batches(train, np.random.default_rng(0))
+    assert sorted(batch.rows[batch.targets].tolist()) == sorted([a, b])
+    assert model.loss(batch).item() == pytest.approx(1.391631, abs=1e-6)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -83,6 +100,22 @@ def test_without_weight_the_alignment_has_no_gradient() -> None:
         model.loss(a_batch(model)).backward()
         grads.append([p.grad for p in model.network.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+
+
+def test_weight_zero_beside_a_teacher_gives_the_plain_gradient() -> None:
+    model = built()
+    teacher, batch = model.teacher_table, a_batch(model)
+    assert teacher is not None
+
+    def gradients(table: torch.Tensor | None, weight: float) -> list[torch.Tensor]:
+        model.teacher_table, model.config = table, model.config.model_copy(update={"align_weight": weight})
+        model.network.zero_grad()
+        model.loss(batch).backward()
+        return [parameter.grad.clone() for parameter in model.network.parameters()]
+
+    plain, zero, aligned = gradients(None, 0.01), gradients(teacher, 0.0), gradients(teacher, 0.01)
+    assert all(torch.equal(a, b) for a, b in zip(plain, zero, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(plain, aligned, strict=True))
 
 
 def test_alignment_is_added_at_its_weight() -> None:
@@ -128,6 +161,39 @@ def test_without_adapter_the_components_are_the_vectors() -> None:
         built(adapter="none", embedding_dim=6)
     with pytest.raises(InputError, match="dimensions are wanted"):
         built(transform="pca", text_dim=400)
+
+
+def test_a_wrong_width_is_told_before_any_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    class TrainedError(Exception):
+        pass
+
+    def train(*args: object, **kwargs: object) -> None:
+        raise TrainedError
+
+    monkeypatch.setattr("lexirec.training.finetune.finetune_items", train)  # stage 1
+    monkeypatch.setattr("lexirec.models.stages.train_plain", train)  # the teacher
+    stage = {"scft": {"steps": 1, "batch_size": 6}}
+    for encoder in ({**stage, "encoder": "minilm"}, {**stage, "encoder": "join:minilm|lsa?dim=3"}, {"encoder": "lsa"}):
+        with pytest.raises(InputError, match="400 dimensions are wanted of text vectors that have"):
+            built(**encoder, transform="pca", text_dim=400)
+        with pytest.raises(InputError, match=r"20 principal directions can't be fitted on 12 items|20 dimensions are wanted"):
+            built(**encoder, transform="pca", text_dim=20)
+        with pytest.raises(InputError, match="where embedding_dim is 6"):
+            built(**encoder, adapter="none", embedding_dim=6)
+        with pytest.raises(TrainedError):
+            built(**encoder, transform="pca", text_dim=8, adapter="none")
+    with pytest.raises(TrainedError):
+        built(encoder="join:minilm|lsa?dim=3", **stage, adapter="none", embedding_dim=387)
+
+
+def test_prompts_longer_than_the_encoder_reads_are_told(tiny: str) -> None:
+    with pytest.warns(UserWarning, match=r"12 of 12 prompts fill max_length=6 tokens \(item_id 'i00'"):
+        built(encoder=f"{tiny}&max_length=6", teacher=None)
+    with pytest.warns(UserWarning, match="12 of 12 prompts fill max_length=6 tokens"):
+        built(encoder=f"join:lsa?dim=3|{tiny}&max_length=6", teacher=None)
+    for _ in range(2):  # the second time the kept encoder is taken up
+        with pytest.warns(UserWarning, match="12 of 12 prompts fill max_length=6 tokens"):
+            built(encoder=tiny, teacher=None, scft={"steps": 1, "batch_size": 6, "max_length": 6})
 
 
 def test_teachers(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from lexirec.query import Query
 from lexirec.training.options import TrainingOptions
 from tests.models.toys import markov
 
-SMALL = {"embedding_dim": 16, "max_len": 8, "batch_size": 16, "lr": 0.01, "loss": "ce", "causal": True, "dropout": 0.0}
+SMALL = {"embedding_dim": 16, "max_len": 8, "batch_size": 16, "lr": 0.01, "loss": "ce", "dropout": 0.0}
 SYSTEMS: dict[str, dict[str, Any]] = {
     "llmemb": {"scft": None, "encoder": "lsa"},
     "llm2x": {"encoder": "lsa", "embedding_dim": 8},
@@ -21,6 +21,12 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "said": {"lm_dim": 16, "lm_layers": 1, "lm_epochs": 10, "freeze": False},
     "tslrec": {"lm_dim": 16, "lm_layers": 1, "lm_epochs": 3, "categories": 4, "freeze": False},
 }
+LAST_EVENT: dict[str, dict[str, Any]] = {
+    "sasrec": {"targets": "last", "causal": True},
+    "bert4rec": {"mask_last": 1.0, "inner": 32},
+    "gru4rec": {"targets": "last"},
+}
+"""How an encoder is taught the last event alone."""
 QUIET = {"progress": False, "threads": 1}
 
 
@@ -30,7 +36,7 @@ def hit_rate(name: str, dial: float) -> float:
     data = whole.subset(whole.interactions["timestamp"].to_numpy() < 5 + whole.user_index % 5)
     split = data.split("leave-one-out")
     options = TrainingOptions(epochs=20, eval_every=10, monitor="hr@1", **QUIET)
-    model = create(name, **{**SMALL, **SYSTEMS[name]}).fit(split.train, split.valid, options)
+    model = create(name, **{**SMALL, "causal": True, **SYSTEMS[name]}).fit(split.train, split.valid, options)
     return evaluate(model, split.train, split.test, seen=(split.valid,), metrics=["hr@1"], mask_seen=False).metrics["hr@1"]
 
 
@@ -51,7 +57,7 @@ def test_overfits_twenty_sequences(name: str, backbone: str) -> None:
     log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
     names = [f"i{i:02d}" for i in range(30)]
     train = Dataset(log, pl.DataFrame({"item_id": names, "title": [f"thing {name}" for name in names]})).train_set()
-    settings = {**SMALL, "targets": "last", "batch_size": 32, **({"mask_last": 1.0, "inner": 32} if backbone == "bert4rec" else {})}
+    settings = {**SMALL, "batch_size": 32, **LAST_EVENT[backbone]}
     settings |= {"scft": None} if name == "llmemb" else {}
     model = create(name, **settings, encoder="lsa", backbone=backbone).fit(train, options=TrainingOptions(epochs=80, **QUIET))
     histories = [train.item_map.name(train.history(user)).to_list() for user in range(20)]

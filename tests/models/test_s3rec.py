@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from lexirec.data.dataset import Dataset
-from lexirec.errors import InputError
+from lexirec.errors import InputError, NonFiniteLossError
 from lexirec.models import create, load_model
 from lexirec.models.layers.sequence import Layout
 from lexirec.models.s3rec import Pretraining, S3RecConfig, double_sigmoid
 from lexirec.query import Query
+from lexirec.training.loop import run_training
 from lexirec.training.options import TrainingOptions
 from tests.models.test_fdsa import plain_block, world
 from tests.models.toys import markov
@@ -33,7 +34,8 @@ QUIET = {"progress": False, "threads": 1}
 
 
 def pretraining(data: Dataset, **settings: object) -> Pretraining:
-    model = create("s3rec", **{**EXACT, "encoder": "lsa", **settings})
+    text = {"encoder": "lsa"} if settings.get("attributes") == "text" else {}
+    model = create("s3rec", **{**EXACT, **text, **settings})
     train = data.split("leave-one-out").train
     torch.manual_seed(0)
     attributes, text = model.make_attributes(train)
@@ -165,6 +167,23 @@ def test_attributes_of_few_items_are_left_out() -> None:
     assert "categories=All" in model.attributes.names and "brand=b1" in model.attributes.names
     assert "brand=b0" not in model.attributes.names  # of three items: the fourth has no brand
     assert all(np.bincount(model.attributes.values) >= 4)
+
+
+def test_a_loss_that_is_no_number_names_the_users_of_the_pretraining() -> None:
+    model = pretraining(world(), pretrain_batch=2)
+    train = world().split("leave-one-out").train
+    batch = next(iter(model.batches(train, np.random.default_rng(0))))
+    starts = batch.layout.starts
+    for user, start, length in zip(batch.users.tolist(), starts.tolist(), batch.layout.lengths.tolist(), strict=True):
+        own = train.item_index[train.offsets[user] : train.offsets[user + 1]].tolist()
+        window = batch.items[start : start + length].tolist()
+        assert any(own[at : at + length] == window for at in range(len(own)))
+    assert model.culprits(batch) == "user_id " + ", ".join(repr(train.users.ids[int(user)]) for user in np.unique(batch.users))
+    with torch.no_grad():
+        for weight in model.network.parameters():
+            weight.fill_(torch.nan)
+    with pytest.raises(NonFiniteLossError, match=r"the loss is nan in epoch 1, step 1 \(user_id '"):
+        run_training(model, train, None, TrainingOptions(epochs=1, **QUIET))  # type: ignore[arg-type]
 
 
 def test_fine_tuning_starts_at_the_pretrained_weights_and_is_causal() -> None:

@@ -161,6 +161,13 @@ def test_stage_one_runs_once_for_all_encoders_and_anew_for_other_settings(monkey
     assert len(trained) == 4
 
 
+def test_prompts_longer_than_what_is_written_are_told() -> None:
+    train = markov(0.8, users=20).split("leave-one-out").train
+    for _ in range(2):  # the second time the kept table is taken up
+        with pytest.warns(DataWarning, match=r"12 of 12 prompts fill max_tokens=4 tokens \(item_id 'i00'.*raise max_tokens"):
+            create("said", **SMALL, max_tokens=4).fit(train, options=TrainingOptions(epochs=0, **QUIET))
+
+
 def test_resume_repeats_an_interrupted_first_stage_and_training(tmp_path, monkeypatch) -> None:
     split = markov(0.8, users=30).split("leave-one-out")
     options = {"eval_every": 2, "monitor": "ndcg@10", **QUIET}
@@ -199,9 +206,8 @@ def test_overfits_twenty_sequences(backbone: str) -> None:
     rows = [(f"u{u:02d}", f"i{i:02d}", t) for u in range(20) for t, i in enumerate(rng.permutation(30)[:5])]
     train = Dataset.from_frames(pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")).train_set()
     train = Dataset(train.interactions, train.items.with_columns(title=pl.col("item_id"))).train_set()
-    settings = {"loss": "ce", "lr": 0.01, "targets": "last", "embedding_dim": 16, "batch_size": 32, "dropout": 0.0, "freeze": False}
-    if backbone == "bert4rec":
-        settings |= {"mask_last": 1.0, "inner": 32}
+    settings = {"loss": "ce", "lr": 0.01, "embedding_dim": 16, "batch_size": 32, "dropout": 0.0, "freeze": False}
+    settings |= {"mask_last": 1.0, "inner": 32} if backbone == "bert4rec" else {"targets": "last"}
     model = create("said", **{**SMALL, **settings}, backbone=backbone).fit(train, options=TrainingOptions(epochs=60, **QUIET))
     histories = [train.item_map.name(train.history(user)).to_list() for user in range(20)]
     found = model.recommend([Query(history=h[:-1]) for h in histories], k=1)["item_id"].to_list()

@@ -138,7 +138,7 @@ def plain_sasrec(model: SequentialRecommender, batch) -> torch.Tensor:
 @pytest.mark.parametrize("loss", ["bce", "ce", "softmax", "gbce"])
 def test_first_step_equals_a_plain_reference(loss: str) -> None:
     data = markov(0.8)
-    model = untrained("sasrec", data, loss=loss, num_negs=1 if loss == "bce" else 3, tau=0.5 if loss in ("ce", "softmax") else 1.0)
+    model = untrained("sasrec", data, loss=loss, num_negs=1 if loss in ("bce", "ce") else 3, tau=0.5 if loss in ("ce", "softmax") else 1.0)
     batch = one_batch(model, data)
     value = model.loss(batch)
     value.backward()
@@ -167,6 +167,121 @@ def test_first_step_equals_a_plain_reference(loss: str) -> None:
     for name, parameter in model.network.named_parameters():
         if parameter.grad is not None:
             torch.testing.assert_close(ours[name], parameter.grad, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def left_padded(model: SequentialRecommender, batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Item vectors, or the mask's, with positions in windows of ``max_len`` places padded at the left, and which places are real."""
+    config, body, network = model.config, model.network.body, model.network
+    size, length = len(batch.layout.lengths), config.max_len
+    rows, real = torch.zeros(size, length, config.embedding_dim), torch.zeros(size, length, dtype=torch.bool)
+    scale = math.sqrt(config.embedding_dim) if model.name == "hstu" else 1.0
+    for i, (start, n) in enumerate(zip(batch.layout.starts, batch.layout.lengths, strict=True)):
+        vectors = network.items.own.weight[batch.inputs[start : start + n]]
+        if batch.masked is not None:
+            vectors = torch.where(batch.masked[start : start + n, None], network.mask, vectors)
+        places = body.positions.weight[:n] if config.positions == "first" else body.positions.weight[length - n :]
+        rows[i, length - n :] = vectors * scale + places
+        real[i, length - n :] = True
+    return rows, real
+
+
+def hidden_pairs(real: torch.Tensor, causal: bool) -> torch.Tensor:
+    """``(B, 1, L, L)`` pairs that may not look at each other."""
+    later = torch.ones(real.shape[1], real.shape[1]).triu(1).bool() & causal
+    return (later[None] | ~real[:, None, :])[:, None]
+
+
+def in_heads(rows: torch.Tensor, heads: int) -> torch.Tensor:
+    return rows.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def plain_attention(module: nn.Module, rows: torch.Tensor, hide: torch.Tensor, heads: int) -> torch.Tensor:
+    keys, values = module.key_value(rows).chunk(2, dim=-1)
+    q, k, v = (in_heads(x, heads) for x in (module.query(rows), keys, values))
+    weights = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).masked_fill(hide, -1e9).softmax(-1)
+    return module.out((weights @ v).transpose(1, 2).flatten(2))
+
+
+def plain_feed_forward(module: nn.Module, rows: torch.Tensor) -> torch.Tensor:
+    return module.second(F.gelu(module.first(rows)))
+
+
+def plain_bert4rec(model: SequentialRecommender, batch) -> torch.Tensor:
+    """Attention both ways, a norm after each residual, the head."""
+    rows, real = left_padded(model, batch)
+    rows = model.network.body.norm(rows)
+    for block in model.network.body.blocks:
+        rows = block.norm_attention(rows + plain_attention(block.attention, rows, hidden_pairs(real, False), 2))
+        rows = block.norm(rows + plain_feed_forward(block.feed_forward, rows))
+    linear, _, norm = model.network.head
+    return norm(F.gelu(linear(rows)))[real][batch.at]
+
+
+def plain_bsarec(model: SequentialRecommender, batch) -> torch.Tensor:
+    """Causal attention, and beside it a Fourier filter over the window with zeros in its empty places."""
+    rows, real = left_padded(model, batch)
+    config, rows = model.config, model.network.body.norm(rows)
+    for block in model.network.body.blocks:
+        spectrum = torch.fft.rfft(rows * real[:, :, None], dim=1)
+        slow = torch.arange(spectrum.shape[1]) < config.cutoff // 2 + 1
+        low = torch.fft.irfft(spectrum * slow[None, :, None], n=config.max_len, dim=1)
+        filtered = block.norm_filter(rows + low + block.scale**2 * (rows - low))
+        attended = block.norm_attention(rows + plain_attention(block.attention, rows, hidden_pairs(real, True), 2))
+        rows = 0.8 * filtered + 0.2 * attended
+        rows = block.norm(rows + plain_feed_forward(block.feed_forward, rows))
+    return rows[real][batch.at]
+
+
+def plain_hstu(model: SequentialRecommender, batch) -> torch.Tensor:
+    """``x + linear(norm(silu(q k' + bias) v / n) * u)``."""
+    rows, real = left_padded(model, batch)
+    body, dim = model.network.body, model.config.embedding_dim
+    step = torch.arange(model.config.max_len)
+    for block in body.blocks:
+        u, v, q, k = F.silu(block.projection(block.norm(rows))).split(dim, dim=-1)
+        v, q, k = (in_heads(x, 2) for x in (v, q, k))
+        weights = F.silu(q @ k.transpose(-1, -2) + block.bias[:, (step[:, None] - step).clamp(min=0)]) / model.config.max_len
+        mixed = (weights.masked_fill(hidden_pairs(real, True), 0.0) @ v).transpose(1, 2).flatten(2)
+        rows = rows + block.out(block.norm_inner(mixed) * u)
+    return body.norm(rows)[real]
+
+
+PLAIN = {
+    "bert4rec": (plain_bert4rec, {"mask_prob": 0.5, "mask_random": 0.2, "mask_kept": 0.2, "inner": 24}),
+    "bsarec": (plain_bsarec, {"filter_share": 0.8, "inner": 24}),
+    "hstu": (plain_hstu, {"num_negs": 3, "num_layers": 2}),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_first_step_of_other_encoders_equals_a_plain_reference(name: str) -> None:
+    states_of, settings = PLAIN[name]
+    ring = markov(0.8)
+    uneven = pl.col("timestamp") < 4 + pl.col("user_id").str.slice(1).cast(pl.Int64) % 6
+    data = Dataset(ring.interactions.filter(uneven), ring.items)
+    model = untrained(name, data, num_heads=2, **settings)
+    for parameter in model.network.parameters():  # norms and biases start at ones and zeros, which would hide mistakes
+        if parameter.ndim == 1 or name == "hstu":
+            nn.init.normal_(parameter, 0.5, 0.3)
+    batch = one_batch(model, data)
+    assert len(set(batch.layout.lengths.tolist())) > 1  # some windows are padded
+    value = model.loss(batch)
+    value.backward()
+    ours = {name: p.grad.clone() for name, p in model.network.named_parameters() if p.grad is not None}
+    model.network.zero_grad()
+    states, weight = states_of(model, batch), model.network.items.own.weight
+    if name == "hstu":  # cosine against three sampled items, temperature .1
+        scores = F.normalize(states, dim=1) @ F.normalize(weight, dim=1).T
+        positive, negative = scores.gather(1, batch.targets[:, None]), scores.gather(1, batch.negatives)
+        reference = F.cross_entropy(torch.cat([positive, negative], 1) / 0.1, torch.zeros(len(positive), dtype=torch.long))
+    else:
+        reference = F.cross_entropy(states @ weight.T, batch.targets)
+    reference.backward()
+    torch.testing.assert_close(value, reference, atol=1e-5, rtol=1e-5)
+    plain = {name: p.grad for name, p in model.network.named_parameters() if p.grad is not None}
+    assert plain.keys() == ours.keys() and len(plain) == len(list(model.network.parameters()))
+    for parameter, grad in plain.items():
+        torch.testing.assert_close(ours[parameter], grad, atol=2e-5, rtol=1e-4, msg=lambda text, at=parameter: f"{at}: {text}")
 
 
 def test_recurrent_states_equal_a_plain_gru() -> None:
@@ -265,8 +380,8 @@ def test_adapter_is_affine_and_equals_its_two_layers_with_gradients() -> None:
 @pytest.mark.parametrize("name", BACKBONES)
 def test_vectors_of_the_batch_alone_give_the_same_step(name: str, items: str) -> None:
     """Adapter on the distinct items of the batch against adapter on the whole catalogue: same loss, same gradients."""
-    data = markov(0.8)
-    model = untrained(name, data, items=items, encoder="lsa", loss="bce", num_negs=2, cosine=False, negatives="per-sample", targets="last")
+    data, targets = markov(0.8), "all" if name == "bert4rec" else "last"
+    model = untrained(name, data, items=items, encoder="lsa", loss="bce", num_negs=2, cosine=False, negatives="per-sample", targets=targets)
     batch = one_batch(model, data)
     assert batch.rows is not None
     grads = []
@@ -351,9 +466,8 @@ def test_overfits_twenty_sequences(name: str) -> None:
     rows = [(f"u{u}", f"i{i}", t) for u in range(20) for t, i in enumerate(rng.permutation(30)[:5])]
     data = Dataset.from_frames(pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row"))
     train = data.train_set()
-    settings = {**EXACT, "loss": "ce", "lr": 0.01, "cosine": False, "tau": 1.0, "targets": "last"}
-    if name == "bert4rec":
-        settings |= {"mask_last": 1.0, "inner": 32}
+    settings = {**EXACT, "loss": "ce", "lr": 0.01, "cosine": False, "tau": 1.0}
+    settings |= {"mask_last": 1.0, "inner": 32} if name == "bert4rec" else {"targets": "last"}
     model = create(name, **settings).fit(train, options=TrainingOptions(epochs=60, **QUIET))
     hits = 0
     for user in range(20):
@@ -474,6 +588,25 @@ def test_cloze_fates() -> None:
     assert len(ends & set(batch.at.tolist())) >= 200
 
 
+def test_masked_events_become_other_items_or_stay() -> None:
+    data = markov(0.8, users=200)
+    settings = {"mask_prob": 0.6, "last_pass": True, "batch_size": 1000}
+    asked = {}
+    for share in ("mask_random", "mask_kept"):
+        batch = one_batch(untrained("bert4rec", data, **settings, **{share: 1.0}), data)
+        ends = torch.from_numpy(batch.layout.starts + batch.layout.lengths - 1)
+        whole = torch.isin(batch.at, ends[torch.bincount(torch.bucketize(batch.at, ends), minlength=len(ends)) == 1])
+        alone = batch.at[whole]  # last events of windows without another mask: those of the last pass, and a few besides
+        assert 200 <= len(alone) < 260 and batch.masked.sum() == 200 and torch.isin(batch.masked.nonzero()[:, 0], alone).all()
+        inner = ~batch.masked[batch.at]
+        asked[share] = (batch.inputs[batch.at] != batch.targets)[inner].float().mean().item()
+        assert (batch.inputs[batch.at] == batch.targets)[~inner].all()
+        assert int(inner.sum()) > 500
+    assert asked["mask_kept"] == 0.0
+    n = data.n_items
+    assert asked["mask_random"] == pytest.approx((n - 1) / n, abs=0.03)  # a random item is the right one once in n
+
+
 def test_cloze_over_prefixes_hides_every_event_in_turn() -> None:
     data = markov(0.8, users=20)
     train = data.split("leave-one-out").train
@@ -493,7 +626,7 @@ def test_ranges_and_modules_are_ordinary_tensors() -> None:
 
 @pytest.mark.parametrize("init", ["xavier", "normal"])
 def test_trained_text_starts_at_the_encoders_vectors(init: str) -> None:
-    model = untrained("sasrec", items="text", encoder="lsa", freeze_text=False, init=init)
+    model = untrained("sasrec", items="text", encoder="lsa", freeze_text=False, init=init, init_std=0.02)
     torch.testing.assert_close(model.network.items.text.detach(), torch.from_numpy(model.reader.reduce(model.item_text(model.items))))
 
 
@@ -585,10 +718,27 @@ def test_items_with_bad_vectors_are_named(settings: dict[str, object]) -> None:
     negative = next(item for item in range(model.n_items) if item not in spoken)
     if batch.negatives is not None:
         batch.negatives.view(-1)[0] = negative if batch.rows is None else int((batch.rows == negative).nonzero()[0, 0])
-    assert model.culprits(batch) == "all vectors of the batch's items are finite"
+    assert model.culprits(batch) == "all vectors of the batch's items and all states are finite"
     for item in (min(spoken), negative):
         with torch.no_grad():
             before = model.network.items.own.weight[item].clone()
             model.network.items.own.weight[item] = torch.nan
             assert f"1 items of the batch have vectors with NaN or infinity (item_id {model.item_map.ids[item]!r})" in model.culprits(batch)
             model.network.items.own.weight[item] = before
+
+
+@pytest.mark.parametrize("settings", [{}, {"items": "id+text", "encoder": "lsa"}])
+def test_a_network_that_gives_nan_names_what_was_asked_for(settings: dict[str, object]) -> None:
+    """A bad position is read by the longer history alone: the items that it is asked for are named, and no others."""
+    log = pl.DataFrame(
+        [(f"u{user}", f"i{item:02d}", t) for user, items in enumerate(([0, 1, 2, 3], [4, 5])) for t, item in enumerate(items)],
+        schema=["user_id", "item_id", "timestamp"], orient="row",
+    )  # fmt: skip
+    train = Dataset(log, markov(0.8).items).train_set()
+    model = create("sasrec", **EXACT, **settings).fit(train, options=TrainingOptions(epochs=0, **QUIET))
+    (batch,) = model.batches(train, np.random.default_rng(0))
+    with torch.no_grad():
+        model.network.body.positions.weight[2] = torch.nan
+    assert model.culprits(batch) == (
+        "all vectors of the batch's items are finite, but 3 of 4 states are not; these are asked for 3 items (item_id 'i01', 'i02', 'i03')"
+    )

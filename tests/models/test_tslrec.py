@@ -133,6 +133,29 @@ def test_vectors_are_scaled_principal_components() -> None:
         model.reduced(states[:, :4])
 
 
+def test_a_wrong_width_is_told_before_any_stage(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import OPTConfig, OPTForCausalLM
+
+    def train(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("something was trained")
+
+    monkeypatch.setattr("lexirec.models.stages.train_plain", train)
+    train_set = markov(0.8, users=20).split("leave-one-out").train
+    with pytest.raises(InputError, match="16 dimensions where embedding_dim is 32; raise lm_dim"):
+        create("tslrec", **{**SMALL, "embedding_dim": 32}).fit(train_set)
+    with pytest.raises(InputError, match="14 principal directions can't be fitted on 12 items; lower embedding_dim"):
+        create("tslrec", **{**SMALL, "embedding_dim": 14}).fit(train_set)
+    # whose states are narrower than its blocks
+    config = OPTConfig(vocab_size=9, hidden_size=16, word_embed_proj_dim=8, num_hidden_layers=1, num_attention_heads=2, ffn_dim=16)
+    OPTForCausalLM(config).save_pretrained(tmp_path / "opt")
+    named = {**SMALL, "lm": str(tmp_path / "opt")}
+    with pytest.raises(InputError, match="8 dimensions where embedding_dim is 12"):
+        create("tslrec", **{**named, "embedding_dim": 12}).fit(train_set)
+    for settings in (SMALL, named):
+        with pytest.raises(RuntimeError, match="something was trained"):
+            create("tslrec", **settings).fit(train_set)
+
+
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_stage_two_starts_at_the_vectors_and_is_read_back(backbone: str, tmp_path) -> None:
     split = markov(0.8, users=30).split("leave-one-out")
@@ -200,9 +223,8 @@ def test_overfits_twenty_sequences(backbone: str) -> None:
     rng = np.random.default_rng(0)
     rows = [(f"u{u:02d}", f"i{i:02d}", t) for u in range(20) for t, i in enumerate(rng.permutation(30)[:5])]
     train = Dataset.from_frames(pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")).train_set()
-    settings = {"loss": "ce", "lr": 0.01, "targets": "last", "embedding_dim": 16, "batch_size": 32, "dropout": 0.0}
-    if backbone == "bert4rec":
-        settings |= {"mask_last": 1.0, "inner": 32}
+    settings = {"loss": "ce", "lr": 0.01, "embedding_dim": 16, "batch_size": 32, "dropout": 0.0}
+    settings |= {"mask_last": 1.0, "inner": 32} if backbone == "bert4rec" else {"targets": "last"}
     model = create("tslrec", **{**SMALL, **settings}, backbone=backbone).fit(train, options=TrainingOptions(epochs=60, **QUIET))
     histories = [train.item_map.name(train.history(user)).to_list() for user in range(20)]
     found = model.recommend([Query(history=h[:-1]) for h in histories], k=1)["item_id"].to_list()

@@ -1,13 +1,14 @@
 """Any sequence encoder by name, for the systems that are defined on top of one (LLMEmb, LLM2X, MELT, SAID, TSLRec)."""
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 from torch import nn
 
 from lexirec.models.bsarec import filtered
-from lexirec.models.contract import ModelConfig
+from lexirec.models.config import LENIENT, ModelConfig
 from lexirec.models.gru4rec import recurrent
 from lexirec.models.hstu import gated
 from lexirec.models.sasrec import transformer
@@ -22,12 +23,24 @@ BODIES: dict[str, Callable[[Any], nn.Module]] = {
     "hstu": gated,
 }
 """Sequence encoders by name."""
+OF_ONE = {
+    "sasrec": ("causal",),
+    "bert4rec": tuple(ClozeConfig.model_fields),
+    "gru4rec": ("hidden", "gate_bias"),
+    "bsarec": ("cutoff", "causal_filter", "filter_share"),
+}
+"""Settings that belong to one encoder."""
+NOT_OF = {
+    "gru4rec": ("num_heads", "inner", "attention_dropout", "activation", "block", "positions"),
+    "hstu": ("inner", "attention_dropout", "activation", "block"),
+}
+"""Settings of blocks that an encoder has not."""
 
 
 class BackboneConfig(TransformerConfig, ClozeConfig):
     """Settings of a system on any encoder. The defaults are those of LLMEmb's harness, with packed windows.
 
-    Settings that belong to one encoder say so; the others leave them unread.
+    Settings that belong to one encoder say so; with another they are refused, as is what an encoder has not.
     """
 
     backbone: Literal["sasrec", "bert4rec", "gru4rec", "bsarec", "hstu"] = "sasrec"
@@ -67,13 +80,18 @@ class BackboneConfig(TransformerConfig, ClozeConfig):
     @model_validator(mode="before")
     @classmethod
     def _of_the_encoder(cls, values: Any) -> Any:
-        """Defaults that differ by encoder: a recurrent one has one layer and no dropout."""
-        if isinstance(values, dict) and values.get("backbone") == "gru4rec":
-            return {"num_layers": 1, "dropout": 0.0, **values}
-        return values
+        """Defaults that differ by encoder: a recurrent one has one layer and no dropout, the filter's block is of one kind only."""
+        own: dict[str, dict[str, Any]] = {"gru4rec": {"num_layers": 1, "dropout": 0.0}, "bsarec": {"block": "post-norm"}}
+        return {**own.get(str(values.get("backbone")), {}), **values} if isinstance(values, dict) else values
+
+    def unread(self) -> dict[str, str]:
+        names = chain(NOT_OF.get(self.backbone, ()), *(of for encoder, of in OF_ONE.items() if encoder != self.backbone))
+        return super().unread() | {name: f"backbone = {self.backbone!r}" for name in names if name not in self.read_elsewhere}
 
     @model_validator(mode="after")
-    def _filter_sees_all(self) -> "BackboneConfig":
+    def _fits_the_filter(self) -> "BackboneConfig":
+        if self.backbone == "bsarec" and self.block != "post-norm" and not LENIENT.get():
+            raise ValueError(f"block = {self.block!r}: the blocks of backbone = 'bsarec' are 'post-norm'; leave it out")
         if self.backbone == "bsarec" and self.targets == "all" and not self.causal_filter:
             raise ValueError("targets='all' lets bsarec's filter see what it has to predict; use 'prefixes', 'last' or causal_filter=true")
         return self

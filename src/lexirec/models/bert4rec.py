@@ -1,23 +1,22 @@
 """BERT4Rec (Sun et al., CIKM 2019, arXiv 1904.06690).
 
 Official code: FeiSun/BERT4Rec. How this differs: no bias per item in the scores, so that scores stay inner products; random positions
-are masked anew in every epoch instead of ten fixed copies (``mask_last`` and ``last_pass`` add windows with only the last event masked).
+are masked anew in every epoch instead of ten fixed copies (``mask_last`` and ``last_pass`` add windows with only the last event masked);
+all masked events become the mask, as in RecBole; published are 80 %, with 10 % that become a random item and 10 % that stay
+(``mask_random=0.1, mask_kept=0.1``).
 
 item vectors + positions -> norm, dropout -> blocks of attention in both directions -> linear, GELU, norm -> dot with item vectors
 """
 
 from typing import Literal
 
-import numpy as np
 from pydantic import Field, PositiveInt
 from torch import nn
 
-from lexirec.data.dataset import TrainSet
 from lexirec.models.layers.sequence import Block, Positions
 from lexirec.models.sasrec import transformer
 from lexirec.models.sequence_config import ClozeConfig, TransformerConfig
 from lexirec.models.sequential import SequentialRecommender
-from lexirec.training.sequences import WindowSampler
 
 
 class BERT4RecConfig(TransformerConfig, ClozeConfig):
@@ -47,12 +46,6 @@ class BERT4Rec(SequentialRecommender):
     name = "bert4rec"
     Config = BERT4RecConfig
     cloze = True
-
-    def build(self, train: TrainSet, rng: np.random.Generator) -> None:
-        super().build(train, rng)
-        config = self.config
-        if config.targets == "prefixes":
-            self.sampler = WindowSampler(train, config.batch_size, config.max_len, "prefixes", repeat_flagged=config.last_pass, whole=True)
 
     def make_body(self) -> nn.Module:
         return transformer(self.config, causal=False)

@@ -27,6 +27,21 @@ class ModelConfig(BaseModel):
         """
         return parse_settings(cls, settings, f"{cls.__name__} has no setting")
 
+    @classmethod
+    def taken_from(cls, settings: Mapping[str, Any]) -> "ModelConfig":
+        """The configuration that has the settings of another model, as far as this one has and reads them."""
+        own = {name: value for name, value in settings.items() if name in cls.model_fields}
+        token = LENIENT.set(True)
+        try:
+            unread = cls.parse(own).unread()
+        finally:
+            LENIENT.reset(token)
+        return cls.parse({name: value for name, value in own.items() if name not in unread})
+
+    def unread(self) -> dict[str, str]:
+        """Settings that nothing reads beside the others, each with what makes it so."""
+        return {}
+
     def refuse_unread(self, where: str, *names: str) -> None:
         """Refuse settings that were changed and that nothing reads ``where`` this configuration has taken us; for validators.
 

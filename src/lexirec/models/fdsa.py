@@ -23,7 +23,7 @@ from lexirec.models.layers.features import FIELDS, FieldFeatures, TextFeatures, 
 from lexirec.models.layers.sequence import Layout, Stack
 from lexirec.models.reading import TextReader
 from lexirec.models.sasrec import transformer
-from lexirec.models.sequence_config import TransformerConfig
+from lexirec.models.sequence_config import TEXT, TransformerConfig
 from lexirec.models.sequential import SequenceBatch, SequenceNetwork, SequentialRecommender
 from lexirec.text.reduce import fit_reduction
 from lexirec.training.options import TrainingOptions
@@ -52,6 +52,10 @@ class FDSAConfig(TransformerConfig):
     """See :class:`~lexirec.models.sequential.SequenceConfig`."""
     targets: Targets = "prefixes"
     """Which events are predicted, see :data:`~lexirec.training.sequences.Targets`."""
+
+    @property
+    def read_elsewhere(self) -> frozenset[str]:
+        return TEXT if self.features == "text" else frozenset()
 
 
 class TwoStreams(nn.Module):

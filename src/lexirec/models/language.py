@@ -76,6 +76,16 @@ def lm_folder(name: str) -> Path:
     return resolve(name)
 
 
+def lm_width(config: LanguageModelConfig) -> int:
+    """Width of the language model's states, told without its weights."""
+    if config.lm == SMALL:
+        return config.lm_dim
+    from transformers import AutoConfig
+
+    found = AutoConfig.from_pretrained(lm_folder(config.lm), local_files_only=True, trust_remote_code=False).get_text_config()
+    return int(getattr(found, "word_embed_proj_dim", None) or found.hidden_size)  # OPT-350m projects its states
+
+
 def load_lm(config: LanguageModelConfig, vocabulary: int, longest: int) -> Any:
     """The language model with the weights that are to be trained marked as such.
 
@@ -156,4 +166,4 @@ class WithLM(nn.Module):
         return found
 
 
-__all__ = ["SMALL", "LanguageModelConfig", "WithLM", "lm_folder", "load_lm"]
+__all__ = ["SMALL", "LanguageModelConfig", "WithLM", "lm_folder", "lm_width", "load_lm"]

@@ -29,8 +29,8 @@ from lexirec.models.contract import Recommender
 from lexirec.models.layers.adapters import ItemVectors
 from lexirec.models.layers.contrast import counted_soft_clip
 from lexirec.models.sequential import SequenceBatch
-from lexirec.models.stages import teacher_table
-from lexirec.text.prompts import CUT, attribute_columns
+from lexirec.models.stages import READ_BY_THE_TEACHER, teacher_table
+from lexirec.text.prompts import CUT, Prompts, attribute_columns, attribute_prompts, prompt_vectors, warn_of_cut_prompts
 from lexirec.training.finetune import ScftConfig
 from lexirec.training.options import TrainingOptions
 
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 PROMPTS = {"style": "prompt", "columns": "columns", "instruction": "instruction", "max_characters": "max_characters"}
 """Settings of the prompts: stage 1's name and this model's."""
-OF_THE_BACKBONE = {"items", "num_layers", "dropout", "targets"}
-"""Settings that the teacher does not take over: it is the same for every backbone."""
 TEACHER_SEED = 42
 """Seed of the teacher in the official scripts."""
 
@@ -64,7 +62,8 @@ class LLMEmbConfig(BackboneConfig):
     """Where the general style cuts a value."""
     teacher: str | None = "sasrec"
     """Whose item vectors the adapter is aligned with: ``sasrec`` (trained first, on the same data, with the same settings but two blocks
-    and dropout .5, for every backbone), a run folder of any model with item vectors of ``embedding_dim``, or ``null``."""
+    of the kind ``original`` and dropout .5, for every backbone), a run folder of any model with item vectors of ``embedding_dim``, or
+    ``null``."""
     align_weight: NonNegativeFloat = 0.01
     """``alpha`` of the paper; 0: without alignment."""
     align_tau: PositiveFloat = 2.0
@@ -86,6 +85,30 @@ class LLMEmbConfig(BackboneConfig):
                 raise ValueError(f"scft.{inner} = {value!r}: both stages read the same prompts; set {outer} instead")
         return self
 
+    @property
+    def read_elsewhere(self) -> frozenset[str]:
+        return READ_BY_THE_TEACHER if self.teacher == "sasrec" and self.align_weight else frozenset()
+
+    def unread(self) -> dict[str, str]:
+        found = super().unread()
+        if self.prompt != "general":
+            found["max_characters"] = f"prompt = {self.prompt!r}"
+        if self.teacher is None or self.align_weight == 0:
+            where = "teacher = None" if self.teacher is None else "align_weight = 0"
+            found |= dict.fromkeys(("align_tau", "align_loss", "align_unique", "align_cap"), where)
+            if self.teacher is None and self.align_weight:
+                found["align_weight"] = where
+            elif self.teacher is not None:
+                found["teacher"] = where
+        return found
+
+
+def parts_of(encoder: "Encoder") -> tuple["Encoder", ...]:
+    """The encoders that stand side by side in one, or the one itself."""
+    from lexirec.text.encoders.joined import JoinedEncoder
+
+    return encoder.parts if isinstance(encoder, JoinedEncoder) else (encoder,)
+
 
 class LLMEmb(BackboneRecommender):
     """Item vectors generated from text, for any sequence encoder.
@@ -101,19 +124,49 @@ class LLMEmb(BackboneRecommender):
     teacher_table: Tensor | None = None
 
     def learn(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> Recommender:
+        from lexirec.text.encoders import load_encoder
+
         # What is read of new items is what was read of these, whatever other columns they bring.
         self.columns = self.config.columns or tuple(attribute_columns(train.items, self.config.prompt))
         trains_teacher = self.config.teacher == "sasrec"
-        if not trains_teacher:  # a wrong run folder is told before hours of stage 1
+        encoder = load_encoder(self.config.encoder)
+        # A wrong encoder, width or run folder is told before hours of stage 1.
+        self.check_encoder(encoder)
+        self.check_text(train.n_items, self.text_width(train.items, encoder))
+        if not trains_teacher:
             self.teacher_table = self.teacher_vectors(train, valid, options)
-        self.tuned = self.tuned_encoder(train.items, options)
+        self.tuned = self.tuned_encoder(train.items, encoder, options)
+        for part in parts_of(self.tuned):
+            warn_of_cut_prompts(self.prompts(train.items), part)
         if trains_teacher:
             self.teacher_table = self.teacher_vectors(train, valid, options)
         return super().learn(train, valid, options)
 
     # --- stage 1 -----------------------------------------------------------------------------------------------------------------
 
-    def tuned_encoder(self, items: pl.DataFrame, options: TrainingOptions) -> "Encoder":
+    def check_encoder(self, encoder: "Encoder") -> None:
+        """Refuse an encoder that stage 1 can't tune, or that was tuned on other prompts.
+
+        Raises:
+            InputError: if it is one.
+        """
+        if self.config.scft is None:
+            for part in parts_of(encoder):
+                self.check_recipe(part)
+        elif parts_of(encoder)[0].name.split("?")[0].split(":")[0] not in ("minilm", "hf", "st"):
+            raise InputError(
+                f"encoder = {self.config.encoder!r} has no weights that stage 1 could tune; set scft=null, or use minilm, hf:<model> or"
+                " st:<model> (of join:, the first is tuned)"
+            )
+
+    def text_width(self, items: pl.DataFrame, encoder: "Encoder") -> int:
+        """Dimensions that the text vectors will have; what stage 1 leaves as it is has read the items then."""
+        if self.config.scft is None:
+            return int(self.vectors_by(encoder, items).shape[1])
+        tuned, *beside = parts_of(encoder)
+        return tuned.dim + sum(int(self.vectors_by(part, items).shape[1]) for part in beside)
+
+    def tuned_encoder(self, items: pl.DataFrame, encoder: "Encoder", options: TrainingOptions) -> "Encoder":
         """The encoder after stage 1. It depends on the catalogue and ``scft`` alone, so it is kept in the cache and tuned once.
 
         Of several encoders side by side (``join:``) the first is tuned, and the others stand beside it as they are.
@@ -121,26 +174,14 @@ class LLMEmb(BackboneRecommender):
         from lexirec.text.cache import default_folder
         from lexirec.text.encoders import load_encoder
         from lexirec.text.encoders.joined import JoinedEncoder
-        from lexirec.text.prompts import attribute_prompts
         from lexirec.training.finetune import finetune_items, tuned_name
 
-        config = self.config
-        encoder = load_encoder(config.encoder)
-        parts = encoder.parts if isinstance(encoder, JoinedEncoder) else (encoder,)
+        config, parts = self.config, parts_of(encoder)
         if config.scft is None:
-            for part in parts:
-                self.check_recipe(part)
             return encoder
-        first = parts[0].name
-        if first.split("?")[0].split(":")[0] not in ("minilm", "hf", "st"):
-            raise InputError(
-                f"encoder = {config.encoder!r} has no weights that stage 1 could tune; set scft=null, or use minilm, hf:<model> or"
-                " st:<model> (of join:, the first is tuned)"
-            )
         own = {inner: getattr(config, outer) for inner, outer in PROMPTS.items()}
         scft = config.scft.model_copy(update={**own, "columns": self.columns})
-        prompts = attribute_prompts(items, scft.style, scft.instruction, columns=scft.columns, max_characters=scft.max_characters)
-        seen = json.dumps([scft.model_dump(mode="json"), options.precision, parts[0].fingerprint, prompts.texts()])
+        seen = json.dumps([scft.model_dump(mode="json"), options.precision, parts[0].fingerprint, self.prompts(items).texts()])
         folder = default_folder() / "encoders" / f"scft-{hashlib.sha256(seen.encode('utf-8', 'replace')).hexdigest()[:16]}"
         if folder.exists():
             tuned = load_encoder(tuned_name(folder))
@@ -175,13 +216,19 @@ class LLMEmb(BackboneRecommender):
     def make_encoder(self, train: TrainSet) -> "Encoder":
         return self.tuned
 
-    def item_text(self, items: pl.DataFrame) -> NDArray[np.float32]:
-        from lexirec.text.prompts import prompt_vectors
+    def prompts(self, items: pl.DataFrame) -> Prompts:
+        """The attribute prompts of both stages."""
+        config = self.config
+        return attribute_prompts(items, config.prompt, config.instruction, columns=self.columns, max_characters=config.max_characters)
 
-        encoder, config = self.reader.encoder, self.config
-        columns = [name for name in self.columns if name in items.columns]
+    def vectors_by(self, encoder: "Encoder", items: pl.DataFrame) -> NDArray[np.float32]:
+        """Vectors of the items' prompts, ``(n, D)``."""
+        config, columns = self.config, [name for name in self.columns if name in items.columns]
         found = prompt_vectors(items, encoder, config.prompt, config.instruction, columns=columns, max_characters=config.max_characters)
         return np.ascontiguousarray(found, dtype=np.float32)
+
+    def item_text(self, items: pl.DataFrame) -> NDArray[np.float32]:
+        return self.vectors_by(self.reader.encoder, items)
 
     # --- stage 2 -----------------------------------------------------------------------------------------------------------------
 
@@ -196,8 +243,8 @@ class LLMEmb(BackboneRecommender):
         config = self.config
         if config.teacher is None or config.align_weight == 0:
             return None
-        settings = {name: value for name, value in config.model_dump().items() if name not in OF_THE_BACKBONE}
-        vectors = teacher_table(config.teacher, settings, train, valid, options.model_copy(update={"seed": TEACHER_SEED}))
+        seeded = options.model_copy(update={"seed": TEACHER_SEED})
+        vectors = teacher_table(config.teacher, config.model_dump(), train, valid, seeded)
         if vectors.shape[1] != config.embedding_dim:
             raise InputError(
                 f"teacher {config.teacher}: its item vectors have {vectors.shape[1]} dimensions where embedding_dim is"

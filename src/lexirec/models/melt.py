@@ -221,6 +221,7 @@ class MELT(BackboneRecommender):
 
     def learn(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> Recommender:
         config = self.config
+        self.split(train)  # a window too short is told before the encoder is trained
         first = options.model_copy(update={"epochs": min(options.epochs, config.pretrain_epochs)})
         self.pretrained = train_plain(config.backbone, config.model_dump(), train, valid, first, "backbone").network.state_dict()
         return super().learn(train, valid, options.model_copy(update={"epochs": min(options.epochs, config.e_max)}))
@@ -230,7 +231,6 @@ class MELT(BackboneRecommender):
         if self.pretrained is not None:
             self._network.load_state_dict({**self._network.state_dict(), **self.pretrained})
             self.pretrained = None
-        self.split(train)
         self.contexts, self.context_offsets = item_contexts(train, self.places)
 
     def make_network(self, items: ItemVectors) -> SequenceNetwork:

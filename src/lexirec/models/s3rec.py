@@ -18,10 +18,12 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
+from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from lexirec.data.dataset import Heldout, TrainSet
+from lexirec.data.messages import shown
 from lexirec.errors import InputError
 from lexirec.models.contract import Recommender
 from lexirec.models.layers.adapters import ItemVectors
@@ -29,7 +31,7 @@ from lexirec.models.layers.features import FIELDS, Bags, TextFeatures, bags, pre
 from lexirec.models.layers.sequence import Layout, Positions, ranges
 from lexirec.models.reading import TextReader
 from lexirec.models.sasrec import transformer
-from lexirec.models.sequence_config import TransformerConfig
+from lexirec.models.sequence_config import TEXT, TransformerConfig
 from lexirec.models.sequential import SequenceNetwork, SequentialRecommender
 from lexirec.models.stages import digest, kept
 from lexirec.text.reduce import fit_reduction
@@ -83,6 +85,10 @@ class S3RecConfig(TransformerConfig):
     reduction: Literal["sum", "mean"] = "sum"
     """Of each task's terms within a batch."""
 
+    @property
+    def read_elsewhere(self) -> frozenset[str]:
+        return frozenset({"init_std"} | (TEXT if self.attributes == "text" else set())) if self.pretrain_epochs else frozenset()
+
 
 def double_sigmoid(positive: Tensor, negative: Tensor) -> Tensor:
     """``-log sigmoid(sigmoid(s+) - sigmoid(s-))``, per pair; never below ``log(1 + 1/e)``.
@@ -99,6 +105,7 @@ class PretrainBatch:
 
     Attributes:
         layout: where the windows lie.
+        users: ``(B,)`` whose they are.
         items: ``(T,)``.
         masked: ``(T,)`` bool, items that MIP and MAP have to fill in.
         negatives: ``(T,)`` an unseen item where ``masked``, anything elsewhere.
@@ -109,6 +116,7 @@ class PretrainBatch:
     """
 
     layout: Layout
+    users: NDArray[np.int64]
     items: Tensor
     masked: Tensor
     negatives: Tensor
@@ -158,7 +166,7 @@ class Pretraining:
         whole = config.pretrain_windows == "prefixes"
         self.sampler = WindowSampler(train, config.pretrain_batch, config.max_len, "prefixes" if whole else None, whole=whole)
         self.negatives = NegativeSampler(train)
-        self.log = train.item_index.astype(np.int64)
+        self.log, self.users = train.item_index.astype(np.int64), train.users
         items = ItemVectors(train.n_items, dim, None, None, by_id=True)
         table = nn.Embedding(len(attributes.names), dim) if text is None else TextFeatures(text, text.shape[1], dim)
         network = PretrainNetwork(items, transformer(config, causal=False), dim, table)
@@ -202,7 +210,7 @@ class Pretraining:
         count = np.diff(self.attributes.offsets)[items]
         bag = self.attributes.values[ranges(self.attributes.offsets[items], count)]
         arrays = (items, masked, negatives, segment, foreign, bag, count)
-        return PretrainBatch(layout, *(torch.from_numpy(array).to(self.device) for array in arrays))
+        return PretrainBatch(layout, windows.users, *(torch.from_numpy(array).to(self.device) for array in arrays))
 
     def loss(self, batch: PretrainBatch) -> Tensor:
         config, network = self.config, cast(PretrainNetwork, self.network)
@@ -236,6 +244,10 @@ class Pretraining:
     def reduced(self, total: Tensor, terms: int) -> Tensor:
         """A sum as it is, or the mean of its terms."""
         return total if self.config.reduction == "sum" else total / terms
+
+    def culprits(self, batch: PretrainBatch) -> str:
+        """Whose windows a batch holds, for the error of a loss that is not finite."""
+        return f"user_id {shown(self.users.name(np.unique(batch.users)))}"
 
     def optimiser(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.network.parameters(), lr=self.config.pretrain_lr, fused=self.device.type in ("cpu", "cuda"))

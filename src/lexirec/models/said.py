@@ -169,17 +169,20 @@ class SAID(BackboneRecommender):
         Raises:
             InputError: if no item has an attribute.
         """
-        from lexirec.text.prompts import attribute_prompts
+        from lexirec.text.prompts import attribute_prompts, warn_of_filled
 
         config = self.config
-        texts = attribute_prompts(items, config.prompt).texts()
+        prompts = attribute_prompts(items, config.prompt)
+        texts = prompts.texts()
         if not any(texts):
             raise InputError("no item has an attribute, so there is no text to write; add columns to the catalogue")
+        tokens, vocabulary = tokenised(texts, config)
+        lengths = {item: len(found) for item, found in zip(prompts.item_ids, tokens, strict=True) if len(found)}
+        warn_of_filled(list(lengths), list(lengths.values()), "max_tokens", config.max_tokens)
         depends = {**config.stage(), "max_tokens": config.max_tokens, "texts": texts, "seed": options.seed, "precision": options.precision}
 
         def make(stage: TrainingOptions) -> Tensor:
             torch.manual_seed(stage.seed)
-            tokens, vocabulary = tokenised(texts, config)
             model = WriteTexts(tokens, vocabulary, config, pick_device(stage.device))
             run_training(cast(Any, model), cast(Any, None), None, stage.model_copy(update={"epochs": config.lm_epochs}))
             return model.table()

@@ -4,15 +4,18 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from lexirec.models.contract import ModelConfig
+from lexirec.models.config import ModelConfig
 from lexirec.models.layers.adapters import AdapterKind
 from lexirec.models.layers.sequence import Block, Positions
 from lexirec.text.reduce import Kind
 from lexirec.training.sequences import Targets
 
+TEXT = frozenset({"encoder", "text", "transform", "text_dim"})
+"""Settings that decide what an item's text vector is."""
+
 
 class SequenceConfig(ModelConfig):
-    """Settings that all sequential models have."""
+    """Settings that all sequential models have. What the others leave unread is refused, see :meth:`unread`."""
 
     embedding_dim: PositiveInt = 64
     """Width of item vectors and states."""
@@ -27,7 +30,7 @@ class SequenceConfig(ModelConfig):
     """Item vectors: a learned table; frozen text vectors through an adapter; the sum of both; or a learned table that starts at the
     reduced text vectors."""
     encoder: str = "minilm"
-    """Encoder of the item texts and of wishes; see ``docs/encoders.md``. Read where ``items`` has text."""
+    """Encoder of the item texts and of wishes; see ``docs/encoders.md``."""
     text: str = "title"
     """Text template, such as ``title,brand,categories``."""
     transform: Kind = "none"
@@ -80,12 +83,34 @@ class SequenceConfig(ModelConfig):
             raise ValueError("items='text-start' needs transform='pca', 'whiten' or 'random', which bring the text to embedding_dim")
         if self.text_dim is not None and self.transform in ("none", "center"):
             raise ValueError(f"text_dim is given and transform={self.transform!r} changes no dimension; use 'pca', 'whiten' or 'random'")
+        for name, where in self.unread().items():
+            self.refuse_unread(where, name)
         return self
 
     @property
     def has_text(self) -> bool:
         """Whether new items and wishes can be answered by their words."""
         return self.items in ("text", "id+text")
+
+    @property
+    def read_elsewhere(self) -> frozenset[str]:
+        """Settings that a model reads besides where they stand here, such as text vectors that are a feature of items known by id."""
+        return frozenset()
+
+    def unread(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        if not self.has_text:
+            found |= dict.fromkeys(("adapter", "adapter_dim", "freeze_text", "alpha"), f"items = {self.items!r}")
+            found |= dict.fromkeys(TEXT if self.items == "id" else ("text_dim",), f"items = {self.items!r}")
+        elif self.adapter not in ("two-linear", "tanh", "gelu", "relu"):
+            found["adapter_dim"] = f"adapter = {self.adapter!r}"
+        if self.loss == "ce":
+            found |= dict.fromkeys(("num_negs", "negatives"), "loss = 'ce'")
+        if self.loss != "gbce":
+            found["calibration"] = f"loss = {self.loss!r}"
+        if self.init == "xavier":
+            found["init_std"] = "init = 'xavier'"
+        return {name: where for name, where in found.items() if name not in self.read_elsewhere}
 
 
 class TransformerConfig(SequenceConfig):

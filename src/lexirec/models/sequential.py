@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lexirec.data.dataset import TrainSet
+from lexirec.data.messages import shown
 from lexirec.errors import InputError, UnsupportedQueryError
 from lexirec.losses import bce, gbce, infonce
 from lexirec.models.answering import VectorRecommender
-from lexirec.models.contract import ModelConfig, Recommender, Supports
+from lexirec.models.config import LENIENT, ModelConfig, Supports
+from lexirec.models.contract import Recommender
 from lexirec.models.layers.adapters import Adapter, ItemVectors
 from lexirec.models.layers.graph import sampled_scores
 from lexirec.models.layers.sequence import Layout, ranges
@@ -29,9 +31,9 @@ from lexirec.models.layers.softmax import cross_entropy_over_items
 from lexirec.models.reading import TextReader
 from lexirec.models.sequence_config import SequenceConfig
 from lexirec.query import Query
-from lexirec.text.reduce import fit_reduction
+from lexirec.text.reduce import check_dimensions, fit_reduction
 from lexirec.training.samplers import NegativeSampler
-from lexirec.training.sequences import Windows, WindowSampler
+from lexirec.training.sequences import Targets, Windows, WindowSampler
 
 if TYPE_CHECKING:
     from lexirec.text.encoders import Encoder
@@ -108,6 +110,8 @@ class SequentialRecommender(VectorRecommender):
         words = self.config.has_text
         if self.cloze and self.config.max_len < 2:
             raise InputError("max_len = 1 leaves no place for the history beside the mask; set at least 2")
+        if self.cloze and self.config.targets == "last" and not LENIENT.get():
+            raise InputError("targets = 'last' says nothing to a model that fills in masked events; set mask_last=1 to mask the last alone")
         self.supports = Supports(user_id=True, history=True, intent=words, profile=words, new_items=words)
 
     @abstractmethod
@@ -123,7 +127,9 @@ class SequentialRecommender(VectorRecommender):
         self.initialise()
         config = self.config
         if self.cloze:
-            self.sampler = WindowSampler(train, config.batch_size, config.max_len, None, repeat_flagged=config.last_pass)
+            each = config.targets == "prefixes"
+            kind: Targets | None = "prefixes" if each else None
+            self.sampler = WindowSampler(train, config.batch_size, config.max_len, kind, repeat_flagged=config.last_pass, whole=each)
         else:
             self.sampler = WindowSampler(train, config.batch_size, config.max_len, config.targets)
         own_draws = config.loss != "ce" and config.negatives == "per-sample"
@@ -161,14 +167,26 @@ class SequentialRecommender(VectorRecommender):
     def make_adapter(self, text_dim: int) -> Adapter | None:
         """The map of text vectors, or none where they are used as they are."""
         config = self.config
-        if config.adapter != "none":
-            return Adapter(text_dim, config.embedding_dim, config.adapter, config.adapter_dim)
-        if text_dim != config.embedding_dim:
+        self.check_adapter(text_dim)
+        return None if config.adapter == "none" else Adapter(text_dim, config.embedding_dim, config.adapter, config.adapter_dim)
+
+    def check_adapter(self, text_dim: int) -> None:
+        """Refuse reduced text vectors that are to be used as they are and have another width than item vectors."""
+        dim = self.config.embedding_dim
+        if self.config.adapter == "none" and text_dim != dim:
             raise InputError(
                 f"adapter = 'none' uses the text vectors as they are, and they have {text_dim} dimensions where embedding_dim is"
-                f" {config.embedding_dim}; set transform='pca' and text_dim={config.embedding_dim}"
+                f" {dim}; set transform='pca' and text_dim={dim}"
             )
-        return None
+
+    def check_text(self, n_items: int, width: int) -> None:
+        """Refuse text vectors ``(n_items, width)`` that can't become item vectors, for systems that know these before they train a stage.
+
+        Raises:
+            InputError: as :meth:`make_items` would.
+        """
+        check_dimensions(n_items, width, self.config.transform, self.config.text_dim)
+        self.check_adapter(self.config.text_dim or width)
 
     def make_encoder(self, train: TrainSet) -> "Encoder":
         """The encoder of item texts and wishes."""
@@ -338,7 +356,7 @@ class SequentialRecommender(VectorRecommender):
         return gbce(positive, scores, len(self.known), config.calibration)
 
     def culprits(self, batch: SequenceBatch) -> str:
-        """The items whose vectors are not finite, in words for the error of a loss that is not."""
+        """The items whose vectors are not finite, else those asked for where states are not, in words for the error of a bad loss."""
         if batch.rows is not None:
             rows = batch.rows  # of inputs, targets and negatives
         elif self.config.loss == "ce":  # every item takes part
@@ -348,10 +366,21 @@ class SequentialRecommender(VectorRecommender):
             rows = torch.cat([batch.inputs, batch.targets, *negatives]).unique()
         with torch.no_grad():
             bad = rows[~torch.isfinite(self._items(rows)).all(1)]
-        if not len(bad):
-            return "all vectors of the batch's items are finite"
-        names = self.item_map.name(bad.cpu().numpy())
-        return f"{len(bad):,} items of the batch have vectors with NaN or infinity (item_id {', '.join(map(repr, names.head(3)))})"
+            if len(bad):
+                return f"{len(bad):,} items of the batch have vectors with NaN or infinity (item_id {shown(self._names(bad))})"
+            states = self._network.states(self._items(batch.rows), batch.inputs, batch.masked, batch.layout, batch.at)
+        lost = ~torch.isfinite(states).all(1)
+        if not lost.any():
+            return "all vectors of the batch's items and all states are finite"
+        targets = batch.targets[lost].unique()
+        names = self._names(targets if batch.rows is None else batch.rows[targets])
+        return (
+            f"all vectors of the batch's items are finite, but {int(lost.sum()):,} of {len(lost):,} states are not; these are asked for"
+            f" {len(names):,} items (item_id {shown(names)})"
+        )
+
+    def _names(self, rows: Tensor) -> pl.Series:
+        return self.item_map.name(rows.cpu().numpy())
 
     def unit(self, rows: Tensor) -> Tensor:
         """Rows of unit length where scores are cosines, else as they are."""

@@ -23,6 +23,10 @@ from lexirec.text.encoders.batching import plan_batches
 from lexirec.training.checkpoint import load_tensors, save_tensors
 from lexirec.training.options import TrainingOptions
 
+OF_THE_BACKBONE = frozenset({"items", "num_layers", "dropout", "targets", "block"})
+"""Settings that a SASRec teacher does not take over: it is the same for every backbone."""
+READ_BY_THE_TEACHER = frozenset({"causal", "num_heads", "inner", "attention_dropout", "activation", "positions"})
+"""Settings that a SASRec teacher reads, whatever the backbone reads."""
 VERSION = 1
 """Of what the stages compute; a kept result of another version is made again."""
 
@@ -66,7 +70,7 @@ def train_plain(
 
     Args:
         kind: the model's name.
-        settings: settings to take over where the model has them.
+        settings: settings to take over where the model has and reads them.
         train: the training part.
         valid: selects the epoch.
         options: of the whole training.
@@ -84,7 +88,7 @@ def train_plain(
     own: dict[str, Any] = {
         "track": (), "max_minutes": None, "folder": None if folder is None else folder.with_name(f"{place}.partial"),
     }  # fmt: skip
-    model = found(**{name: value for name, value in settings.items() if name in found.Config.model_fields})
+    model = found(found.Config.taken_from(settings))
     model.fit(train, valid, options.model_copy(update=own))
     if folder is not None:
         model.save(folder)
@@ -97,7 +101,7 @@ def teacher_table(teacher: str, settings: Mapping[str, Any], train: TrainSet, va
 
     Args:
         teacher: ``sasrec``, trained here first, or the run folder of any model with item vectors.
-        settings: for ``sasrec``, as :func:`train_plain` takes them.
+        settings: of the system; ``sasrec`` takes them over but for those that the kind of the backbone decides.
         train: the training part.
         valid: selects the epoch.
         options: of the whole training.
@@ -108,7 +112,8 @@ def teacher_table(teacher: str, settings: Mapping[str, Any], train: TrainSet, va
     from lexirec.models import load_model
 
     if teacher == "sasrec":
-        model = train_plain("sasrec", settings, train, valid, options, "teacher")
+        own = {name: value for name, value in settings.items() if name not in OF_THE_BACKBONE}
+        model = train_plain("sasrec", own, train, valid, options, "teacher")
     else:
         if not (Path(teacher) / "config.yaml").exists():
             raise InputError(f"teacher = {teacher!r} is neither 'sasrec' nor a run folder")
@@ -172,4 +177,4 @@ class Stage:
         """Nothing is cached between epochs."""
 
 
-__all__ = ["Stage", "digest", "kept", "teacher_table", "train_plain"]
+__all__ = ["READ_BY_THE_TEACHER", "Stage", "digest", "kept", "teacher_table", "train_plain"]

@@ -23,10 +23,10 @@ from lexirec.data.dataset import Heldout, TrainSet
 from lexirec.errors import InputError
 from lexirec.models.backbones import BackboneRecommender
 from lexirec.models.contract import Recommender
-from lexirec.models.language import LanguageModelConfig, WithLM, load_lm
+from lexirec.models.language import LanguageModelConfig, WithLM, lm_width, load_lm
 from lexirec.models.layers.adapters import ItemVectors
 from lexirec.models.layers.sequence import ranges
-from lexirec.models.stages import Stage, digest, kept, teacher_table
+from lexirec.models.stages import READ_BY_THE_TEACHER, Stage, digest, kept, teacher_table
 from lexirec.text.reduce import fit_reduction
 from lexirec.training.loop import pick_device, run_training
 from lexirec.training.options import TrainingOptions
@@ -45,6 +45,10 @@ class TSLRecConfig(LanguageModelConfig):
     of any model with item vectors."""
     categories: PositiveInt = 64
     """Latent categories."""
+
+    @property
+    def read_elsewhere(self) -> frozenset[str]:
+        return READ_BY_THE_TEACHER if self.teacher == "sasrec" else frozenset()
 
 
 def kmeans(vectors: NDArray[Any], k: int, rng: np.random.Generator, iterations: int = 50) -> NDArray[np.int64]:
@@ -194,6 +198,7 @@ class TSLRec(BackboneRecommender):
     vectors: Tensor | None = None
 
     def learn(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> Recommender:
+        self.check_width(train.n_items, lm_width(self.config))  # before teacher and language model are trained
         self.vectors = self.reduced(self.read_states(train, self.teacher_vectors(train, valid, options), options))
         return super().learn(train, valid, options)
 
@@ -206,9 +211,7 @@ class TSLRec(BackboneRecommender):
         config = self.config
         if config.categories > train.n_items:
             raise InputError(f"categories = {config.categories} and the catalogue has {train.n_items} items; lower it")
-        # What the encoder's own kind decides is SASRec's own.
-        settings = {k: v for k, v in config.model_dump().items() if k not in ("num_layers", "dropout", "targets")}
-        return np.ascontiguousarray(teacher_table(config.teacher, settings, train, valid, options).numpy())
+        return np.ascontiguousarray(teacher_table(config.teacher, config.model_dump(), train, valid, options).numpy())
 
     def read_states(self, train: TrainSet, teacher: NDArray[np.float32], options: TrainingOptions) -> Tensor:
         """Stage 1, and the states of single items, ``(I, H)``."""
@@ -225,15 +228,26 @@ class TSLRec(BackboneRecommender):
 
         return kept(self.name, depends, options, make)
 
+    def check_width(self, n_items: int, width: int) -> None:
+        """Refuse states ``(n_items, width)`` whose principal components can't be item vectors.
+
+        Raises:
+            InputError: if they have fewer dimensions than ``embedding_dim``, or there are fewer items.
+        """
+        dim = self.config.embedding_dim
+        if width < dim:
+            raise InputError(f"the language model's states have {width} dimensions where embedding_dim is {dim}; raise lm_dim")
+        if dim < width and dim > n_items:
+            raise InputError(f"{dim} principal directions can't be fitted on {n_items} items; lower embedding_dim")
+
     def reduced(self, states: Tensor) -> Tensor:
         """Principal components ``(I, D)`` of the states, scaled by one number so that the mean square length of a row is 1.
 
         Raises:
-            InputError: if the states have fewer dimensions than ``embedding_dim``, or there are fewer items.
+            InputError: as :meth:`check_width`.
         """
         raw, dim = states.numpy(), self.config.embedding_dim
-        if raw.shape[1] < dim:
-            raise InputError(f"the language model's states have {raw.shape[1]} dimensions where embedding_dim is {dim}; raise lm_dim")
+        self.check_width(*raw.shape)
         reduction = fit_reduction(raw, "pca", dim)
         assert reduction is not None  # noqa: S101 (only "none" gives none)
         found = reduction(raw)

@@ -24,7 +24,7 @@ from lexirec.text.cache import EmbeddingCache
 from lexirec.text.embed import check_vectors, mean_vector
 from lexirec.text.encoders import Encoder, FloatArray
 from lexirec.text.encoders.base import as_choice
-from lexirec.text.encoders.transformer import cut
+from lexirec.text.encoders.transformer import TransformerEncoder, cut
 from lexirec.text.templates import PATH, SPACES, _pieces
 
 SEPARATOR = "; "
@@ -288,6 +288,32 @@ def drop_attributes(phrases: Sequence[str], ratio: float, rng: np.random.Generat
     keep = n - int(n * ratio)
     first, second = rng.permutation(n)[:keep], rng.permutation(n)[:keep]
     return [phrases[i] for i in first], [phrases[i] for i in second]
+
+
+def warn_of_cut_prompts(prompts: Prompts, encoder: Encoder) -> None:
+    """Warn, with count and item ids, of prompts that fill what a transformer reads of a text: attributes beyond are left out."""
+    if isinstance(encoder, TransformerEncoder):
+        written = {item: text for item, text in zip(prompts.item_ids, prompts.texts(), strict=True) if text}
+        lengths = [len(tokens) for tokens in encoder.tokenize(list(written.values()))]
+        warn_of_filled(list(written), lengths, "max_length", encoder._length)
+
+
+def warn_of_filled(item_ids: Sequence[str], lengths: Sequence[int], setting: str, limit: int) -> None:
+    """Warn of prompts that fill ``limit`` tokens, which ``setting`` decides.
+
+    Args:
+        item_ids: ids of the items with a prompt.
+        lengths: tokens that are read of each.
+        setting: the limit's name.
+        limit: most tokens.
+    """
+    long = [length >= limit for length in lengths]
+    if any(long):
+        ids = pl.Series(list(item_ids), dtype=pl.String).filter(pl.Series(long))
+        warn(
+            f"{sum(long):,} of {len(long):,} prompts fill {setting}={limit} tokens (item_id {shown(ids)}); attributes beyond are not "
+            f"read: raise {setting} or name fewer columns"
+        )
 
 
 def prompt_vectors(

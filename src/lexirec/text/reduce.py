@@ -39,6 +39,26 @@ class Reduction:
         return np.asarray((vectors - self.mean) @ self.matrix, dtype=np.float32)
 
 
+def check_dimensions(n: int, width: int, kind: Kind, dim: int | None) -> None:
+    """Refuse a reduction of ``(n, width)`` vectors that :func:`fit_reduction` can't fit.
+
+    Raises:
+        InputError: if more dimensions are wanted than the vectors have, or than there are items to fit them on.
+    """
+    if dim is None or kind in ("none", "center"):
+        return
+    if dim > width:
+        raise InputError(
+            f"{dim} dimensions are wanted of text vectors that have {width}; lower text_dim (embedding_dim for a table that"
+            " starts at the text), or use a wider encoder"
+        )
+    if dim < width and kind in ("pca", "whiten") and dim > n:
+        raise InputError(
+            f"{dim} principal directions can't be fitted on {n} items; lower text_dim (embedding_dim for a table that starts at the text),"
+            " or use transform='random'"
+        )
+
+
 def fit_reduction(vectors: NDArray[np.float32], kind: Kind, dim: int | None = None, seed: int = 0) -> Reduction | None:
     """Fit a reduction on the vectors of a catalogue.
 
@@ -64,17 +84,8 @@ def fit_reduction(vectors: NDArray[np.float32], kind: Kind, dim: int | None = No
         return None
     if kind == "center":
         return Reduction(vectors.mean(0).astype(np.float32), np.eye(width, dtype=np.float32))
+    check_dimensions(n, width, kind, dim)
     dim = width if dim is None else dim
-    if dim > width:
-        raise InputError(
-            f"{dim} dimensions are wanted of text vectors that have {width}; lower text_dim (embedding_dim for a table that"
-            " starts at the text), or use a wider encoder"
-        )
-    if dim < width and kind in ("pca", "whiten") and dim > n:
-        raise InputError(
-            f"{dim} principal directions can't be fitted on {n} items; lower text_dim (embedding_dim for a table that starts at the text),"
-            " or use transform='random'"
-        )
     if kind == "random":
         matrix = np.random.default_rng(seed).standard_normal((width, dim)) / np.sqrt(dim)
         return Reduction(np.zeros(width, dtype=np.float32), matrix.astype(np.float32))

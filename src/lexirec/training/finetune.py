@@ -36,9 +36,10 @@ from lexirec.text.encoders.batching import plan_batches
 from lexirec.text.encoders.families import is_causal
 from lexirec.text.encoders.hub import join_name
 from lexirec.text.encoders.transformer import TransformerEncoder
-from lexirec.text.prompts import CUT, Prompts, attribute_prompts, drop_attributes
+from lexirec.text.prompts import CUT, Prompts, attribute_prompts, drop_attributes, warn_of_cut_prompts
 from lexirec.training.loop import pick_device, run_training
 from lexirec.training.options import TrainingOptions
+from lexirec.training.products import fill_products
 from lexirec.training.weights import (
     add_adapters,
     base_encoder,
@@ -187,6 +188,7 @@ class Scft:
         base._position_rule()  # found by trying, on the untouched model
         if base.device == "cpu":
             use_float32_attention(model)
+            fill_products(model)
         if config.dropout is not None:
             set_dropout(model, config.dropout)
         lora = is_causal(base.config) if config.lora == "auto" else config.lora
@@ -226,15 +228,7 @@ class Scft:
                 f"attribute_dropout={self.config.attribute_dropout} drops nothing from {still:,} of {n:,} items, which have too few "
                 "attributes (their views differ by order only); add columns, or use style=general, which takes each category level"
             )
-        lengths = self.base.tokenize(self.prompts.texts())
-        limit = self.base._length
-        long = [len(tokens) >= limit for tokens in lengths]
-        if any(long):
-            ids = pl.Series(self.prompts.item_ids, dtype=pl.String).filter(pl.Series(long))
-            warn(
-                f"{sum(long):,} of {n:,} prompts fill max_length={limit} tokens (item_id {shown(ids)}); attributes beyond are not "
-                "read: raise max_length or name fewer columns"
-            )
+        warn_of_cut_prompts(self.prompts, self.base)
 
     # --- what the loop asks for ------------------------------------------------------------------------------------------------------
 

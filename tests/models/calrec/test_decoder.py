@@ -7,8 +7,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lexirec.models.calrec.lm import token_losses
-from lexirec.models.layers.decoder import WHOLE, Branches, Decoder, Shape, inner_width, like_llama
+from lexirec.models.layers.decoder import Branches, Decoder, Shape, inner_width, like_llama
 from lexirec.models.layers.sequence import Layout
+from lexirec.training.products import WHOLE
 
 SHAPE = Shape(vocabulary=50, dim=16, layers=2, heads=2, inner=64)
 

@@ -17,14 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lexirec.models.layers.sequence import Group, Layout
+from lexirec.training.products import WHOLE
 
 THETA = 10_000.0
 """Base of the rotary frequencies."""
 EPS = 1e-6
 """Of the norms."""
-WHOLE = 256
-"""Rows are filled up to a multiple of this where products run in bfloat16 on a CPU. Each new shape of such a product is compiled and kept:
-with batches of any size that took 4 % of a step, and what is kept lies scattered over the allocator's memory, which grew by 7 MB a step."""
 
 
 @dataclass(frozen=True)

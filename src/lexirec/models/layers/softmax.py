@@ -20,7 +20,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, states: Tensor, items: Tensor, targets: Tensor, weights: Tensor, dtype: torch.dtype, rows: int) -> Tensor:
         count = len(states)
         if dtype != torch.float32 and states.device.type == "cpu":
-            # Whole blocks only: each shape of a bfloat16 product is compiled anew and kept (see ``decoder.WHOLE``). Filling weighs nothing.
+            # Whole blocks only, see ``training.products``: each shape of a bfloat16 product is compiled and kept. Filling weighs nothing.
             short = -count % rows
             states, targets, weights = F.pad(states, (0, 0, 0, short)), F.pad(targets, (0, short)), F.pad(weights, (0, short))
         grad_states, grad_items = torch.empty_like(states), torch.zeros_like(items)
