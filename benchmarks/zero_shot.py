@@ -4,8 +4,10 @@
 
 RUN are trained `easyrec` runs, told apart by --names. For each target: popularity, `lsa` (TF-IDF), `random`, raw `minilm` and whatever
 `--encoders` names, all on the same texts (the first run's settings of the texts), then the runs. Each is asked with every version of the
-profiles and the mean is reported, as EasyRec reports it (one version with --versions 1). Paired tests are on each user's mean over the
-versions, against raw `minilm`, and of the runs against popularity and `lsa` too.
+profiles and the mean is reported, as EasyRec reports it (one version with --versions 1). People are asked by texts of their training
+events alone, and nothing but training items is masked: validation items stay candidates, as EasyRec tests (`lexirec evaluate` tells
+models of the validation events and masks them). Paired tests are on each user's mean over the versions, against raw `minilm`, and of the
+runs against popularity and `lsa` too.
 
 OUT/<dataset>/<name>.json are published results (docs/protocol.md), OUT/summary.json is the table with gains, p values and what did not run.
 Encoders by name whose weights can't be had here are listed as "not run here" with the reason.
@@ -45,18 +47,21 @@ OTHERS = {
 """The published table's encoders beside those bundled here."""
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20", "hr@10")
 TESTED = ("recall@20", "ndcg@20")
+PROTOCOL = "full ranking, training items masked, people's texts of the training part only; mean over {} versions of the texts"
 
 
 def asked(model: Recommender, parts: runs.Parts, versions: int) -> tuple[dict[str, float], pl.DataFrame, list[dict[str, float]], float]:
-    """Mean over the versions: metrics and per user; then each version's metrics and the seconds in all."""
+    """Mean over the versions: metrics and per user; then each version's metrics and the seconds in all.
+
+    Validation events are in nobody's text, and their items stay candidates.
+    """
     start = time.perf_counter()
     assert parts.test is not None
-    seen = () if parts.valid is None else (parts.valid,)
     found, tables = [], []
     for version in range(versions):
         if hasattr(model, "use_version"):
             model.use_version(version)
-        result = evaluate(model, parts.train, parts.test, seen=seen, metrics=METRICS, beyond=False)
+        result = evaluate(model, parts.train, parts.test, metrics=METRICS, beyond=False)
         found.append(result.metrics)
         tables.append(result.per_user)
         if not hasattr(model, "use_version"):  # the same for every version
@@ -98,7 +103,7 @@ def main() -> None:
         for model, _, _ in loaded.values():
             runs.read_otherwise(model, args.item_text)
     first = next(iter(loaded.values()))[0].config
-    texts = {key: getattr(first, key) for key in TextConfig.model_fields if key not in ("alpha", "profiles")}
+    texts = {key: getattr(first, key) for key in TextConfig.model_fields if key not in ("alpha", "profiles", "profile_first")}
     versions = min(args.versions, first.versions + 1)
     frozen = {encoder: encoder for encoder in args.encoders.split(",") if encoder}
     not_run: dict[str, str] = {}
@@ -139,7 +144,7 @@ def main() -> None:
             documents[name] = {
                 "dataset": parts.name,
                 "split": split,
-                "protocol": f"full ranking, seen masked; mean over {len(each)} versions of the texts",
+                "protocol": PROTOCOL.format(len(each)),
                 "model": model.name,
                 "variant": "zero-shot" if model.name == "easyrec" else name,
                 "trained_on": trained_on,

@@ -167,6 +167,9 @@ def test_convert_joins_a_further_table_of_items(folder, tmp_path):
     assert read_dataset(tmp_path / "new").items["profile"].to_list() == ["For all"] * 4
     assert json.loads((tmp_path / "new" / "dataset.json").read_text())["made"]["item_table"] == "more.parquet"
     assert "items.profile" in call("describe", folder, "--item-table", tmp_path / "more.parquet")
+    (tmp_path / "more.parquet").rename(folder / "beside.parquet")
+    call("convert", folder, "--item-table", "beside.parquet", "--out", tmp_path / "again")  # by its name in the data set's folder
+    assert (tmp_path / "again" / "items.parquet").read_bytes() == (tmp_path / "new" / "items.parquet").read_bytes()
 
 
 def test_bad_rows_and_words_for_missing_values(tmp_path):

@@ -69,6 +69,7 @@ def test_a_language_model_and_no_key_in_any_file(folder, capsys):
         assert shown.startswith("28 calls (0 answers known)")
         assert "cost 0.0" in shown
         assert not out.exists()
+        assert not (folder / "cache" / "llm").exists()
         assert run([*arguments, "--budget", "calls=10"]) == 1
         assert "budget of 10 calls" in capsys.readouterr().err
         assert not out.exists()
@@ -82,6 +83,8 @@ def test_a_language_model_and_no_key_in_any_file(folder, capsys):
         assert (plan["calls"], plan["cached"]) == (0, 28)
     record = json.loads((out / "profiles.json").read_text())
     assert (record["writer"], record["model"], record["family"]) == ("lm", "writer", "product")
+    assert record["parameters"]["max_tokens"] == 400
+    assert (record["max_history"], record["collaborative"]) == (10, True)
     for path in folder.rglob("*"):
         if path.is_file():
             content = path.read_bytes()
@@ -108,6 +111,7 @@ def test_errors_leave_nothing(folder, capsys):
         (["--base-url", "http://127.0.0.1:1"], "--base-url"),
         (["--budget", "calls=1"], "--budget"),
         (["--llm", "w", "--base-url", "localhost:1"], "--base-url"),
+        (["--llm", "w", "--base-url", "http://127.0.0.1:1", "--no-collaborative"], "--no-collaborative"),
         (["--llm", "w", "--base-url", "http://127.0.0.1:1", "--max-tokens", "0"], "max_tokens"),
         (["--data", str(folder / "shop")], "run once for each"),
         (["--set", "data.min_ratin=2"], "data.min_rating"),

@@ -18,7 +18,7 @@ from lexirec.errors import InputError
 from lexirec.losses import user_item_contrast
 from lexirec.models import create, load_model
 from lexirec.models.contract import Recommender
-from lexirec.models.easyrec import EasyRec, some_users
+from lexirec.models.easyrec import EasyRec, some_users, start_network
 from lexirec.models.layers.encoder import TextNetwork, backbone_from, padded, read_heads, scratch_config
 from lexirec.query import Query
 from lexirec.text.plain_writer import PlainWriter
@@ -26,6 +26,7 @@ from lexirec.text.profiles import Profiles, write_profiles
 from lexirec.training.options import TrainingOptions
 from lexirec.training.texts import ExampleSampler
 from tests.models.text_worlds import SPORTS, sports, tiny_bert
+from tests.text.shops import shop
 
 BASKETBALL = "This person is a basketball fan and likes indoor ball games, basketball shoes and a jersey."
 SWIMMING = "This person likes swimming in the pool, swim goggles and fins."
@@ -91,6 +92,14 @@ def test_parameter_counts(size: str, with_head: int, with_decoder: int) -> None:
     assert counts == [with_head, with_decoder]
 
 
+@pytest.mark.parametrize(("size", "expected"), [("small", 66_955_008), ("base", 109_482_240), ("large", 335_141_888)])
+def test_parameter_counts_with_the_bundled_words(size: str, expected: int) -> None:
+    with torch.device("meta"):
+        network, tokenizer = start_network(EasyRec(encoder=size, mlm_weight=0.0).config)
+    assert tokenizer.vocab_size == 30_522
+    assert sum(p.numel() for p in network.parameters()) == expected
+
+
 def test_head_is_linear_and_tanh(bert: str, train: TrainSet) -> None:
     network = ready(train, bert).network
     with torch.no_grad():
@@ -119,9 +128,9 @@ def test_contrast_has_the_specs_values() -> None:
 
 def test_contrast_per_user() -> None:
     for tau, expected in ((0.05, (3.240672, 0.040672)), (1.0, (1.277250, 1.117250))):
-        logits = torch.cat([U @ P.T, U @ N.T], dim=1) / tau
-        found = torch.logsumexp(logits, 1) - logits.diagonal()
-        torch.testing.assert_close(found, torch.tensor(expected), atol=1e-5, rtol=0)
+        for user, value in enumerate(expected):
+            others = torch.cat([P[[1 - user]], N])  # to this user the other's positive is one more negative
+            assert user_item_contrast(U[[user]], P[[user]], others, tau).item() == pytest.approx(value, abs=1e-5)
         assert user_item_contrast(U, P, N, tau).item() == pytest.approx(sum(expected) / 2, abs=1e-6)
 
 
@@ -150,6 +159,23 @@ def test_pools_hold_the_original_the_rephrasings_and_the_raw_text(bert: str, tra
         drawn = pool.draw(np.full(20_000, entity), rng)
         for text in set(own):
             assert (drawn == text).mean() == pytest.approx((own == text).sum() / expected, abs=0.012)
+
+
+def test_what_an_ablation_leaves_out_is_in_no_text(bert: str, train: TrainSet) -> None:
+    told = ("Chosen together", "May also like", "Similar people")
+    for collaborative in (True, False):
+        for person in ("profile", "others"):
+            model = ready(train, bert, versions=0, collaborative=collaborative, person=person)
+            assert set(model.item_pool.sizes) == {2}  # the profile and the raw text
+            assert set(model.user_pool.sizes) == {1}
+            asked = model.person_texts([Query(user_id=train.users.ids[0]), Query(history=["b0", "b1"])])
+            texts = [*model.item_pool.texts, *model.user_pool.texts, *asked]
+            batch = next(model.batches(train, np.random.default_rng(0)))
+            likes = model.tokenizer(["may also like"], 64)[0][1:-1]
+            read = any(likes == batch.tokens[at : at + len(likes)].tolist() for at in range(len(batch.tokens)))
+            assert any(mark in text for text in texts for mark in told) == collaborative
+            assert any(mark in text for text in asked for mark in told) == collaborative
+            assert read == collaborative
 
 
 def test_the_learning_rate_falls_in_a_line(bert: str, train: TrainSet) -> None:
@@ -289,12 +315,14 @@ def test_options_of_the_paper_reach_the_loop(bert: str, train: TrainSet, monkeyp
     monkeypatch.setattr(contract, "run_training", lambda model, train, validate, options: asked.update(options.model_dump()))
     EasyRec(**settings(bert, epochs=4)).fit(train, options=options(epochs=500))
     assert (asked["epochs"], asked["clip_norm"]) == (4, 1.0)
-    EasyRec(**settings(bert, steps=7, batch_size=8)).fit(train, options=options(clip_norm=0.5))
-    assert (asked["epochs"], asked["clip_norm"]) == (3, 0.5)  # three batches an epoch
+    unset = EasyRec().config.epochs
+    for bound in (500, 1):  # steps are as many as asked for
+        EasyRec(**settings(bert, steps=7, epochs=unset, batch_size=8)).fit(train, options=options(clip_norm=0.5, epochs=bound))
+        assert (asked["epochs"], asked["clip_norm"]) == (3, 0.5)  # three batches an epoch
 
 
 def test_steps_end_an_epoch_early(bert: str, train: TrainSet) -> None:
-    model = EasyRec(**settings(bert, steps=4, batch_size=8)).fit(train, options=options())
+    model = EasyRec(**settings(bert, steps=4, epochs=25, batch_size=8)).fit(train, options=options(epochs=1))
     assert model.steps_done() == 4
 
 
@@ -600,14 +628,42 @@ def test_profiles_of_a_folder_are_read_for_known_users(bert: str, train: TrainSe
     assert model.person_texts([query])[0].startswith("Adores pool.")
     assert model.person_texts([Query(user_id=name, history=history)])[0].startswith("Adores pool.")
     further = Query(user_id=name, history=[*history, "c0"])
-    assert not model.person_texts([further])[0].startswith("Adores")
+    assert model.person_texts([further])[0].startswith("Adores")  # a test, whose histories go further, reads the folder too
     assert not model.person_texts([Query(history=history)])[0].startswith("Adores")
-    first = EasyRec(model.config, profile_first=True)
-    first.__dict__ |= {k: v for k, v in model.__dict__.items() if k != "config"}
-    assert first.person_texts([further])[0].startswith("Adores")
+    anew = EasyRec(model.config, profile_first=False)
+    anew.__dict__ |= {k: v for k, v in model.__dict__.items() if k != "config"}
+    assert not anew.person_texts([further])[0].startswith("Adores")
     model.save(tmp_path / "saved")
     assert load_model(tmp_path / "saved").person_texts([query])[0].startswith("Adores pool.")
     assert model.item_pool.sizes.max() == 4  # profile, two versions, raw
+
+
+def test_people_of_the_others_are_not_trained_on_a_folders_users(bert: str, train: TrainSet, tmp_path: Path) -> None:
+    folder = str(written(train, tmp_path / "profiles"))
+    with pytest.warns(UserWarning, match=r"plain writer.*24 users.*in answers only"):
+        ready(train, bert, profiles=folder, person="others")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ready(train, bert, profiles=folder)
+        ready(train, bert, person="others")
+
+
+def test_known_users_are_asked_with_what_their_reviews_mention(bert: str, tmp_path: Path) -> None:
+    split = shop(True).split("leave-one-out")
+    train = split.train
+    model = EasyRec(**settings(bert, epochs=1)).fit(train, options=options())
+    queries = [Query(user_id=name) for name in train.users.ids]
+    assert model.person_texts(queries) == model.profiles.user_texts()  # as trained
+    model.save(tmp_path / "saved")
+    assert load_model(tmp_path / "saved").person_texts(queries) == model.person_texts(queries)
+    # Words that only a held-out review has are in no text; further events change the items, not the words.
+    name, history = train.users.ids[0], train.item_map.name(train.history(0)).to_list()
+    further = Query(user_id=name, history=[*history, train.item_map.ids[int(split.test.item_index[0])]])
+    mentioned = model.person_texts(queries[:1])[0].split("Writes about ")[1].split(".")[0]
+    assert f"Writes about {mentioned}." in model.person_texts([further])[0]
+    assert "Writes about" not in model.person_texts([Query(history=history)])[0]
+    others = ready(train, bert, person="others")  # never trained on them: the positive's review would tell it
+    assert "Writes about" not in others.person_texts(queries[:1])[0]
 
 
 def test_profiles_of_one_data_set_of_a_mix(bert: str, tmp_path: Path) -> None:
@@ -631,7 +687,7 @@ def test_profiles_of_another_split_are_refused(bert: str, train: TrainSet, tmp_p
     assert str(refused.value).count("was written from") == 1
     fitting = written(train, tmp_path / "fitting")
     with pytest.warns(UserWarning, match=r"was written from another training part.*plain writer's texts are read instead"):
-        EasyRec(**settings(bert, epochs=0, profiles=(str(folder), str(fitting)))).fit(train, options=options())
+        EasyRec(**settings(bert, epochs=0, head=False, profiles=(str(folder), str(fitting)))).fit(train, options=options())
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------------------------
@@ -652,6 +708,19 @@ def test_bad_settings_are_refused(train: TrainSet, tmp_path: Path, bert: str) ->
         EasyRec(encoder=f"hf:{tiny_bert(tmp_path / 'bert', mask=False)}").fit(train, options=options())
     with pytest.raises(InputError, match="frozen_layers is 3"):
         EasyRec(**settings(bert, frozen_layers=3)).fit(train, options=options())
+    with pytest.raises(InputError, match=r"epochs = 0.*no head"):
+        EasyRec(**settings(bert, epochs=0)).fit(train, options=options())
+    EasyRec(**settings(bert, epochs=0, head=False)).fit(train, options=options())
+    unread = {
+        "decoder = 'tied' has no effect with mlm_weight = 0": {"mlm_weight": 0.0, "decoder": "tied"},
+        "mlm_share = 0.2 has no effect": {"mlm_weight": 0.0, "mlm_share": 0.2},
+        "epochs = 3 has no effect with steps = 5": {"steps": 5, "epochs": 3},
+        "raw = False has no effect with item_text = 'title'": {"item_text": "title", "raw": False},
+        "profile_first = False has no effect with no folder": {"profile_first": False},
+    }
+    for message, asked in unread.items():
+        with pytest.raises(InputError, match=message):
+            EasyRec(**asked)
     with pytest.raises(InputError, match="num_layers is 9"):
         EasyRec(**settings(bert, num_layers=9)).fit(train, options=options())
 

@@ -1,5 +1,7 @@
 """Frozen encoders as recommenders, the random projection, and the packing of texts."""
 
+import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import polars as pl
 import pytest
 import torch
 
+from lexirec import runs
 from lexirec.data.mixing import mix
 from lexirec.errors import InputError
 from lexirec.evaluation.evaluate import evaluate
@@ -132,3 +135,25 @@ def test_texts_are_packed_and_unpacked() -> None:
     texts = ["", "plain", "\x00\x1f separators\n", "多言語 🏀", "x" * 10_000]
     assert unpack_texts(pack_texts(texts)) == texts
     assert unpack_texts(pack_texts([])) == []
+
+
+def test_the_table_asks_with_the_training_part_alone() -> None:
+    file = Path(__file__).parents[2] / "benchmarks" / "zero_shot.py"
+    spec = importlib.util.spec_from_file_location("zero_shot_table", file)
+    table = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(table)
+    split = sports().split("leave-one-out")
+    model = create("zero-shot", encoder="random").fit(split.train)
+    asked: list[Query] = []
+    encode = model.encode_queries
+    model.encode_queries = lambda queries: asked.extend(queries) or encode(queries)
+    parts = runs.Parts(split.train, split.valid, split.test, "sports", "leave-one-out")
+    mean, users, each, _ = table.asked(model, parts, 2)
+    assert len(each) == 2
+    for query in asked:
+        assert list(query.history) == split.train.item_map.name(split.train.history(split.train.users.position(query.user_id))).to_list()
+    without, same, _, _ = table.asked(model, replace(parts, valid=None), 2)
+    assert mean == without
+    assert users.equals(same)
+    told = evaluate(model, split.train, split.test, seen=(split.valid,), metrics=["ndcg@10"], beyond=False)
+    assert told.metrics["ndcg@10"] != each[-1]["ndcg@10"]  # the validation events would be seen in the numbers

@@ -7,6 +7,7 @@ import zlib
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+HANG_UP = "the connection is closed without an answer"
 KEY = "sk-very-secret-1234567890"
 
 
@@ -27,7 +28,8 @@ def helpful(body):
 class Faulty(ThreadingHTTPServer):
     """Answers ``reply(body)``; ``faults`` are given first, one per request: (status, headers, body bytes or None) or a number of seconds.
 
-    A fault that is a string is a reply with that text; ``usage`` counts four tokens read and two written per call.
+    :data:`HANG_UP` closes the connection. Another fault that is a string is a reply with that text;
+    ``usage`` counts four tokens read and two written per call.
     """
 
     request_queue_size = 256
@@ -76,6 +78,9 @@ class Handler(BaseHTTPRequestHandler):
             if isinstance(fault, (int, float)):
                 time.sleep(fault)
                 fault = None
+            if fault == HANG_UP:
+                self.close_connection = True
+                return None
             if isinstance(fault, tuple):
                 return self.answer(*fault)
             text = server.reply(body) if fault is None else fault

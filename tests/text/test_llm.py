@@ -14,10 +14,12 @@ from pydantic import BaseModel
 
 from lexirec.errors import InputError, MissingExtraError
 from lexirec.text import llm
+from lexirec.text.cache import CacheError
 from lexirec.text.llm import Budget, BudgetError, LanguageModel, LlmError, Price, Prompt, json_answer
-from lexirec.text.llm_cache import AnswerCache
-from lexirec.text.llm_protocol import NotTheProtocolError, read_answer
-from tests.text.llm_server import KEY, Faulty, error
+from lexirec.text.llm_budget import most_tokens
+from lexirec.text.llm_cache import Answer, AnswerCache
+from lexirec.text.llm_protocol import NotTheProtocolError, checked, read_answer
+from tests.text.llm_server import HANG_UP, KEY, Faulty, error
 
 pytest.importorskip("openai", reason="the language-model client needs the extra `llm`")
 
@@ -93,24 +95,38 @@ def test_without_a_cache_everything_is_asked(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "fault",
+    ("fault", "charged"),
     [
-        error(429, headers={"retry-after": "0"}),
-        error(429, headers={"retry-after-ms": "1"}),
-        error(500),
-        error(503, headers={"retry-after": formatdate(0, usegmt=True)}),
-        error(408),
-        (200, {}, b'{"choices": [{"mess'),  # a body cut short
-        (200, {}, b'{"object": "list", "data": []}'),  # another protocol
-        (200, {}, b"<html>proxy</html>"),
+        (error(429, headers={"retry-after": "0"}), False),
+        (error(429, headers={"retry-after-ms": "1"}), False),
+        (error(500), False),
+        (error(503, headers={"retry-after": formatdate(0, usegmt=True)}), False),
+        (error(408), False),
+        ((200, {}, b'{"choices": [{"mess'), True),  # a body cut short
+        ((200, {}, b'{"object": "list", "data": []}'), True),  # another protocol
+        ((200, {}, b"<html>proxy</html>"), True),
+        ((200, {"Content-Length": "900", "Connection": "close"}, b'{"choices": [{"mess'), True),  # broken in the middle of the answer
+        (HANG_UP, True),  # broken before it
     ],
 )
-def test_passing_faults_are_retried(fault):
+def test_passing_faults_are_retried(fault, charged):
     with Faulty(echo, faults=[fault, fault]) as server:
-        asked = model(server, concurrency=1)
+        asked = model(server, concurrency=1, max_tokens=50)
         assert values(asked.ask(prompts(2), PARSE)) == [0, 1]
         assert asked.spent.calls == 4
-        assert asked.spent.input_tokens == 8  # only what was answered
+        # What may have been served counts at its most.
+        most = most_tokens(prompts(1)[0].messages())
+        assert asked.spent.input_tokens == 2 * 4 + (2 * most if charged else 0)
+        assert asked.spent.output_tokens == 2 * 2 + (2 * 50 if charged else 0)
+        assert asked.spent.in_flight == 0
+
+
+def test_the_budget_holds_where_every_answer_is_cut():
+    with Faulty(echo, every=(200, {}, b'{"choices": [{"mess')) as server:
+        asked = model(server, concurrency=1, max_tokens=50, budget=Budget(tokens=500), tries=20)
+        with pytest.raises(BudgetError, match="for this run"):
+            asked.ask(prompts(5), PARSE)
+        assert len(server.requests) <= 500 // 50
 
 
 def test_retry_after_holds_for_all_workers():
@@ -168,6 +184,28 @@ def test_one_bad_prompt_does_not_stop_the_others():
         assert "too many tokens" in results[0].error
 
 
+def test_the_same_refusal_again_and_again_ends_the_run_whatever_was_answered_before():
+    with Faulty(echo) as server:
+        model(server).ask(prompts(3), PARSE)
+        server.every = error(400, "this account is on hold")
+        with pytest.raises(LlmError, match=r"5\d prompts in a row in the same words.*on hold"):
+            model(server, concurrency=4).ask(prompts(500), PARSE)
+        assert len(server.requests) <= 3 + llm.ALIKE + 4
+        # Refusals in other words are the prompts' own.
+        server.every, server.faults = None, [error(400, f"{n} tokens are too many") for n in range(200)]
+        assert values(model(server).ask(prompts(250), PARSE)).count(None) == 200
+
+
+def test_a_cut_text_is_no_answer_and_a_cut_object_is_if_it_is_whole():
+    cut = {"choices": [{"index": 0, "finish_reason": "length", "message": {"role": "assistant", "content": '{"n": 7}'}}]}
+    with Faulty(echo, every=(200, {}, json.dumps(cut).encode())) as server:
+        assert values(model(server).ask(prompts(1), PARSE)) == [7]
+        result = model(server, cache=False).ask(prompts(1), PARSE, plain_text=True)[0]
+        assert result.value is None
+        assert "--max-tokens" in result.error
+        assert len(server.requests) == 3  # the text and one attempt to mend it
+
+
 NO_MAX_TOKENS = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
 
 
@@ -213,7 +251,8 @@ def test_prompts_that_alone_are_refused_are_their_own_fault_however_many():
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "cure"), [(401, None, "OPENAI_API_KEY"), (404, None, "name"), (429, "insufficient_quota", "account")]
+    ("status", "code", "cure"),
+    [(401, None, "OPENAI_API_KEY"), (402, None, "account"), (404, None, "name"), (429, "insufficient_quota", "account")],
 )
 def test_what_holds_for_all_prompts_stops_the_run_and_no_message_holds_the_key(status, code, cure, caplog):
     caplog.set_level(logging.DEBUG, logger="lexirec")
@@ -251,6 +290,8 @@ def test_a_server_that_is_down():
         with pytest.raises(LlmError, match="check the server"):
             asked.ask(prompts(n), PARSE)
         assert asked.spent.calls <= 2 * (llm.GIVE_UP + asked.concurrency)
+        # A refused connection costs nothing; those that were cancelled on their way may have been sent.
+        assert asked.spent.output_tokens <= (0 if n == 1 else 400 * asked.concurrency)
         assert asked.spent.in_flight == 0
 
 
@@ -317,6 +358,13 @@ def test_dry_run_counts_and_sends_nothing(monkeypatch):
     assert LanguageModel("any", dry_run=True).ask(prompts(1), PARSE)[0].value is None  # no key, no server: fine
 
 
+def test_a_dry_run_makes_no_file(tmp_path):
+    dry = LanguageModel("any", dry_run=True)
+    dry.ask(prompts(3), PARSE)
+    assert dry.plan.calls == 3
+    assert not (tmp_path / "cache").exists()
+
+
 def test_two_processes_share_the_file(tmp_path):
     code = (
         "import sys; from lexirec.text.llm_cache import AnswerCache, Answer\n"
@@ -333,6 +381,20 @@ def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "cache" / "llm" / "answers.sqlite").write_bytes(b"not a database" * 100)
     with pytest.raises(InputError, match=r"answers\.sqlite"):
         AnswerCache()
+
+
+def test_a_page_that_was_damaged_later_is_named(tmp_path):
+    cache = AnswerCache()
+    for i in range(200):
+        cache.put(bytes([i]) * 32, "m", Answer("x" * 500, 1, 1))
+    cache.close()
+    for path in cache.path.parent.glob("answers.sqlite-*"):
+        path.unlink()
+    content = cache.path.read_bytes()
+    cache.path.write_bytes(content[:8192] + b"\xff" * (len(content) - 8192))
+    damaged = AnswerCache()
+    with pytest.raises(CacheError, match=r"answers\.sqlite"):
+        _ = [damaged.get(bytes([i]) * 32) for i in range(200)]
 
 
 KILLED = """
@@ -374,7 +436,7 @@ def test_killed_in_the_middle_and_resumed_no_call_repeated_no_row_lost(n):
 def test_interrupted_by_the_user_nothing_hangs():
     with Faulty(echo, delay=0.05) as server:
         asked = model(server, concurrency=2)
-        steps = asked._results(prompts(100), PARSE, asked.parameters)
+        steps = asked._results(prompts(100), lambda answer: checked(answer, PARSE), asked.parameters)
         next(steps)
         start = time.monotonic()
         steps.close()

@@ -47,7 +47,17 @@ def test_items_first_then_users_from_their_profiles_then_rephrasings():
     assert all(text.startswith("A fine thing, number ") for text in [*profiles.item_texts(), *profiles.user_texts()])
     assert profiles.n_versions == 2
     assert profiles.user_texts(2) == [f"Said otherwise, {text}" for text in profiles.user_texts()]
-    assert profiles.facts == {"writer": "lm", "model": "writer", "family": "product", "seed": 0, "fallbacks": {"items": 0, "users": 0}}
+    assert profiles.facts == {
+        "writer": "lm",
+        "model": "writer",
+        "family": "product",
+        "seed": 0,
+        "max_history": 10,
+        "max_reviews": 5,
+        "collaborative": True,
+        "parameters": {"max_tokens": 400, "response_format": {"type": "json_object"}},
+        "fallbacks": {"items": 0, "users": 0},
+    }
     # The user's message: title, the finished profile of the item, this user's own review; no ids.
     shown = users_of(server, "PURCHASED ITEMS\n")
     parsed = [json.loads(content.partition("\n")[2]) for content in shown]  # in the order of arrival
@@ -111,6 +121,13 @@ def test_injected_instructions_are_quoted_and_the_output_schema_holds():
             else:
                 json.loads(user.partition("\nUSER FEEDBACK")[0])
 
+    strange = pl.DataFrame({"item_id": ["a", "b"], "title": ["Tea", "Cup"], INJECTION: ["x", "y"]})  # a column's name is data, too
+    with Faulty(helpful) as server:
+        LmWriter(model(server), versions=0).write(Dataset.from_frames(log, strange).train_set())
+        assert not any("HACKED" in body["messages"][0]["content"] for body in server.requests)
+        shown = [json.loads(body["messages"][1]["content"].partition("\nUSER FEEDBACK")[0]) for body in server.requests[:2]]
+        assert all(facts[INJECTION] in ("x", "y") for facts in shown)
+
     def obeys(body):
         return "HACKED" if "HACKED" in json.dumps(body["messages"]) else helpful(body)
 
@@ -167,6 +184,23 @@ def test_word_limits_hold_whatever_the_model_writes():
     assert {len(t.split()) for t in profiles.item_texts()} == {50}
     assert {len(t.split()) for t in profiles.user_texts()} == {100}
     assert {len(t.split()) for t in profiles.item_texts(1)} == {110}
+    for endless in ("無線電話" * 1000, "x" * 5000):
+        said = json.dumps({"summarization": endless}, ensure_ascii=False)
+        again = f"REVISED PROFILE: {endless}"
+        with Faulty(lambda b, s=said, a=again: a if "REVISED" in b["messages"][0]["content"] else s) as server:
+            profiles = LmWriter(model(server, cache=False), versions=1, family="product").write(train)
+        assert {len(t) for t in profiles.item_texts()} == {500}
+        assert {len(t) for t in profiles.user_texts()} == {1000}
+        assert {len(t) for t in profiles.item_texts(1)} == {1100}
+
+
+def test_endless_titles_are_cut_in_prompts_as_descriptions_are():
+    items = pl.DataFrame({"item_id": ["a"], "title": ["無線電話" * 1000]})
+    log = pl.DataFrame({"user_id": ["u"], "item_id": ["a"], "timestamp": [1], "review": ["大きい" * 200]})
+    with Faulty(helpful) as server:
+        LmWriter(model(server), versions=0).write(Dataset.from_frames(log, items).train_set())
+        rows = json.loads(users_of(server, "CHOSEN ITEMS\n")[0].partition("\n")[2])
+    assert (len(rows[0]["title"]), len(rows[0]["review"])) == (1200, 600)
 
 
 def test_stopped_by_the_budget_then_resumed_nothing_is_asked_twice():
@@ -235,3 +269,10 @@ def test_answers():
 def test_bad_settings(options):
     with pytest.raises(InputError):
         LmWriter(LanguageModel("m", dry_run=True), **options)
+
+
+def test_of_drafts_the_last_one_counts():
+    thought = "<think>REVISED PROFILE: a draft</think>\nREVISED PROFILE: Oil of roses."
+    assert revised(thought) == "Oil of roses."
+    with pytest.raises(ValueError, match="nothing stands after"):
+        revised("REVISED PROFILE: a draft. REVISED PROFILE:")

@@ -273,6 +273,31 @@ def test_short_titles(title, short):
     assert words_of("one two three", 2) == "one two"
 
 
+@pytest.mark.parametrize("endless", ["無線電話" * 2000, "x" * 20_000])
+def test_texts_without_spaces_are_bounded(endless):
+    assert len(words_of(endless, 50)) == 500
+    assert len(short_title(endless)) == 120
+    items = pl.DataFrame({"item_id": list("abc"), "title": [f"{n} {endless}" for n in range(3)], "description": [endless] * 3})
+    log = pl.DataFrame({"user_id": ["u"] * 3 + ["v"] * 3, "item_id": list("abc") * 2, "timestamp": [1, 2, 3] * 2})
+    profiles = PlainWriter(2).write(Dataset.from_frames(log, items).train_set())
+    for version in range(3):
+        assert all(100 < len(text) <= 10 * ITEM_WORDS for text in profiles.item_texts(version))
+        assert all(100 < len(text) <= 10 * USER_WORDS for text in profiles.user_texts(version))
+    assert all(len(text) <= 1000 for text in profiles.items["raw"])
+
+
+def test_reviews_of_known_users_speak_on_the_fly_too():
+    train = shop(True).split("all").train
+    writer = PlainWriter(2)
+    profiles = writer.write(train)
+    histories = [train.history(user) for user in range(train.n_users)]
+    for made in (writer, PlainWriter.restore(*writer.state())):
+        for version in range(3):
+            assert made.user_texts(histories, version, range(train.n_users)) == profiles.user_texts(version)
+        assert made.user_texts(histories) != profiles.user_texts()  # whose they are isn't said
+        assert made.user_texts(histories[:1], users=[-1]) == made.user_texts(histories[:1])
+
+
 def test_written_and_read(train, tmp_path):
     profiles = PlainWriter(versions=2).write(train)
     write_profiles(tmp_path / "p", profiles, train, split="all")

@@ -46,7 +46,7 @@ ItemColumns = Annotated[
     typer.Option("--item-columns", help="Without a table of items: columns of the interactions that describe the item, with commas."),
 ]
 ItemTable = Annotated[
-    Path | None, typer.Option("--item-table", help="A further table of items (item_id and other columns), joined to the items.")
+    Path | None, typer.Option("--item-table", help="A further table of items (item_id, other columns), or its name in the folder.")
 ]
 Catalogue = Annotated[str | None, typer.Option("--catalogue", help="all, or interacted: items with at least one event.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]

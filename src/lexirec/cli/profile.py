@@ -41,7 +41,9 @@ def profile(
     max_tokens: Annotated[
         int | None, typer.Option("--max-tokens", help="Longest answer; 400 by default. A model that thinks before it answers needs more.")
     ] = None,
-    budget: Annotated[str | None, typer.Option("--budget", help="Hard limit: calls=1000,tokens=2000000,cost=5 (any of them).")] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", help="Hard limit of one run of the command: calls=1000,tokens=2000000,cost=5 (any).")
+    ] = None,
     price: Annotated[str | None, typer.Option("--price", help="Money per million tokens read and written: 0.5,1.5.")] = None,
     temperature: Annotated[
         float | None, typer.Option("--temperature", help="As the server understands it; its default if not given.")
@@ -76,6 +78,8 @@ def profile(
             raise InputError(f"{', '.join(useless)}: the plain writer asks no language model; name one with --llm")
         writer: PlainWriter | LmWriter = PlainWriter(versions, seed, collaborative)
     else:
+        if not collaborative:
+            raise InputError("--no-collaborative has no effect with --llm: it is the plain writer's")
         model = LanguageModel(
             llm,
             base_url=base_url,
@@ -85,7 +89,7 @@ def profile(
             retry_failed=retry_failed,
             **chosen,
         )
-        writer = LmWriter(model, versions, family=prompts or "general", seed=seed, plain=PlainWriter(versions, seed, collaborative))
+        writer = LmWriter(model, versions, family=prompts or "general", seed=seed, plain=PlainWriter(versions, seed))
     train = runs.load_parts([str(data[0])], filters).train
     profiles = writer.write(train)
     facts = {"out": str(out), "items": train.n_items, "users": train.n_users, "versions": versions, **profiles.facts}

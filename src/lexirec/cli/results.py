@@ -91,6 +91,8 @@ def evaluate(
     print(f"{entry['dataset']} ({entry['protocol']}, {entry['users']:,} users{', zero-shot' if entry['zero_shot'] else ''})")
     for name, values in (("all", entry["test"]), *entry["groups"].items()):
         print(f"{name:>12}: " + ", ".join(f"{k} {v:.4f}" for k, v in values.items() if k.split(" ")[0] in SHOWN))
+    if "diagnostics" in entry:
+        print("diagnostics: " + ", ".join(f"{k} {v:.4g}" for k, v in entry["diagnostics"].items()))
 
 
 def bench(

@@ -252,14 +252,17 @@ def add_item_table(data: Dataset, path: str | PathLike[str]) -> Dataset:
 
     Args:
         data: whose items get the columns.
-        path: a table of ``item_id`` and any other columns, one row per item. Items that it lacks get null; rows of other items
-            are left out.
+        path: a table of ``item_id`` and any other columns, one row per item, or its name in the data set's own folder. Items that it
+            lacks get null; rows of other items are left out.
 
     Raises:
         InputError: if the table can't be read, names an item twice or none of ``data``, or has a column that the items have already.
     """
-    where = Path(path).name
-    table = rename(read_table(Path(path)), where, (c.ITEM_ID,), (c.ITEM_ID,), {})
+    place = Path(path)
+    if not place.exists() and data.folder is not None and (data.folder / place).exists():
+        place = data.folder / place
+    where = place.name
+    table = rename(read_table(place), where, (c.ITEM_ID,), (c.ITEM_ID,), {})
     table = table.with_columns(as_ids(table[c.ITEM_ID], where))
     twice = table[c.ITEM_ID].filter(table[c.ITEM_ID].is_duplicated()).unique(maintain_order=True)
     if len(twice):

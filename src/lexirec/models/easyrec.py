@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lexirec.data.dataset import Heldout, TrainSet
+from lexirec.data.messages import warn
 from lexirec.errors import InputError
 from lexirec.losses import user_item_contrast
 from lexirec.models.contract import Recommender
@@ -47,6 +48,7 @@ from lexirec.text.encoders.precision import resolve
 from lexirec.text.profiles import RAW
 from lexirec.training.gradients import Parts
 from lexirec.training.options import TrainingOptions
+from lexirec.training.products import fill_products
 from lexirec.training.texts import ExampleSampler, TextBatch, TextPool, TokenStore, false_negatives, mask_words
 from lexirec.training.weights import base_encoder, can_fuse, pack_sorted, set_dropout, use_float32_attention
 
@@ -73,15 +75,25 @@ class EasyRec(TextRecommender):
         config = self.config
         # A learning rate that ends at 0 needs its end from the start.
         per_epoch = ExampleSampler(train, config.batch_size, config.batches, config.epoch_users).n_batches
-        epochs = min(-(-config.steps // per_epoch) if config.steps else config.epochs, options.epochs)
+        epochs = -(-config.steps // per_epoch) if config.steps else min(config.epochs, options.epochs)
         self.total_steps = config.steps or max(epochs * per_epoch, 1)
         options = options.model_copy(update={"epochs": epochs, "clip_norm": options.clip_norm or config.clip_norm})
         if valid is not None and config.valid_users is not None:
             valid = some_users(train, valid, config.valid_users, options.seed)
         return super().learn(train, valid, options)
 
+    @property
+    def tells_reviews(self) -> bool:  # type: ignore[override]
+        """Not where training never told of them: a review of the positive would give it away."""
+        return bool(self.config.person == "profile")
+
     def build(self, train: TrainSet, rng: np.random.Generator) -> None:
         self.read_texts(train)
+        if self.config.person == "others" and self.written_users.height:
+            warn(
+                "person = 'others' trains on people's texts by the plain writer; the users' part of the profiles' folder"
+                f" ({self.written_users.height:,} users) is read in answers only (person=profile trains on it)"
+            )
         self.network, self.tokenizer = start_network(self.config)
         self._ready_network()
         if self.config.mlm_weight and self.tokenizer.mask is None:
@@ -94,6 +106,7 @@ class EasyRec(TextRecommender):
         backbone = self.network.backbone
         if self.device.type == "cpu":
             use_float32_attention(backbone)
+            fill_products(self.network)
         if self.config.dropout is not None:
             set_dropout(backbone, self.config.dropout)
         if self.config.frozen_layers is not None:
@@ -355,7 +368,8 @@ def start_network(config: EasyRecConfig) -> tuple[TextNetwork, Tokenizer]:
     """The encoder to train and its tokenizer, as the configuration asks.
 
     Raises:
-        InputError: if the encoder can't be trained here: no transformer, or one that reads left to right.
+        InputError: if the encoder can't be trained here (no transformer, or one that reads left to right), or isn't to be trained and lacks
+            the head that it is read through.
     """
     pooled: Pooling = "first"
     folder: Path | None = None
@@ -378,7 +392,11 @@ def start_network(config: EasyRecConfig) -> tuple[TextNetwork, Tokenizer]:
     head = pooling == "first" if config.head is None else config.head
     network = TextNetwork(backbone, pooling, head, config.decoder if config.mlm_weight else "none")
     if folder is not None:
-        read_heads(network, folder)
+        taken = read_heads(network, folder)
+        if head and not config.epochs and not config.steps and not {"head.weight", "head.bias"} <= set(taken):
+            raise InputError(
+                f"epochs = 0 asks for {config.encoder!r} as it is, and it has no head; a fresh one would be noise: set head=false"
+            )
     return network, tokenizer
 
 

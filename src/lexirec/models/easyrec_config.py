@@ -19,12 +19,13 @@ class EasyRecConfig(TextConfig):
     """``first``: the first token, as published; ``mean``: over all tokens, as ``minilm`` was trained; ``auto``: ``mean`` for ``minilm`` and
     ``st:``, else ``first``."""
     head: bool | None = None
-    """Linear map and tanh after pooling, with random weights at the start; by default with ``first`` only."""
+    """Linear map and tanh after pooling, the checkpoint's or with random weights at the start; by default with ``first`` only."""
     raw: bool = True
     """Whether an item may also be read as its raw metadata (the published fifth text of an item)."""
     person: Literal["profile", "others"] = "profile"
     """Text of a user in training. ``profile``: one of the written ones, as published; it may name the positive. ``others``: written anew
-    at each draw from the user's other items, as a person is met later (with two or more distinct items)."""
+    at each draw from the user's other items, as a person is met later (with two or more distinct items), without a language model and
+    without reviews."""
     tau: PositiveFloat = 0.05
     """Temperature of the contrast; fixed."""
     mask_false_negatives: bool = False
@@ -45,7 +46,7 @@ class EasyRecConfig(TextConfig):
     """Epochs over which the learning rate falls to 0; the training options' own number is an upper bound. 0: the encoder as it is, such as
     a released checkpoint."""
     steps: PositiveInt | None = None
-    """Steps in all instead of ``epochs``."""
+    """Steps in all instead of ``epochs``, however many epochs they are: the training options' number bounds ``epochs`` alone."""
     lr: PositiveFloat = 5e-5
     """Learning rate at the start, falling in a line to 0."""
     warmup: NonNegativeInt = 0
@@ -79,6 +80,16 @@ class EasyRecConfig(TextConfig):
             raise ValueError(f"max_length = {self.max_length} is above read_length = {self.read_length}")
         if self.valid_versions > self.versions + 1:
             raise ValueError(f"valid_versions = {self.valid_versions} and there are {self.versions + 1} versions")
+        return self
+
+    @model_validator(mode="after")
+    def _all_is_read(self) -> "EasyRecConfig":
+        if not self.mlm_weight:
+            self.refuse_unread("mlm_weight = 0", "mlm_share", "decoder")
+        if self.steps is not None:
+            self.refuse_unread(f"steps = {self.steps}", "epochs")
+        if self.item_text != "profile":
+            self.refuse_unread(f"item_text = {self.item_text!r}", "raw")
         return self
 
 

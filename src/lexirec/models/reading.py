@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lexirec.errors import InputError, LexirecError
+from lexirec.models.config import LENIENT
 from lexirec.text.reduce import Reduction
 
 if TYPE_CHECKING:
+    from lexirec.models.contract import Recommender
     from lexirec.text.encoders import Encoder
 
 PREFIX = "encoder."
@@ -83,4 +85,25 @@ class TextReader:
         return reader
 
 
-__all__ = ["TextReader"]
+def read_otherwise(model: "Recommender", text: str) -> None:
+    """Let a loaded model read the items of the data that it is transferred to next in another way than those it was trained on.
+
+    Args:
+        model: its settings are changed.
+        text: what its setting ``text`` (or ``item_text``) takes, such as ``"title,year,categories"``.
+
+    Raises:
+        InputError: for a model that reads no text of items.
+    """
+    kind = type(model.config)
+    name = next((name for name in ("text", "item_text") if name in kind.model_fields), None)
+    if name is None:
+        raise InputError(f"{model.name} reads no text of items; leave the text (--text, item_text) out")
+    token = LENIENT.set(True)  # the other settings were accepted when the model was made
+    try:
+        model.config = kind.parse({**model.config.model_dump(), name: text})
+    finally:
+        LENIENT.reset(token)
+
+
+__all__ = ["TextReader", "read_otherwise"]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 from torch import Tensor, nn
 
 from lexirec.data.dataset import TrainSet
@@ -54,10 +54,24 @@ class RLMRecConfig(FrameConfig):
     """Without ``vectors``: encoder of the profiles."""
     profiles: ProfileFolders = ()
     """Without ``vectors``: folders of written profiles (``lexirec profile``); else they are written without a language model."""
-    item_text: str = "profile"
-    """Without ``vectors``: what an item is read as: its profile, or a template of columns such as ``title,brand,categories``."""
+    item_text: str | None = None
+    """What an item is read as: its ``profile``, or a template of columns such as ``title,brand,categories``. By default as the run of
+    ``vectors`` reads its own items; without ``vectors`` its profile."""
     control: Literal["none", "shuffled", "random"] = "none"
     """Controls: the vectors shuffled among the users and among the items, or random ones of 384 dimensions."""
+
+    @model_validator(mode="after")
+    def _all_is_read(self) -> "RLMRecConfig":
+        texts = ("vectors", "encoder", "profiles", "item_text")
+        if self.method == "none":
+            self.refuse_unread("method = 'none'", "tau", "weight", "contrast", "mask_ratio", "control", *texts)
+        else:
+            self.refuse_unread(f"method = {self.method!r}", "mask_ratio" if self.method == "con" else "contrast")
+        if self.control == "random":
+            self.refuse_unread("control = 'random'", *texts)
+        elif self.vectors is not None:
+            self.refuse_unread("vectors", "encoder", "profiles")
+        return self
 
 
 class RLMRec(Frame):

@@ -16,6 +16,7 @@ from lexirec.data.dataset import TrainSet
 from lexirec.errors import InputError, UnsupportedQueryError
 from lexirec.files import sha256_file
 from lexirec.models.contract import Recommender
+from lexirec.models.reading import read_otherwise
 from lexirec.query import Query
 from lexirec.text.cache import default_folder
 from lexirec.training.checkpoint import load_tensors, save_tensors
@@ -41,7 +42,7 @@ def semantic_vectors(train: TrainSet, config: Any, rng: np.random.Generator) -> 
     n_users, n_items = train.n_users, train.n_items
     if config.control == "random":
         return F.normalize(torch.from_numpy(rng.standard_normal((n_users + n_items, RANDOM_DIM), dtype=np.float32)), dim=1)
-    users, items = _of_run(train, Path(config.vectors)) if config.vectors is not None else _of_encoder(train, config)
+    users, items = _of_encoder(train, config) if config.vectors is None else _of_run(train, Path(config.vectors), config.item_text)
     found = torch.cat([users, items])
     if not torch.isfinite(found).all():
         at = int(torch.nonzero(~torch.isfinite(found).all(1))[0])
@@ -56,24 +57,27 @@ def semantic_vectors(train: TrainSet, config: Any, rng: np.random.Generator) -> 
 def _of_encoder(train: TrainSet, config: Any) -> tuple[Tensor, Tensor]:
     from lexirec.models.zero_shot import ZeroShot
 
-    model = ZeroShot(encoder=config.encoder, profiles=config.profiles, item_text=config.item_text, versions=0)
+    model = ZeroShot(encoder=config.encoder, profiles=config.profiles, item_text=config.item_text or "profile", versions=0)
     model.fit(train, options=TrainingOptions(progress=False))
     return _vectors(model, train)
 
 
-def _of_run(train: TrainSet, folder: Path) -> tuple[Tensor, Tensor]:
-    """Vectors by a saved model; kept on disk, since five seeds ask for the same ones."""
+def _of_run(train: TrainSet, folder: Path, item_text: str | None) -> tuple[Tensor, Tensor]:
+    """Vectors by a saved model, which may be told how to read items; kept on disk, since five seeds ask for the same ones."""
     from lexirec.models import load_model
 
     model = load_model(folder)
-    key = hashlib.sha256(f"{sha256_file(folder / 'model.safetensors')} {train.content_hash}".encode()).hexdigest()
+    reading = "" if item_text is None else f" {item_text}"
+    key = hashlib.sha256(f"{sha256_file(folder / 'model.safetensors')} {train.content_hash}{reading}".encode()).hexdigest()
     kept = default_folder() / "semantic" / f"{key}.safetensors"
     if kept.exists():
         tensors, _ = load_tensors(kept)
         return tensors["users"], tensors["items"]
     if not model.vector_scores or not (model.supports.profile or model.supports.intent):
         raise InputError(f"{folder} holds {model.name}, which reads no texts of people; give the run of a text model such as easyrec")
-    if not _same_histories(model, train):
+    if item_text is not None:
+        read_otherwise(model, item_text)
+    if item_text is not None or not _same_histories(model, train):
         try:
             model = model.transfer(train)
         except UnsupportedQueryError as error:

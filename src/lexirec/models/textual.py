@@ -12,7 +12,7 @@ import polars as pl
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor
 
 from lexirec import columns as c
@@ -52,21 +52,29 @@ class TextConfig(ModelConfig):
     versions: int = Field(default=3, ge=0, le=12)
     """Rephrased versions of each profile that the plain writer makes beside the first."""
     collaborative: bool = True
-    """Whether the plain writer may tell what others chose: co-purchases, popularity, for whom."""
+    """Whether the plain writer may tell what others chose (co-purchases, popularity, for whom), in training and in answers alike."""
     item_text: str = "profile"
     """What an item is read as: its profile, or a template of columns such as ``title,brand,categories``."""
-    profile_first: bool = False
+    profile_first: bool = True
     """Whether a user of a ``profiles`` folder is read by that profile even where a query's history goes further (as EasyRec tests: profiles
-    are of the training part). By default the text is then written anew from the longer history."""
+    are of the training part). If not, the text is then written anew from the longer history, without a language model: a test, whose
+    histories hold the validation events, never reads the users' part of the folder."""
     alpha: float = Field(default=0.5, ge=0.0, le=1.0)
     """Weight of a wish against the person, where a query gives no own."""
+
+    @model_validator(mode="after")
+    def _folders_are_read(self) -> "TextConfig":
+        if not self.profiles:
+            self.refuse_unread("no folder of profiles", "profile_first")
+        return self
 
 
 class TextRecommender(VectorRecommender):
     """Base of the models that rank by the cosine of a person's text and an item's text.
 
     A wish or a profile in a query is the person's text. A history is written up without a language model, and so is the stored history of
-    a known user, unless a folder of profiles has that user: the same history gives the same text and the same vector either way.
+    a known user, unless a folder of profiles has that user: the same history gives the same text and the same vector either way. Only what
+    a known user's own reviews of the training part mention is told by ``user_id`` alone.
 
     A subclass gives :meth:`encode_texts`, and calls :meth:`read_texts` in ``build``.
     """
@@ -78,6 +86,8 @@ class TextRecommender(VectorRecommender):
     version = 0
     """Which version of the profiles is asked with; see :meth:`use_version`."""
     item_rows: Tensor | None = None
+    tells_reviews = True
+    """Whether a known user's text tells what the own reviews mention."""
     _known: dict[str, Tensor]
 
     # --- texts -------------------------------------------------------------------------------------------------------------------
@@ -119,6 +129,7 @@ class TextRecommender(VectorRecommender):
         texts = [""] * len(queries)
         histories: list[NDArray[np.int64]] = []
         rows: list[int] = []
+        known: list[int] = []
         column = version_column(self.version)
         for row, query in enumerate(queries):
             stored, given = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
@@ -132,8 +143,10 @@ class TextRecommender(VectorRecommender):
                     texts[row] = self.written_users[column][place]
                     continue
             rows.append(row)
+            known.append(at)
             histories.append(given if len(given) else stored)
-        for row, text in zip(rows, self.writer.user_texts(histories, self.version), strict=True):
+        users = known if self.tells_reviews else None
+        for row, text in zip(rows, self.writer.user_texts(histories, self.version, users), strict=True):
             texts[row] = text
         return texts
 

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -23,8 +24,9 @@ from lexirec.errors import InputError, LexirecError, require
 from lexirec.progress import track
 from lexirec.text.encoders.api import DEFAULT_URL, public_url, redacted
 from lexirec.text.llm_budget import Budget, BudgetError, Price, Spending, likely_tokens, most_tokens
-from lexirec.text.llm_cache import Answer, AnswerCache, answer_key
+from lexirec.text.llm_cache import Answer, AnswerCache, answer_file, answer_key
 from lexirec.text.llm_protocol import (
+    Check,
     NotTheProtocolError,
     Parse,
     Prompt,
@@ -46,8 +48,12 @@ GIVE_UP = 8
 """So many prompts in a row without an answer stop the run: the server is down, not the prompt hard. Refused prompts count as long as none
 was answered; after that they are those prompts' own fault (too long, filtered)."""
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-FATAL = frozenset({401, 403, 404, 405})
-"""What holds for every prompt: a wrong key, model or address."""
+FATAL = frozenset({401, 402, 403, 404, 405})
+"""What holds for every prompt: a wrong key, model or address, an account without money."""
+ALIKE = 50
+"""So many prompts in a row that are refused in the very same words stop the run, whatever was answered before."""
+UNSENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"})
+"""Errors of the HTTP client after which nothing can have been charged: the request never left."""
 OTHER_NAME = re.compile(r"unsupported|not supported|unrecogni[sz]ed|unknown|unexpected|use\W+max_completion_tokens", re.IGNORECASE)
 """What servers say of ``max_tokens`` where they know it as ``max_completion_tokens`` only."""
 
@@ -88,9 +94,9 @@ class LanguageModel:
         temperature, seed: as the server understands them; left out of the request if ``None``.
         json_mode: ask the server for JSON by ``response_format``; some servers ignore it, and one that refuses it is asked without.
         price: money per million tokens, for estimates and the budget.
-        budget: most calls, tokens and money of this object.
+        budget: most calls, tokens and money of this object; what earlier ones spent doesn't count.
         cache: folder of the answers; the usual cache folder if ``None``; ``False`` keeps nothing.
-        dry_run: send nothing; :attr:`plan` counts what would be sent.
+        dry_run: send nothing and make no file; :attr:`plan` counts what would be sent.
         retry_failed: ask again where the known answer doesn't pass the check.
 
     Raises:
@@ -141,11 +147,12 @@ class LanguageModel:
         self.spent = Spending(price or Price(), budget or Budget())
         self.plan = Plan()
         self.dry_run, self.retry_failed = dry_run, retry_failed
-        self._cache = None if cache is False else AnswerCache(None if cache is None or cache is True else cache)
+        place = None if cache is None or cache is True or cache is False else cache
+        self._cache = None if cache is False or (dry_run and not answer_file(place).exists()) else AnswerCache(place)
         self._openai: Any = None if dry_run else require("openai", "llm")
         self._json_refused = self._renamed = False
         self._pause_until = 0.0
-        self._unanswered = self._answered = self._refused = 0
+        self._unanswered = self._answered = self._refused = self._alike = 0
         self._proven = False
         self._last_reason = ""
         if not dry_run and not os.environ.get("OPENAI_API_KEY") and self.base_url == DEFAULT_URL:
@@ -166,7 +173,7 @@ class LanguageModel:
             prompts: any number.
             parse: turns an answer into a value, or raises :class:`ValueError` saying what is wrong with it; then the model is asked
                 once to mend its answer. See :func:`json_answer`.
-            plain_text: the answer is not JSON (no ``response_format``).
+            plain_text: the answer is not JSON (no ``response_format``); one that was cut is no answer.
             what: in front of the progress bar.
             progress: show a bar on stderr for work of over two seconds.
 
@@ -178,12 +185,13 @@ class LanguageModel:
             LlmError: if the server doesn't answer at all, or refuses key, model or address, or every one of the prompts.
         """
         parameters = {k: v for k, v in self.parameters.items() if not (plain_text and k == "response_format")}
+        check: Check[T] = partial(checked, parse=parse, plain_text=plain_text)
         distinct = list(dict.fromkeys(prompts))
         found: dict[Prompt, Result[T]] = {}
         missing: list[Prompt] = []
         for prompt in distinct:
             known = self._known(prompt.messages(), parameters)
-            result = None if known is None else checked(known, parse)
+            result = None if known is None else check(known)
             # What isn't valid goes to the loop below, which looks for a known repair before it asks for one.
             if result is not None and result.error is None:
                 self.plan.cached += 1
@@ -198,17 +206,17 @@ class LanguageModel:
                 found[prompt] = Result(None, "dry run")
         elif missing:
             self._proven = bool(found)
-            steps = track(self._results(missing, parse, parameters), what, total=len(missing), enabled=progress)
+            steps = track(self._results(missing, check, parameters), what, total=len(missing), enabled=progress)
             found.update(steps)
         return [found[prompt] for prompt in prompts]
 
     # --- many at a time ----------------------------------------------------------------------------------------------------------
 
-    def _results(self, prompts: list[Prompt], parse: Parse[T], parameters: Mapping[str, Any]) -> Iterator[tuple[Prompt, Result[T]]]:
+    def _results(self, prompts: list[Prompt], check: Check[T], parameters: Mapping[str, Any]) -> Iterator[tuple[Prompt, Result[T]]]:
         """Results as they come. The event loop runs in a thread of its own, so that a notebook's running loop is no obstacle."""
         arrived: queue.SimpleQueue[tuple[Prompt, Result[T]] | BaseException | None] = queue.SimpleQueue()
         loop = asyncio.new_event_loop()
-        task = loop.create_task(self._work(prompts, parse, parameters, arrived.put))
+        task = loop.create_task(self._work(prompts, check, parameters, arrived.put))
 
         def run() -> None:
             try:
@@ -236,15 +244,15 @@ class LanguageModel:
                 thread.join()
 
     async def _work(
-        self, prompts: list[Prompt], parse: Parse[T], parameters: Mapping[str, Any], done: Callable[[tuple[Prompt, Result[T]]], None]
+        self, prompts: list[Prompt], check: Check[T], parameters: Mapping[str, Any], done: Callable[[tuple[Prompt, Result[T]]], None]
     ) -> None:
         client = self._client()
         waiting = iter(prompts)
-        self._unanswered, self._answered, self._refused, self._pause_until = 0, 0, 0, 0.0
+        self._unanswered, self._answered, self._refused, self._alike, self._pause_until = 0, 0, 0, 0, 0.0
 
         async def worker() -> None:
             for prompt in waiting:
-                done((prompt, await self._one(client, prompt, parse, parameters)))
+                done((prompt, await self._one(client, prompt, check, parameters)))
 
         workers = [asyncio.ensure_future(worker()) for _ in range(min(self.concurrency, len(prompts)))]
         try:
@@ -272,26 +280,26 @@ class LanguageModel:
 
     # --- one prompt --------------------------------------------------------------------------------------------------------------
 
-    async def _one(self, client: Any, prompt: Prompt, parse: Parse[T], parameters: Mapping[str, Any]) -> Result[T]:
+    async def _one(self, client: Any, prompt: Prompt, check: Check[T], parameters: Mapping[str, Any]) -> Result[T]:
         messages = prompt.messages()
         try:
             answer, fresh = await self._answer(
-                client, messages, parameters, self.retry_failed and self._invalid(messages, parameters, parse)
+                client, messages, parameters, self.retry_failed and self._invalid(messages, parameters, check)
             )
-            result = checked(answer, parse)
+            result = check(answer)
             if result.error is None:
                 return result
             again = [*messages, *repair(answer.text, result.error)]
             repaired, _ = await self._answer(
-                client, again, parameters, self.retry_failed and not fresh and self._invalid(again, parameters, parse)
+                client, again, parameters, self.retry_failed and not fresh and self._invalid(again, parameters, check)
             )
-            return checked(repaired, parse)
+            return check(repaired)
         except _NoAnswerError as error:
             return Result(None, str(error))
 
-    def _invalid(self, messages: list[dict[str, str]], parameters: Mapping[str, Any], parse: Parse[T]) -> bool:
+    def _invalid(self, messages: list[dict[str, str]], parameters: Mapping[str, Any], check: Check[T]) -> bool:
         known = self._known(messages, parameters)
-        return known is not None and checked(known, parse).error is not None
+        return known is not None and check(known).error is not None
 
     def _known(self, messages: list[dict[str, str]], parameters: Mapping[str, Any]) -> Answer | None:
         return None if self._cache is None else self._cache.get(answer_key(self.model, parameters, messages))
@@ -314,7 +322,7 @@ class LanguageModel:
             await self._wait_for_pause()
             sent = self._sent(parameters)
             await self._reserve(*most)
-            used = (0, 0)
+            used = most  # unless more is known: it may have been served and charged
             try:
                 # As `extra_body` the messages are merged into the request as they are; as `messages` the client walks through their types,
                 # which costs as much time as sending them.
@@ -323,14 +331,16 @@ class LanguageModel:
                 )
                 answer = read_answer(raw.http_response.content, messages)
                 used = (answer.input_tokens, answer.output_tokens)
-                self._unanswered, self._refused, self._answered = 0, 0, self._answered + 1
+                self._unanswered, self._refused, self._answered, self._alike = 0, 0, self._answered + 1, 0
                 return answer
-            except openai.APITimeoutError:
-                used = most  # it may have been served all the same
-                reason, pause = f"no answer within {self.timeout:g} s", None
             except openai.APIConnectionError as error:
-                reason, pause = redacted(f"no connection ({error.__cause__ or error})", SHOWN), None
+                if type(error.__cause__).__name__ in UNSENT:
+                    used = (0, 0)
+                slow = isinstance(error, openai.APITimeoutError)
+                reason = f"no answer within {self.timeout:g} s" if slow else redacted(f"no connection ({error.__cause__ or error})", SHOWN)
+                pause = None
             except openai.APIStatusError as error:
+                used = (0, 0)
                 reason, pause = redacted(f"status {error.status_code}: {error.message}", SHOWN), asked_pause(error.response.headers)
                 if error.status_code in (400, 422) and self._learned(sent, str(error.message)):
                     continue  # no try: the next request is another one
@@ -379,10 +389,12 @@ class LanguageModel:
         """Note a prompt without an answer; too many in a row end the run."""
         if refused:
             self._refused += 1
+            self._alike = self._alike + 1 if reason == self._last_reason else 1
         else:
             self._unanswered += 1
+            self._alike = 0
         self._last_reason = reason
-        if self._in_a_row() >= GIVE_UP:
+        if self._in_a_row() >= GIVE_UP or self._alike >= ALIKE:
             raise self._down()
 
     def _in_a_row(self) -> int:
@@ -390,7 +402,9 @@ class LanguageModel:
         return self._unanswered + (0 if self._answered or self._proven else self._refused)
 
     def _down(self) -> LlmError:
-        if self._unanswered:
+        if self._alike >= ALIKE:
+            how, cure = f"refused {self._alike} prompts in a row in the same words", "check the account and the settings"
+        elif self._unanswered:
             how = f"left {self._in_a_row()} prompts in a row without an answer after up to {self.tries} tries each"
             cure = "check the server"
         else:

@@ -42,7 +42,7 @@ class Price:
 
 @dataclass(frozen=True)
 class Budget:
-    """Most calls, tokens (read and written together) and money; ``None`` for no limit.
+    """Most calls, tokens (read and written together) and money of one run of a command; ``None`` for no limit.
 
     >>> Budget.parse("calls=1000,cost=2.5")
     Budget(calls=1000, tokens=None, cost=2.5)
@@ -80,8 +80,8 @@ class Spending:
 
     Attributes:
         calls: requests sent, retries included.
-        input_tokens, output_tokens: tokens of answered requests; a request that got no answer in time counts with its worst case,
-            because it may have been served and charged.
+        input_tokens, output_tokens: tokens of answered requests; a request that was sent and got no whole answer (too late, cut, the
+            connection broken) counts with its worst case, because it may have been served and charged.
         in_flight: calls that are reserved and not settled.
     """
 
@@ -129,9 +129,9 @@ class Spending:
 
     def _over(self, limit: str) -> BudgetError:
         return BudgetError(
-            f"the budget of {limit} doesn't allow another call (spent: {self.calls:,} calls, {self.input_tokens:,} + "
-            f"{self.output_tokens:,} tokens, cost {self.cost:.4g}); all answers are kept: the same command with a "
-            "larger budget asks only what is missing"
+            f"the budget of {limit} for this run doesn't allow another call (spent in it: {self.calls:,} calls, {self.input_tokens:,} + "
+            f"{self.output_tokens:,} tokens, cost {self.cost:.4g}); all answers are kept: the same command again asks only what is "
+            "missing, with a budget of its own"
         )
 
 

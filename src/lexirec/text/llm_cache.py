@@ -50,7 +50,7 @@ class AnswerCache:
     """
 
     def __init__(self, folder: "str | os.PathLike[str] | None" = None) -> None:
-        self.path = (Path(folder) if folder is not None else default_folder()) / "llm" / "answers.sqlite"
+        self.path = answer_file(folder)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Autocommit. The client's event loop lives in a thread of its own, which is the only one that uses the connection at a time.
@@ -81,8 +81,17 @@ class AnswerCache:
                 time.sleep(0.02)
 
     def get(self, key: bytes) -> Answer | None:
-        """The answer under a key, if there is one."""
-        row = self._base.execute("SELECT answer, input_tokens, output_tokens, truncated FROM answers WHERE key = ?", (key,)).fetchone()
+        """The answer under a key, if there is one.
+
+        Raises:
+            CacheError: if the file is damaged there.
+        """
+        try:
+            row = self._base.execute("SELECT answer, input_tokens, output_tokens, truncated FROM answers WHERE key = ?", (key,)).fetchone()
+        except sqlite3.Error as error:
+            raise CacheError(
+                f"answers can't be read from {self.path} ({error}); remove it if it is damaged, or set LEXIREC_CACHE to another folder"
+            ) from error
         return None if row is None else Answer(row[0], row[1], row[2], bool(row[3]))
 
     def put(self, key: bytes, model: str, answer: Answer) -> None:
@@ -105,6 +114,11 @@ class AnswerCache:
     def close(self) -> None:
         """Close the file."""
         self._base.close()
+
+
+def answer_file(folder: "str | os.PathLike[str] | None" = None) -> Path:
+    """Where answers are kept in a cache folder; :func:`~lexirec.text.cache.default_folder` if ``None``."""
+    return (Path(folder) if folder is not None else default_folder()) / "llm" / "answers.sqlite"
 
 
 def answer_key(model: str, parameters: Mapping[str, Any], messages: Sequence[Mapping[str, str]]) -> bytes:

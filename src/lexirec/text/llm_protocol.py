@@ -51,6 +51,10 @@ class Result(Generic[T]):
     error: str | None = None
 
 
+Check = Callable[[Answer], Result[T]]
+"""Turns what a server said into a result."""
+
+
 class NotTheProtocolError(Exception):
     """A body that is no chat completion: truncated, or another kind of server."""
 
@@ -88,8 +92,10 @@ def read_answer(content: bytes, messages: list[dict[str, str]]) -> Answer:
     )
 
 
-def checked(answer: Answer, parse: Parse[T]) -> Result[T]:
-    """An answer's value, or why it has none."""
+def checked(answer: Answer, parse: Parse[T], plain_text: bool = False) -> Result[T]:
+    """An answer's value, or why it has none; plain text that was cut has none, since nothing in it says where it should end."""
+    if plain_text and answer.truncated:
+        return Result(None, "the answer was cut at the limit of tokens (--max-tokens)")
     cut = "; it was cut at the limit of tokens (--max-tokens)" if answer.truncated else ""
     if not answer.text.strip():
         return Result(None, f"the answer is empty{cut}")

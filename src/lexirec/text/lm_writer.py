@@ -17,7 +17,7 @@ from lexirec.errors import InputError
 from lexirec.text import profile_prompts
 from lexirec.text.llm import LanguageModel, Prompt, Result, json_answer
 from lexirec.text.plain_facts import ABOUTS, READ, pieces, roles
-from lexirec.text.plain_wording import MAX_VERSIONS, words_of
+from lexirec.text.plain_wording import CHARACTERS, MAX_VERSIONS, words_of
 from lexirec.text.plain_writer import PlainWriter
 from lexirec.text.profile_prompts import ProfileAnswer, rephrase_prompt, revised
 from lexirec.text.profiles import Profiles, frames
@@ -92,8 +92,10 @@ class LmWriter:
             )
         raw = plain.items["raw"].to_list() if "raw" in plain.items.columns else None
         return frames(
-            train, items, users, raw, writer="lm", model=self.model.model, family=self.family.name, seed=self.seed, fallbacks=failed
-        )
+            train, items, users, raw, writer="lm", model=self.model.model, family=self.family.name, seed=self.seed,
+            max_history=self.max_history, max_reviews=self.max_reviews, collaborative=self.plain.collaborative,
+            parameters=self.model.parameters, fallbacks=failed,
+        )  # fmt: skip
 
     # --- asking ------------------------------------------------------------------------------------------------------------------
 
@@ -123,8 +125,7 @@ class LmWriter:
         written = []
         for text, fine, plain in zip(texts, ok, fallback, strict=True):
             value = next(results).value if fine or self.model.dry_run else None
-            # A rewriting may come out longer than its original; twice that is not a rewriting any more.
-            written.append(words_of(value, 2 * len(text.split()) + 10) if value is not None else text if fine else plain)
+            written.append(_like(value, text) if value is not None else text if fine else plain)
         return written
 
     def _failures(self, results: Sequence[Result[Any]]) -> int:
@@ -214,6 +215,12 @@ class LmWriter:
             ]
             prompts.append(self.family.user_prompt(history) if history else None)
         return prompts
+
+
+def _like(value: str, text: str) -> str:
+    """A rewriting, which may come out longer than its original; twice that is not a rewriting any more."""
+    words = 2 * len(text.split()) + 10
+    return words_of(value, words, max(2 * len(text) + 100, CHARACTERS * words))
 
 
 def _texts(values: pl.Series) -> list[str]:

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 ITEM_WORDS, USER_WORDS = 50, 100
 """Most words of an item's and a user's profile. Source: EasyRec's prompts (spec 2.1)."""
+CHARACTERS = 10
+"""Most characters of a text for each of its words, on the mean: bounds scripts without spaces and words without end."""
 TITLE_WORDS = 9
 """Words of another item's title that are quoted."""
 MOST_TITLES = 8
@@ -97,21 +99,37 @@ def quoted(titles: Iterable[str], limit: int, most: int = MOST_TITLES) -> str:
     for title in titles:
         if not title or title in taken:
             continue
-        limit -= len(title.split())
+        limit -= max(len(title.split()), len(title) // CHARACTERS)
         if (taken and limit < 0) or len(taken) == most:
             break
         taken.append(title)
     return "; ".join(taken)
 
 
-def words_of(text: str, limit: int) -> str:
+def words_of(text: str, limit: int, characters: int | None = None) -> str:
     """The first words of a text, without marks left hanging at the cut.
+
+    Args:
+        text: any script.
+        limit: most words.
+        characters: most characters; ten for each word if not given, but 120 at least.
 
     >>> words_of("VTECH Cordless Phone, White/Grey, 1 Handset", 3)
     'VTECH Cordless Phone'
+    >>> words_of("無線電話" * 100, 3, 8)
+    '無線電話無線電話'
     """
     words = text.split(None, limit)
-    return text if len(words) <= limit else _trimmed(words[:limit])
+    return _bounded(text if len(words) <= limit else _trimmed(words[:limit]), _most(limit) if characters is None else characters)
+
+
+def _most(words: int) -> int:
+    """Most characters of so many words; a few words may be long ones."""
+    return max(CHARACTERS * words, 120)
+
+
+def _bounded(text: str, characters: int) -> str:
+    return text if len(text) <= characters else text[:characters].rstrip(HANGING) or text[:characters]
 
 
 def short_title(title: str, limit: int = TITLE_WORDS) -> str:
@@ -122,11 +140,11 @@ def short_title(title: str, limit: int = TITLE_WORDS) -> str:
     """
     words = title.split()
     if len(words) <= limit:
-        return title
+        return _bounded(title, _most(limit))
     ends = [
         i for i in range(4, limit + 1) if words[i - 1][-1] in ",;:)" or words[i] in ("-", "–", "|", "with", "for") or words[i][0] in "(["
     ]
-    return _trimmed(words[: max(ends, default=limit)])
+    return _bounded(_trimmed(words[: max(ends, default=limit)]), _most(limit))
 
 
 def _trimmed(words: list[str]) -> str:
@@ -162,17 +180,18 @@ def compose(facts: Mapping[str, Sequence[str]], orders: Sequence[Sequence[str]],
         if version
         else 0
     )
-    left = limit
-    sentences = []
+    left, room = limit, CHARACTERS * limit
+    sentences: list[str] = []
     for place, clause in enumerate(orders[version % len(orders)]):
         name = next((form for form in FORMS.get(clause, (clause,)) if form in facts), None)
         if name is None:
             continue
         # Versions 1 to 4 take the four other wordings in turn, each clause starting elsewhere.
         wording = WORDINGS[name][1 + ((key >> (2 * place)) + version) % 4 if version else 0]
-        written = words_of(wording.format(*facts[name]), left)
+        written = words_of(wording.format(*facts[name]), left, room - 1)
         sentences.append(written.rstrip(" .,;:") + ("" if written.endswith(("!", "?")) else "."))
         left -= len(written.split())
-        if left < 3:
+        room -= len(sentences[-1]) + 1
+        if left < 3 or room < 3 * CHARACTERS:
             break
     return " ".join(sentences) or empty + "."

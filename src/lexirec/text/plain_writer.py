@@ -31,6 +31,8 @@ WITH_WORDS, RECENT_WORDS, ALSO_WORDS = 16, 18, 12
 """Titles are quoted up to so many words: two of a shop's long titles, seven of films."""
 PHRASES = 3
 """Key phrases of reviews."""
+PARTING = "\x1e"
+"""Between the phrases of one person in a saved writer."""
 SHARED = 5
 """Descriptions that must hold a phrase before it can stand for a kind."""
 NEIGHBOURS = 10
@@ -62,6 +64,7 @@ class PlainWriter:
             raise InputError(f"versions is {versions}; 0 to {say.MAX_VERSIONS} rephrasings can be written")
         self.versions, self.seed, self.collaborative = versions, seed, collaborative
         self._words: ItemWords | None = None
+        self._own: list[list[str]] = []
 
     # --- learning the facts ------------------------------------------------------------------------------------------------------
 
@@ -102,8 +105,8 @@ class PlainWriter:
         reviews = self._learn(train)
         items = self._item_facts(self._ready(), self._near, self._level, self._phrases)
         histories = [train.history(user) for user in range(train.n_users)]
-        own = None if reviews is None else _key_phrases(train, reviews, train.user_index, train.user_domains)
-        users = self._user_facts(histories, own)
+        self._own = [] if reviews is None else _key_phrases(train, reviews, train.user_index, train.user_domains)
+        users = self._user_facts(histories, self._own or None)
         versions = range(self.versions + 1)
         return frames(
             train,
@@ -117,18 +120,20 @@ class PlainWriter:
 
     # --- texts on the fly --------------------------------------------------------------------------------------------------------
 
-    def user_texts(self, histories: Sequence[History], version: int = 0) -> list[str]:
+    def user_texts(self, histories: Sequence[History], version: int = 0, users: Sequence[int] | None = None) -> list[str]:
         """Texts of people by their histories.
 
         Args:
             histories: item indices of each, oldest first; may be empty.
             version: 0 for the profile, up to 12 for a rephrasing.
+            users: index of each in the part given to :meth:`write`, -1 for somebody new: what their own reviews there mention is told too.
 
         Returns:
-            One text each; that of ``train.history(u)`` is the profile of user ``u`` where the log has no reviews.
+            One text each; that of ``train.history(u)`` is the profile of user ``u``, with ``users=[u]`` or where the log has no reviews.
         """
         self._check_version(version)
-        return self._users_written(self._user_facts(histories, None), version)
+        own = None if users is None or not self._own else [self._own[user] if user >= 0 else [] for user in users]
+        return self._users_written(self._user_facts(histories, own), version)
 
     def item_texts(self, items: pl.DataFrame, version: int = 0) -> list[str]:
         """Texts of new items by their own columns; nobody has chosen them, so there is no collaborative part.
@@ -285,7 +290,7 @@ class PlainWriter:
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Settings (JSON-able) and arrays from which :meth:`restore` makes a writer that answers alike.
 
-        Only what writes users and new items is kept; the training part isn't.
+        Only what writes users and new items is kept, and the key phrases of users' reviews; the training part isn't.
         """
         self._ready()
         arrays: dict[str, NDArray[Any]] = {"level": self._level, "titles": _packed(self._titles)}
@@ -294,6 +299,8 @@ class PlainWriter:
             arrays[f"{name}.names"] = _packed(phrases.names)
             arrays |= {f"{name}.{key}": value for key, value in _csr_arrays(phrases.weights).items()}
         arrays |= {f"near.{key}": value for key, value in _csr_arrays(self._near).items()}
+        if self._own:
+            arrays["own"] = _packed([PARTING.join(phrases) for phrases in self._own])
         config = {"versions": self.versions, "seed": self.seed, "collaborative": self.collaborative, "roles": dict(self._roles)}
         return config, arrays
 
@@ -313,6 +320,8 @@ class PlainWriter:
         writer._topics = Phrases(names, _csr(arrays, "topics", (n, len(names))) if names else empty_csr(n, 1))
         writer._near = _csr(arrays, "near", (n, n))
         writer._level = np.asarray(arrays["level"], dtype=np.int8)
+        own = _unpacked(arrays["own"]) if "own" in arrays else []
+        writer._own = [phrases.split(PARTING) if phrases else [] for phrases in own]
         blank = [""] * n
         writer._words = ItemWords(writer._titles, blank, [[] for _ in range(n)], blank, [[] for _ in range(n)])
         return writer

@@ -80,15 +80,14 @@ class Family:
         """Ask for an item's profile.
 
         Args:
-            facts: field -> text; a missing one is written ``None``.
+            facts: field -> text; a missing one is written ``None``. Fields may be a catalogue's own columns, so they are quoted too.
             reviews: sampled reviews of the training part.
         """
         shown = {name: words_of(text, FIELD_WORDS) if text else MISSING for name, text in facts.items()}
-        keys = ", ".join(f'"{name}"' for name in shown)
         feedback = " A list USER FEEDBACK with what some people wrote about it follows." if reviews else ""
         system = (
             f"You describe {self.one} for a recommender system.\n"
-            f'The message holds one JSON object with the keys {keys}; "{MISSING}" means not known.{feedback} {QUOTED}\n'
+            f'The message holds one JSON object with what is known of it; "{MISSING}" means not known.{feedback} {QUOTED}\n'
             f"Say in at most {self.item_words} words what the {self.item} is and which kinds of people would enjoy it.\n" + _form(50)
         )
         user = _json(shown)
@@ -110,7 +109,11 @@ class Family:
             "name of a category, and don't list the titles again.\n" + _form(50)
         )
         rows = [
-            {"title": title or MISSING, "description": profile or MISSING, "review": words_of(review, REVIEW_WORDS) if review else MISSING}
+            {
+                "title": words_of(title, FIELD_WORDS) if title else MISSING,
+                "description": profile or MISSING,
+                "review": words_of(review, REVIEW_WORDS) if review else MISSING,
+            }
             for title, profile, review in history
         ]
         return Prompt(system, f"{self.header}\n{_json(rows)}", self.user_words + 50)
@@ -129,12 +132,12 @@ def rephrase_prompt(profile: str, version: int, versions: int) -> Prompt:
 
 
 def revised(answer: str) -> str:
-    """The text of a rephrasing's answer.
+    """The text of a rephrasing's answer: after the last mark, since a model that thinks first may write drafts.
 
     >>> revised("Sure! REVISED PROFILE: Rose oil for calm evenings.")
     'Rose oil for calm evenings.'
     """
-    _, mark, text = answer.partition(REVISED.strip())
+    _, mark, text = answer.rpartition(REVISED.strip())
     text = " ".join(text.split()).strip('" ')
     if not mark:
         raise ValueError(f"it doesn't begin with {REVISED.strip()!r}")
