@@ -229,8 +229,14 @@ def next_item(log_probs: Tensor, lengths: Tensor, reduction: str = "mean") -> Te
     return -(log_probs * next_item_weights(lengths, reduction)).sum()
 
 
+def target_contrasts(vectors: Tensor, targets: Tensor, tau: float) -> Tensor:
+    """The terms of :func:`target_contrast`, one for each target, ``(N,)``."""
+    scores = F.normalize(targets.float(), dim=1) @ F.normalize(vectors.float(), dim=1).T / tau  # (i, j)
+    return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device), reduction="none")
+
+
 def target_contrast(vectors: Tensor, targets: Tensor, tau: float) -> Tensor:
-    """Cross entropy of each target's own partner among all ``vectors`` of the batch, by cosine: softmax over columns.
+    """Cross entropy of each target's own partner among all ``vectors`` of the batch, by cosine: softmax over columns; the mean.
 
     | input | holds |
     |---|---|
@@ -244,8 +250,7 @@ def target_contrast(vectors: Tensor, targets: Tensor, tau: float) -> Tensor:
     >>> round(target_contrast(torch.tensor([[2.0, 0.0], [1.0, 1.0], [-1.0, 1.0]]), t, 0.5).item(), 6)
     1.265748
     """
-    scores = F.normalize(targets.float(), dim=1) @ F.normalize(vectors.float(), dim=1).T / tau  # (i, j)
-    return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
+    return target_contrasts(vectors, targets, tau).mean()
 
 
 def contrast_bounds(n: int, tau: float) -> tuple[float, float, float]:

@@ -222,6 +222,23 @@ def test_pretrained_weights_are_taken_over_and_the_encoder_stays(items: str, pre
     assert torch.equal(load_model(tmp_path / "tuned").score(asked), model.score(asked))
 
 
+def test_items_read_otherwise_than_in_the_pretraining_are_told(pretrained: Path) -> None:
+    data = markov(0.8)
+    items = data.items.with_columns(name=pl.col("title"))
+    train = Dataset(data.interactions, items, name=data.name).train_set()
+    with pytest.warns(UserWarning, match="read items as 'title' and this training reads them as 'title,name'"):
+        create("unisrec", **SHAPE, text="title,name", pretrained=str(pretrained)).fit(train, options=TrainingOptions(epochs=0, **QUIET))
+
+
+def test_columns_that_a_data_set_of_a_mix_lacks_are_left_out() -> None:
+    """As of ``configs/mix/unisrec-pretrain.yaml``, whose data sets have not all of title, categories and brand."""
+    one, other = markov(0.8, users=15), markov(0.5, users=10)
+    items = other.items.with_columns(categories=pl.lit(["Shop > Things"], dtype=pl.List(pl.String)), brand=pl.lit("Acme"))
+    train = mix([(one.train_set(), None), (Dataset(other.interactions, items, name="other").train_set(), None)], "both")[0]
+    model = untrained(train, stage="pretrain", text="title,categories,brand", item_drop=1.0)
+    assert torch.isfinite(model.loss(next(iter(model.batches(train, np.random.default_rng(0))))))
+
+
 def test_the_pretrained_encoder_is_kept(pretrained: Path) -> None:
     """``lsa`` fitted on other texts is another space: the one that was pretrained on is asked."""
     train = markov(0.8, items=8).train_set()

@@ -92,6 +92,26 @@ def test_histories_people_and_strangers(graph) -> None:
     torch.testing.assert_close(hybrid.score(queries), torch.cat([hybrid.score([q]) for q in queries]))
 
 
+def test_explanations_name_the_words_beside_the_model(graph) -> None:
+    query = Query(user_id="u03", intent="a blue car")
+    model = graph.explain("u03", "i05", k=3)
+    found = Hybrid(graph).explain(query, "i05", k=3)
+    assert found.head(model.height).equals(model)
+    words = found.tail(found.height - model.height)
+    assert set(words["kind"]) == {"wish"} and set(words["name"]) == {"blue", "car"}
+    hybrid = Hybrid(graph)
+    assert words["weight"].sum() == pytest.approx(float(hybrid.bm25.scores(["a blue car"])[0, 5]), abs=1e-5)
+    assert hybrid.explain(Query(intent="a blue car"), "i05")["kind"].to_list() == ["wish"] * 2  # the model had no part in it
+    assert set(Hybrid(graph, weight=1.0).explain(query, "i05")["kind"]) == {"wish"}
+    assert Hybrid(graph, weight=0.0).explain(query, "i05", k=3).equals(model)
+    # Without words it is the latest item that BM25 was asked with.
+    latest = hybrid.explain(Query(history=["i02", "i01"]), "i05").filter(pl.col("kind") == "word")
+    assert {"blue", "car", "wheel"} <= set(latest["name"]) and "red" not in latest["name"].to_list()
+    assert hybrid.explain(Query(), "i05").is_empty()
+    with pytest.raises(InputError, match="unknown item ids"):
+        hybrid.explain(query, "gone")
+
+
 def test_every_model_can_be_wrapped_and_evaluated() -> None:
     data, _ = checkerboard()
     split = data.split("leave-one-out")
@@ -142,6 +162,8 @@ def test_the_command_line_fuses(tmp_path: Path, capsys: pytest.CaptureFixture[st
     found = json.loads(capsys.readouterr().out)
     assert found["answered_by"].endswith("bm25")
     assert all(int(row["item_id"][1:]) % 2 == 1 for row in found["items"])
+    assert run([*ask[:-1], "--hybrid", "rrf", "--explain"]) == 0
+    assert "wish: blue" in capsys.readouterr().out
     assert run([*ask, "--hybrid", "rff"]) == 2
     assert "did you mean 'rrf'" in capsys.readouterr().err
 

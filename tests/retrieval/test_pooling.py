@@ -1,4 +1,4 @@
-"""Quasi-round-robin: numbers 12 to 17 of CALRec's conformance list, and the search against full scoring."""
+"""Quasi-round-robin: numbers 12 to 17 of CALRec's conformance list."""
 
 import math
 
@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 
 from lexirec.errors import InputError
-from lexirec.retrieval import search as searching
 from lexirec.retrieval.bm25 import BM25
 from lexirec.retrieval.pooling import combine, factors, pool, predictions, scale
-from lexirec.retrieval.search import first, search
 from tests.retrieval.test_bm25 import words
 
 RAW = np.array([[8, 2, 0, 4], [1, 5, 3, 0], [6, 6, 2, 2]], dtype=np.float32)
@@ -75,65 +73,6 @@ def test_pool_is_the_definition() -> None:
     assert not found[1:].any()
 
 
-def world(n_items: int, persons: int, seed: int) -> tuple[BM25, list[list[str]], list[np.ndarray]]:
-    """A catalogue with twins and empty texts, and written texts near its own, unknown ones and empty ones included."""
-    rng = np.random.default_rng(seed)
-    docs = words(n_items, seed)
-    docs[n_items // 2] = docs[1]
-    texts = []
-    for person in range(persons):
-        own = [docs[i] for i in rng.integers(0, n_items, 10)]
-        own[3] = own[3].replace("w1 ", "w2 ")
-        own[5] = "unheard of" if person % 3 else ""
-        own[7] = "w1 w2 title:" if person % 2 else " ".join(own[7].split()[1:3])
-        texts.append(own)
-    texts[0] = ["unheard of"]
-    texts[1] = []
-    return BM25(docs), texts, [-10 * rng.random(len(some)) for some in texts]
-
-
-@pytest.mark.parametrize("n_items", [9, 60, 3000])
-@pytest.mark.parametrize("k", [1, 10, 100])
-@pytest.mark.parametrize("pooling", ["max", "mean", "min"])
-def test_search_finds_what_full_scoring_finds(n_items: int, k: int, pooling: str) -> None:
-    index, texts, logprobs = world(n_items, 40, seed=n_items)
-    items, scores = search(index, texts, logprobs, k, pooling=pooling)
-    full = pool(index, texts, logprobs, pooling=pooling)
-    k = min(k, n_items)
-    assert items.shape == scores.shape == (40, k)
-    np.testing.assert_allclose(scores, -np.sort(-full, axis=1)[:, :k], atol=1e-6)
-    np.testing.assert_allclose(np.take_along_axis(full, items, axis=1), scores, atol=1e-6)
-    assert all(len(set(row)) == k for row in items.tolist())
-
-
-@pytest.mark.parametrize("rest", [0.0, 0.6, 1.0])
-def test_shortcuts_never_change_the_answer(rest: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    index, texts, logprobs = world(1500, 30, seed=4)
-    expected = pool(index, texts, logprobs, epsilon=0.05, n_preds=4)
-    monkeypatch.setattr(searching, "REST", rest)
-    monkeypatch.setattr(searching, "SEEDS", 1)
-    _, scores = search(index, texts, logprobs, 20, epsilon=0.05, n_preds=4)
-    np.testing.assert_allclose(scores, -np.sort(-expected, axis=1)[:, :20], atol=1e-6)
-
-
-def test_search_of_nobody_and_of_one_by_one() -> None:
-    index, texts, logprobs = world(300, 40, seed=1)
-    assert search(index, [], [], 5)[0].shape == (0, 5)
-    together = search(index, texts, logprobs, 5)
-    for person in range(40):
-        items, scores = search(index, texts[person : person + 1], logprobs[person : person + 1], 5)
-        assert np.array_equal(items[0], together[0][person])
-        np.testing.assert_allclose(scores[0], together[1][person], atol=1e-6)
-
-
-def test_first_settles_ties_by_position() -> None:
-    scores = np.zeros(5000, dtype=np.float32)
-    scores[[4000, 17, 2500]] = [1, 2, 1]
-    items, values = first(scores, 6)
-    assert items.tolist() == [17, 2500, 4000, 0, 1, 2]
-    assert values.tolist() == [2, 1, 1, 0, 0, 0]
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -147,9 +86,5 @@ def test_first_settles_ties_by_position() -> None:
 )
 def test_bad_input_is_refused(change: dict, message: str) -> None:
     arguments = {"texts": [["w1", "w2"]], "logprobs": [[-1.0, -2.0]], **change}
-    index = BM25(words(20))
-    for function in (pool, search):
-        with pytest.raises(InputError, match=message):
-            function(index, **arguments)
-    with pytest.raises(InputError, match="k = 0"):
-        search(index, [["w1"]], [[-1.0]], k=0)
+    with pytest.raises(InputError, match=message):
+        pool(BM25(words(20)), **arguments)

@@ -445,7 +445,7 @@ def test_zero_shot_from_several_data_sets(data: Path, tmp_path: Path) -> None:
     assert same["test"] == entry["test"]
     with pytest.raises(InputError, match="items have no column 'colour'"):
         runs.evaluate_run(folder, [str(data)], text="title,colour", progress=False)
-    with pytest.raises(InputError, match="popularity reads no text of items; leave --text out"):
+    with pytest.raises(InputError, match="popularity reads no text of items; leave the text"):
         runs.read_otherwise(create("popularity"), "title")
     found = results.evaluate_intents(folder, [str(data)], None, [0.0, 1.0], None)
     assert [row["alpha"] for row in found["rows"]] == [0.0, 1.0]

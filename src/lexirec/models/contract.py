@@ -185,6 +185,13 @@ class Recommender(ABC):
 
     # --- answering ---------------------------------------------------------------------------------------------------------------
 
+    def prepare(self, queries: Sequence[Query]) -> None:
+        """Do at once for many queries what is dear one by one and decides what they are answered by; called before these are asked."""
+
+    def diagnose(self, queries: Sequence[Query], progress: bool = False) -> dict[str, float]:
+        """Numbers about the model's answers that no ranking shows, for the ``diagnostics`` of a run; nothing by default."""
+        return {}
+
     @abstractmethod
     def encode_items(self, items: pl.DataFrame | None = None) -> Tensor:
         """Vectors of the catalogue in index order (``items=None``) or of new items by their text, ``(I, D)`` float32."""

@@ -15,7 +15,8 @@ from lexirec import columns as c
 from lexirec.data.dataset import TrainSet
 from lexirec.errors import InputError, UnsupportedQueryError
 from lexirec.models.contract import Recommender, Supports
-from lexirec.query import Basis, Query
+from lexirec.models.lexical import REASON, shared_words
+from lexirec.query import Basis, Query, as_id, as_query
 from lexirec.retrieval.bm25 import BM25, Tokens
 from lexirec.retrieval.hybrid import RRF_K, Fusion, fuse
 from lexirec.text.templates import parse_template, render
@@ -122,6 +123,7 @@ class Hybrid(Recommender):
 
     def score(self, queries: Sequence[Query], items: Sequence[str] | None = None) -> Tensor:
         self._check_fitted()
+        self.prepare(queries)
         asked = [self._asked(query) for query in queries]
         scores = torch.from_numpy(self.popularity.astype(np.float32)).repeat(len(queries), 1)
         by_model = [row for row, (query, _) in enumerate(asked) if query is not None]
@@ -138,8 +140,25 @@ class Hybrid(Recommender):
             scores[by_words] = found
         return scores if items is None else scores[:, self._positions(items)]
 
+    def prepare(self, queries: Sequence[Query]) -> None:
+        self.model.prepare(queries)
+
     def explain(self, query: Query | str | int, item_id: str | int, k: int = 5) -> pl.DataFrame:
-        return self.model.explain(query, item_id, k)
+        """What pulled an item up, by the model and by BM25, as far as each has a part in the answer.
+
+        Returns:
+            As the model's, and the words that add most to the item's BM25 score: those of the query (kind ``"wish"``), else those of the
+            latest items (``"word"``).
+        """
+        self._check_fitted()
+        query = as_query(query)
+        target = int(self._positions([as_id(item_id, "item_id")])[0])
+        asked, words = self._asked(query)
+        rows = shared_words("word" if query.words is None else "wish", self.bm25, words, target, k) if words and self.weight else []
+        found = pl.DataFrame(rows, schema=REASON, orient="row")
+        if asked is None or (words and self.weight == 1):
+            return found
+        return pl.concat([self.model.explain(asked, item_id, k), found])
 
     def similar_items(self, item_ids: Sequence[str] | Sequence[int], k: int = 10) -> pl.DataFrame:
         return self.model.similar_items(item_ids, k)

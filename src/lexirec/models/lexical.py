@@ -16,13 +16,17 @@ from lexirec.retrieval.hybrid import Fusion, fuse, unit_range
 
 Reason = tuple[str, str, str | None, float]
 """A row of an explanation: ``kind``, ``name``, ``title``, ``weight``."""
+REASON = {"kind": pl.String, "name": pl.String, "title": pl.String, "weight": pl.Float64}
+"""Columns of an explanation."""
+NO_TEXT = "no item of the history has a text"
+"""Why a person can't be searched for."""
 
 
 class LexicalRecommender(Recommender):
     """Base of the models whose scores come from BM25.
 
     A subclass keeps ``texts`` (one per item, empty where there is none) and ``bm25`` over them, calls :meth:`use_index` when they change,
-    and gives :meth:`has_person`, :meth:`score_people` and :meth:`explain_person`.
+    and gives :meth:`lacks_person`, :meth:`score_people` and :meth:`explain_person`.
     """
 
     supports = Supports(user_id=True, history=True, intent=True, profile=True, new_items=True)
@@ -45,12 +49,12 @@ class LexicalRecommender(Recommender):
         return self._wishes
 
     @abstractmethod
-    def has_person(self, query: Query) -> bool:
-        """Whether the query's user or history gives something to search by."""
+    def lacks_person(self, query: Query) -> str:
+        """Why the query's user or history gives nothing to search by; empty where it does."""
 
     @abstractmethod
     def score_people(self, queries: Sequence[Query]) -> Tensor:
-        """Scores of people, ``(B, I)`` float32; each query has one, see :meth:`has_person`."""
+        """Scores of people, ``(B, I)`` float32; each query has one, see :meth:`lacks_person`."""
 
     @abstractmethod
     def explain_person(self, query: Query, target: int, k: int) -> list[Reason]:
@@ -69,14 +73,16 @@ class LexicalRecommender(Recommender):
     def answered_by(self, query: Query) -> Basis:
         basis = super().answered_by(query)
         words = basis.words and bool(self.wishes.counts([query.words or ""]).nnz)
-        person = basis.person if basis.person and self.has_person(query) else ""
+        lacking = self.lacks_person(query) if basis.person else ""
+        person = "" if lacking else basis.person
         if not basis or person or words:
             return Basis((*((person,) if person else ()), *(("words",) if words else ())), basis.reason)
-        return Basis(reason="no item of the history has a text" if basis.person else "no word of the catalogue is in the wish")
+        return Basis(reason=lacking or "no word of the catalogue is in the wish")
 
     def score(self, queries: Sequence[Query], items: Sequence[str] | None = None) -> Tensor:
         """Scores of people, of wishes, or of both, ``(B, I)`` float32; both are brought into [0, 1] (or to ranks) and weighted."""
         self._check_fitted()
+        self.prepare(queries)
         bases = [self.answered_by(query) for query in queries]
         scores = torch.from_numpy(self.popularity.astype(np.float32)).repeat(len(queries), 1)
         people = [row for row, basis in enumerate(bases) if basis.person]
@@ -110,7 +116,7 @@ class LexicalRecommender(Recommender):
             seen = self._answered_from(query)
         if basis.words:
             rows += shared_words("wish", self.wishes, query.words or "", target, k)
-        frame = pl.DataFrame(rows, schema={"kind": pl.String, "name": pl.String, "title": pl.String, "weight": pl.Float64}, orient="row")
+        frame = pl.DataFrame(rows, schema=REASON, orient="row")
         return pl.concat([frame, shared_attributes(self.items, target, seen[seen != target], k)])
 
     def similar_items(self, item_ids: Sequence[str] | Sequence[int], k: int = 10) -> pl.DataFrame:
@@ -128,4 +134,4 @@ def shared_words(kind: str, index: BM25, text: str, target: int, k: int) -> list
     return [(kind, names[int(given.col[at])], None, float(given.data[at])) for at in order]
 
 
-__all__ = ["LexicalRecommender", "Reason", "shared_words"]
+__all__ = ["NO_TEXT", "REASON", "LexicalRecommender", "Reason", "shared_words"]

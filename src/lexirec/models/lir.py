@@ -21,7 +21,7 @@ from lexirec.errors import UnsupportedQueryError
 from lexirec.models.calrec.config import TEMPLATE
 from lexirec.models.calrec.texts import ItemTemplate
 from lexirec.models.contract import ModelConfig
-from lexirec.models.lexical import LexicalRecommender, Reason, shared_words
+from lexirec.models.lexical import NO_TEXT, LexicalRecommender, Reason, shared_words
 from lexirec.query import Query
 from lexirec.retrieval.bm25 import BM25, Tokens
 
@@ -66,8 +66,8 @@ class LIR(LexicalRecommender):
         _, seen = self._seen([query])
         return next((int(at) for at in seen[::-1] if self.texts[at]), -1)
 
-    def has_person(self, query: Query) -> bool:
-        return self._last(query) >= 0
+    def lacks_person(self, query: Query) -> str:
+        return NO_TEXT if self._last(query) < 0 else ""
 
     def score_people(self, queries: Sequence[Query]) -> Tensor:
         # People with the same last item have the same answer.

@@ -23,6 +23,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 from torch import Tensor, nn
 
 from lexirec.data.dataset import TrainSet
+from lexirec.data.messages import warn
 from lexirec.errors import InputError
 from lexirec.models.layers.adapters import Adapter
 from lexirec.models.layers.sequence import Layout, ranges
@@ -30,6 +31,7 @@ from lexirec.models.sasrec import transformer
 from lexirec.models.sequence_config import TransformerConfig
 from lexirec.models.sequential import SequenceBatch, SequentialRecommender
 from lexirec.text.encoders import Encoder
+from lexirec.text.templates import parse_template
 from lexirec.training.sequences import Targets, Windows, WindowSampler
 
 DROPPED_WORDS = 0.15
@@ -223,6 +225,8 @@ class UniSRec(SequentialRecommender):
             theirs, ours = getattr(other.config, name), getattr(self.config, name)
             if theirs != ours:
                 raise InputError(f"pretrained = {folder!r} has {name} = {theirs!r} and this model {ours!r}; set {name}={theirs}")
+        if parse_template(other.config.text) != parse_template(self.config.text):
+            warn(f"pretrained = {folder!r} read items as {other.config.text!r} and this training reads them as {self.config.text!r}")
         return other
 
     def start_from(self, other: SequentialRecommender) -> None:

@@ -84,12 +84,7 @@ class BM25:
         """Weight of each word in each item, ``(V, I)`` CSR float32, items ascending."""
         self.by_item = self.by_word.T.tocsr()
         """The same by item, ``(I, V)``, words ascending."""
-        self.frequency = np.diff(self.by_word.indptr)
-        """Items that hold the word, ``(V,)``."""
-        peaks = np.maximum.reduceat(weights, starts[:-1]) if len(weights) else np.zeros(1, dtype=np.float32)
-        self.peak: NDArray[np.float32] = peaks
-        """Largest weight of the word in any item, ``(V,)``; every word of the vocabulary is in one."""
-        common = np.flatnonzero(self.frequency >= COMMON * self.n_items)
+        common = np.flatnonzero(np.diff(self.by_word.indptr) >= COMMON * self.n_items)
         self.column = np.full(shape[0], -1, dtype=np.int64)
         """Row of ``columns`` where the word's weights stand, -1 for a word that is not common, ``(V,)``."""
         self.column[common] = np.arange(len(common))
@@ -111,17 +106,9 @@ class BM25:
         return counts
 
     def scores(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Scores of every item for each text, ``(n, I)`` float32; 0 where they share no word.
-
-        For many texts use :func:`lexirec.retrieval.search`, which holds no such array.
-        """
-        return self.dense(self.counts(texts))
-
-    def dense(self, counts: "sp.csr_matrix", out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-        """:meth:`scores` of texts that are counted already, into ``out`` if given, ``(n, I)`` float32."""
-        if out is None:
-            out = np.empty((counts.shape[0], self.n_items), dtype=np.float32)
-        out.fill(0.0)
+        """Scores of every item for each text, ``(n, I)`` float32; 0 where they share no word."""
+        counts = self.counts(texts)
+        out = np.zeros((counts.shape[0], self.n_items), dtype=np.float32)
         starts, items, weights = self.by_word.indptr, self.by_word.indices, self.by_word.data
         words, times, column = counts.indices.tolist(), counts.data, self.column[counts.indices].tolist()
         for row, (lo, hi) in zip(out, pairwise(counts.indptr.tolist()), strict=True):

@@ -7,7 +7,7 @@ Paper: CALRec (Li et al., RecSys 2024, arXiv 2405.02429). The best item of every
 confidence; an item that is second somewhere can come between only if it is scaled above about 0.998.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -86,32 +86,6 @@ def combine(columns: NDArray[np.float32], weights: NDArray[np.float32], pooling:
     return columns.mean(axis=0, dtype=np.float32) if pooling == "mean" else columns.min(axis=0)
 
 
-def prepared(
-    texts: Sequence[Sequence[str]],
-    logprobs: Sequence[Sequence[float] | NDArray[Any]],
-    n_preds: int,
-    epsilon: float,
-    modulate: bool,
-) -> list[tuple[list[str], NDArray[np.float32]]]:
-    """Texts and factors of each person, best first.
-
-    Raises:
-        InputError: as :func:`predictions` and :func:`factors` do, or if there are not as many lists of log-probabilities as of texts.
-    """
-    if len(texts) != len(logprobs):
-        raise InputError(f"texts of {len(texts)} persons and log-probabilities of {len(logprobs)}; give one list of each per person")
-    chosen = [predictions(some, values, n_preds) for some, values in zip(texts, logprobs, strict=True)]
-    return [(kept, factors(values, epsilon, modulate)) for kept, values in chosen]
-
-
-def pooled(bm25: BM25, ready: Iterable[tuple[list[str], NDArray[np.float32]]], pooling: Pooling) -> Iterator[NDArray[np.float32]]:
-    """Scores ``(I,)`` of one person after the other, from :func:`prepared`; memory of one person's columns."""
-    if pooling not in get_args(Pooling):
-        raise InputError(f"pooling = {pooling!r}{nearest(str(pooling), get_args(Pooling))}; choose max, mean or min")
-    for texts, weights in ready:
-        yield combine(scale(bm25.scores(texts)), weights, pooling)
-
-
 def pool(
     bm25: BM25,
     texts: Sequence[Sequence[str]],
@@ -134,18 +108,24 @@ def pool(
         modulate: multiply each column by ``exp(epsilon s)``.
 
     Returns:
-        ``(B, I)`` float32; all 0 for a person without a text that shares a word with the catalogue. For the first places only,
-        :func:`lexirec.retrieval.search.search` gives the same without this array.
+        ``(B, I)`` float32; all 0 for a person without a text that shares a word with the catalogue.
 
     Raises:
-        InputError: as :func:`prepared` does, and for an unknown pooling.
+        InputError: as :func:`predictions` and :func:`factors` do, for an unknown pooling, or if there are not as many lists of
+            log-probabilities as of texts.
+
+    Memory: the answer, and one person's columns.
 
     >>> index = BM25(["red drill", "blue drill", "green saw"])
     >>> pool(index, [["red drill", "green saw"]], [[-1.0, -2.0]]).round(4)
     array([[0.9998, 0.3239, 0.9996]], dtype=float32)
     """
-    ready = prepared(texts, logprobs, n_preds, epsilon, modulate)
-    out = np.empty((len(ready), len(bm25)), dtype=np.float32)
-    for row, scores in enumerate(pooled(bm25, ready, pooling)):
-        out[row] = scores
+    if pooling not in get_args(Pooling):
+        raise InputError(f"pooling = {pooling!r}{nearest(str(pooling), get_args(Pooling))}; choose max, mean or min")
+    if len(texts) != len(logprobs):
+        raise InputError(f"texts of {len(texts)} persons and log-probabilities of {len(logprobs)}; give one list of each per person")
+    out = np.empty((len(texts), len(bm25)), dtype=np.float32)
+    for row, some, values in zip(out, texts, logprobs, strict=True):
+        kept, sums = predictions(some, values, n_preds)
+        row[:] = combine(scale(bm25.scores(kept)), factors(sums, epsilon, modulate), pooling)
     return out

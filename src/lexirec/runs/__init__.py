@@ -3,8 +3,9 @@
 While a run trains, everything is in ``RUN.partial`` (resumable); when all files are written, it is renamed to ``RUN``.
 """
 
+from lexirec.models.reading import read_otherwise
 from lexirec.models.saving import read_config
-from lexirec.runs.evaluating import evaluate_run, measure, no_test_part, read_otherwise, retest
+from lexirec.runs.evaluating import evaluate_run, measure, no_test_part, retest
 from lexirec.runs.experiment import DATA_KEYS, Experiment, Parts, load_parts, parse_options, read_experiment, resolve
 from lexirec.runs.fitting import fit_parts, fit_run
 from lexirec.runs.folder import (

@@ -13,7 +13,9 @@ from lexirec.data.messages import warn
 from lexirec.errors import InputError
 from lexirec.evaluation.evaluate import Evaluation, evaluate
 from lexirec.evaluation.groups import GroupRules
+from lexirec.evaluation.ranking import Questions
 from lexirec.models.contract import Recommender
+from lexirec.models.reading import read_otherwise
 from lexirec.progress import showing
 from lexirec.runs.experiment import Parts, load_parts
 from lexirec.runs.folder import load_run, with_test
@@ -52,6 +54,22 @@ def measure(
             model, parts.train, parts.test, seen=seen, groups=groups or GroupRules(), sampled=sampled,
             mask_seen=parts.mask_seen and sampled is None, seed=seed,
         )  # fmt: skip
+
+
+def diagnosed(model: Recommender, parts: Parts, progress: bool = False) -> dict[str, Any]:
+    """What the model says of its own answers to the test part, as ``diagnostics`` of a run's entry; nothing for most models.
+
+    Args:
+        model: a fitted model that was just measured: what it has made for the answers is used again.
+        parts: the data.
+        progress: a bar on stderr.
+    """
+    if parts.test is None or type(model).diagnose is Recommender.diagnose:
+        return {}
+    seen = () if parts.valid is None else (parts.valid,)
+    users = np.unique(parts.test.user_index).astype(np.int64)
+    found = model.diagnose(Questions(parts.train, seen, users, model.needs_history).block(0, len(users)), progress)
+    return {"diagnostics": found}
 
 
 def no_test_part(parts: Parts) -> InputError:
@@ -124,23 +142,8 @@ def retest(
         "data_hash": parts.train.content_hash,
         "split": data["split"],
     }
+    entry |= diagnosed(model, parts, progress)
     return entry | ({} if text is None else {"text": text}), evaluation, parts.train
-
-
-def read_otherwise(model: Recommender, text: str) -> None:
-    """Let a loaded model read the items of the data that it is transferred to next in another way than those it was trained on.
-
-    Args:
-        model: its settings are changed.
-        text: what its setting ``text`` (or ``item_text``) takes, such as ``"title,year,categories"``.
-
-    Raises:
-        InputError: for a model that reads no text of items.
-    """
-    name = next((name for name in ("text", "item_text") if name in type(model.config).model_fields), None)
-    if name is None:
-        raise InputError(f"{model.name} reads no text of items; leave --text out")
-    model.config = type(model.config).parse({**model.config.model_dump(), name: text})
 
 
 LEAKED = 0.01

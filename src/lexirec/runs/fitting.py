@@ -14,7 +14,7 @@ from lexirec.files import atomic_file, replace_folder, storing
 from lexirec.models import model_class
 from lexirec.models.contract import Recommender
 from lexirec.progress import showing
-from lexirec.runs.evaluating import measure
+from lexirec.runs.evaluating import diagnosed, measure
 from lexirec.runs.experiment import Experiment, Parts, load_parts, parse_options
 from lexirec.runs.folder import write_run
 from lexirec.runs.machine import device_name, own_command, peak_memory_mb, versions
@@ -102,6 +102,7 @@ def fit_parts(
         result = result_entry(model, parts, options, time.perf_counter() - started)
         evaluation = measure(model, parts) if parts.test is not None else None
     result |= {"command": command, "protocol_split": experiment.data["split"], "dataset": parts.name, **(notes or {})}
+    result |= diagnosed(model, parts, options.progress)
     model.know_later(parts.later)
     with storing(folder):
         write_run(folder, model, result, evaluation, experiment.document(), parts.train)

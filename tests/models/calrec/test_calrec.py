@@ -1,5 +1,6 @@
 """CALRec as a recommender: learning, pooling, new items, named models, two stages, diagnostics and bad input."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from lexirec.models.calrec.steps import held_out_losses
 from lexirec.query import Query
 from lexirec.training.options import TrainingOptions
 from tests.models.calrec import worlds
-from tests.models.toys import checkerboard, markov
+from tests.models.toys import checkerboard, markov, write_shop
 
 TINY = {
     "text": "Title=title", "lm": "tiny", "lm_dim": 16, "lm_layers": 1, "lm_heads": 2, "vocabulary": 300, "lm_epochs": 0, "warmup": 2,
@@ -108,6 +109,79 @@ def test_written_texts_are_kept_on_disk_by_weights_and_settings(
         loaded.with_settings(temperature=0.6).score(queries)
 
 
+def test_kept_files_that_lack_a_column_are_passed_over(tmp_path: Path) -> None:
+    from lexirec.models.calrec.kept import Kept
+    from lexirec.models.calrec.writing import Written
+
+    one = Written(["red"], np.array([-1.5], dtype=np.float32), np.array([3], dtype=np.int32))
+    Kept(tmp_path).add(np.arange(64, dtype=np.uint64), [one] * 64)
+    pl.DataFrame({"history": [70], "texts": [["red"]]}).write_parquet(tmp_path / "0.parquet")
+    pl.DataFrame({"history": [71], "texts": ["a"], "logprobs": ["x"], "counts": ["b"]}).write_parquet(tmp_path / "1.parquet")
+    found = Kept(tmp_path).known
+    assert sorted(found) == list(range(64))
+    assert found[5].texts == ["red"] and found[5].logprobs.tolist() == [-1.5] and found[5].counts.tolist() == [3]
+
+
+def test_other_frozen_weights_and_vocabularies_have_texts_of_their_own(train: TrainSet, tmp_path: Path) -> None:
+    """The weights that are tuned tell two models with adapters apart only together with what they are put on."""
+    pytest.importorskip("peft")
+    folders = [Path(worlds.gpt_folder(tmp_path / f"lm{seed}", worlds.vocabulary(), seed)) for seed in (0, 1)]
+
+    def key(folder: Path, **settings: object) -> str:
+        named = {"text": "Title=title", "lm": str(folder), "tune": "lora", "max_new_tokens": 12, "max_tokens": 300, "lora_r": 2, **settings}
+        model = CALRec(**named).fit(train, options=TrainingOptions(**{**FAST, "epochs": 0}))
+        found = model._texts_kept().folder
+        assert found is not None
+        model.vocabulary.end += 1
+        model._kept = None
+        assert model._texts_kept().folder != found
+        return found.name
+
+    first = key(folders[0])
+    assert first == key(folders[0]) != key(folders[1])
+    assert first != key(folders[0], lora_alpha=1.0)
+    folders[0].rename(tmp_path / "moved")
+    assert key(tmp_path / "moved") == first  # its content counts, not its place
+
+
+def test_a_person_for_whom_nothing_that_matches_was_written_gets_the_popular(model: CALRec, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lexirec.models.calrec.writing import Written
+
+    def said(*texts: str) -> Written:
+        return Written(list(texts), -np.arange(1, len(texts) + 1, dtype=np.float32), np.ones(len(texts), dtype=np.int32))
+
+    late = [f"z{n}" for n in range(model.config.n_preds)]  # what matches comes too late
+    answers = {"i01": said("zzz qqq", ""), "i03": said(*late, "blue"), "i05": said("zzz", "blue car")}
+    monkeypatch.setattr(CALRec, "write", lambda self, queries, progress=False: [answers[query.history[-1]] for query in queries])
+    queries = [Query(history=[item]) for item in answers]
+    scores = model.score(queries)
+    popular = torch.from_numpy(model.popularity.astype(np.float32))
+    for row, kind in enumerate(("popularity", "popularity", "history")):
+        found = model.recommend(queries[row], k=1).select("answered_by", "reason").row(0)
+        assert found == (kind, None if kind == "history" else "nothing that was written for the history matches the catalogue")
+        assert torch.equal(scores[row], popular) == (kind == "popularity")
+    assert model.explain(queries[0], "i02").is_empty()
+    both = Query(history=["i01"], intent="red apple")
+    assert str(model.answered_by(both)) == "words" and "wish" in model.explain(both, "i02")["kind"].to_list()
+
+
+def test_people_are_written_for_together(model: CALRec, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lexirec.models.calrec import model as module
+    from lexirec.models.hybrid import Hybrid
+
+    sizes: list[int] = []
+    original = module.write
+
+    def counting(lm: object, vocabulary: object, prompts: object, *args: object, **options: object) -> object:
+        sizes.append(len(prompts.lengths))  # type: ignore[attr-defined]
+        return original(lm, vocabulary, prompts, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "write", counting)
+    for asked in (model.with_settings(sampling_seed=11), Hybrid(model.with_settings(sampling_seed=12))):
+        asked.recommend([Query(history=[f"i{i:02d}"]) for i in range(8)], k=1)
+    assert sizes == [8, 8]
+
+
 def test_explain_shows_the_texts_with_their_log_probabilities(model: CALRec) -> None:
     query = Query(history=["i01", "i03", "i05"])
     best = model.recommend(query, k=1)["item_id"][0]
@@ -140,6 +214,9 @@ def test_explain_follows_what_answered(model: CALRec) -> None:
 
 def test_similar_items_are_those_with_like_texts(model: CALRec) -> None:
     near = model.similar_items(["i01"], k=5)["similar_item_id"]
+    unit = torch.nn.functional.normalize(model.encode_items(), dim=1)
+    cosines = {f"i{at:02d}": float(unit[1] @ unit[at]) for at in range(20)}
+    assert model.similar_items(["i01"], k=5)["score"].to_list() == pytest.approx([cosines[name] for name in near], abs=1e-6)
     assert sum(int(name[1:]) % 2 for name in near) >= 4
     assert model.encode_items(pl.DataFrame({"item_id": ["n"], "title": ["red apple"], "categories": [["Food"]]})).shape == (1, 16)
     assert model.encode_queries([Query(history=["i01"]), Query(history=["i02", "i01"])]).shape == (2, 16)
@@ -204,6 +281,12 @@ def test_two_stages(train: TrainSet, tmp_path: Path) -> None:
     second.save(tmp_path / "second")
     query = Query(history=["i01", "i03"])
     assert torch.equal(CALRec.load(tmp_path / "second").score([query]), second.score([query]))
+    data = checkerboard()[0]
+    items = data.items.with_columns(name=pl.col("title"))
+    with pytest.warns(UserWarning, match=r"wrote items as 'Title=title' and this training writes them as 'Title=name\|title'"):
+        CALRec(**{**TINY, "text": "Title=name|title", "start": str(tmp_path / "first")}).fit(
+            Dataset(data.interactions, items).train_set(), options=TrainingOptions(**{**FAST, "epochs": 0})
+        )
     for name, value, was in (("lm_dim", 32, "16"), ("vocabulary", 400, "300"), ("merges", "phrases", "'words'")):
         with pytest.raises(InputError, match=f"was made with {name} {was}; use the same"):
             CALRec(**{**TINY, name: value, "start": str(tmp_path / "first")}).fit(train, options=TrainingOptions(**FAST))
@@ -227,7 +310,7 @@ def test_named_models_train_answer_and_load(kind: str, train: TrainSet, tmp_path
         "warmup": 1,
         "lr": 0.01,
     }
-    settings |= {"tune": "lora" if kind == "lora" else "all", "lora_r": 4, "micro_tokens": 900}
+    settings |= {"micro_tokens": 900, **({"tune": "lora", "lora_r": 4} if kind == "lora" else {})}
     model = CALRec(**settings).fit(train, options=TrainingOptions(**{**FAST, "epochs": 1}))
     lines = [model.step.loss(batch).item() for batch in model.batches(train, np.random.default_rng(0))]
     model2 = CALRec(**settings).fit(train, options=TrainingOptions(**{**FAST, "epochs": 3}))
@@ -303,8 +386,9 @@ def test_a_wish_finds_words_that_stand_before_punctuation() -> None:
 def test_equal_texts_are_ties_and_no_error() -> None:
     data = shop(["red drill"] * 5)
     with pytest.warns(UserWarning, match="all 5 items have the same text"):
-        model = CALRec(**TINY).fit(data.train_set(), options=TrainingOptions(**FAST))
+        model = CALRec(**{**TINY, "lm_epochs": 30, "lm_lr": 0.02}).fit(data.train_set(), options=TrainingOptions(**FAST))
     scores = model.score([Query(history=["i00", "i02"])])[0]
+    assert str(model.answered_by(Query(history=["i00", "i02"]))) == "history"
     assert scores.unique().numel() == 1 and torch.isfinite(scores).all()
 
 
@@ -351,14 +435,32 @@ def test_wrong_starts_and_models(train: TrainSet, tmp_path: Path) -> None:
     [
         ({"lm": "tiny", "tune": "lora"}, "tune = 'lora': lm = 'tiny' is trained whole"),
         ({"lm": "minilm", "tune": "lora"}, "tune = 'lora': lm = 'minilm' is trained whole"),
-        ({"lm": "minilm", "lm_dim": 64}, "lm_dim = 64 has no effect on lm = 'minilm'"),
-        ({"lm": "some/model", "merges": "phrases"}, "merges = 'phrases' has no effect on lm = 'some/model'"),
+        ({"lm": "minilm", "lm_dim": 64}, "lm_dim = 64 has no effect with lm = 'minilm'"),
+        ({"lm": "some/model", "merges": "phrases"}, "merges = 'phrases' has no effect with lm = 'some/model'"),
         ({"lm": "some/model", "vocabulary": 500}, "vocabulary = 500 has no effect"),
+        ({"lm": "some/model", "lm_epochs": 3}, "lm_epochs = 3 has no effect with lm = 'some/model'"),
+        ({"lm": "some/model", "lm_lr": 0.1}, "lm_lr = 0.1 has no effect"),
+        ({"lm": "some/model", "lm_tokens": 100}, "lm_tokens = 100 has no effect"),
+        ({"start": "run", "lm_epochs": 3}, "lm_epochs = 3 has no effect with start"),
+        ({"start": "run", "lm_lr": 0.1}, "lm_lr = 0.1 has no effect with start"),
+        ({"lm": "some/model", "lora_r": 4}, "lora_r = 4 has no effect with tune = 'all'"),
+        ({"lora_alpha": 4.0}, "lora_alpha = 4.0 has no effect with tune = 'all'"),
+        ({"lora_dropout": 0.1}, "lora_dropout = 0.1 has no effect with tune = 'all'"),
+        ({"alpha": 0.8, "beta": 0.2}, "alpha = 0.8 and beta = 0.2 leave no weight for the next-item loss"),
     ],
 )
 def test_settings_without_effect_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         CALRec(**settings)
+
+
+def test_what_a_saved_model_was_made_with_is_accepted(train: TrainSet, tmp_path: Path) -> None:
+    """Settings without effect that older versions took: the model is read, and asked in other ways."""
+    model = CALRec(**TINY).fit(train, options=TrainingOptions(**{**FAST, "epochs": 0}))
+    model.config = model.config.model_copy(update={"lora_r": 4, "alpha": 1.0, "beta": 0.5})
+    model.save(tmp_path / "run")
+    assert CALRec.load(tmp_path / "run").with_settings(pooling="mean").config.pooling == "mean"
+    assert CALRec(lm="some/model", lm_epochs=0).config.lm_epochs == 0  # says what is so
 
 
 def test_answers_take_no_setting_of_the_training(model: CALRec) -> None:
@@ -402,6 +504,26 @@ def test_diagnostics(model: CALRec, train: TrainSet) -> None:
     values = self_retrieval(texts)
     assert values["first_optimistic"] == 1.0 and values["first_pessimistic"] == pytest.approx(1 / 3)
     assert values["twins"] == 2
+    some = self_retrieval([*texts, *(f"title: number {i}" for i in range(40))], most=5)
+    assert some["twins"] == 2 and some["first_optimistic"] == 1.0
+
+
+def test_a_run_and_its_evaluation_tell_the_diagnostics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from lexirec.cli.main import run
+
+    folder, out = write_shop(tmp_path / "data"), tmp_path / "run"
+    shown = {**TINY, "epochs": 1, "lm_epochs": 15, "lm_lr": 0.02, "lm_tokens": 300}
+    settings = [part for name, value in shown.items() for part in ("--set", f"{name}={value}")]
+    assert run(["fit", "calrec", "--data", str(folder), "--split", "leave-one-out", "--out", str(out), *settings]) == 0
+    written = json.loads((out / "result.json").read_text())["diagnostics"]
+    assert written["histories"] == 20 and written["samples_in_catalogue"] > 0 and written["self_first_optimistic"] == 1
+    capsys.readouterr()
+    assert run(["evaluate", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["diagnostics"] == pytest.approx(written)
+    assert run(["evaluate", str(out)]) == 0
+    assert f"diagnostics: histories 20, samples_in_catalogue {written['samples_in_catalogue']:.4g}, " in capsys.readouterr().out
+    assert run(["fit", "lir", "--data", str(folder), "--set", "text=Title=title", "--out", str(tmp_path / "lir")]) == 0
+    assert "diagnostics" not in json.loads((tmp_path / "lir" / "result.json").read_text())
 
 
 def test_heldout_without_history_counts_nothing(model: CALRec, train: TrainSet) -> None:

@@ -1,6 +1,7 @@
 """The training step: items 3 to 8 of the conformance list, a plain reference of the first step, and gradient caching."""
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from lexirec.losses import calrec_total, contrast_bounds, next_item, next_item_weights, target_contrast
+from lexirec.data.dataset import Heldout
+from lexirec.errors import NonFiniteLossError
+from lexirec.losses import calrec_total, contrast_bounds, next_item, next_item_weights, target_contrast, target_contrasts
 from lexirec.models.calrec.lm import token_losses
 from lexirec.models.calrec.sequences import Packed
 from lexirec.models.calrec.stage_zero import WriteEverything
-from lexirec.models.calrec.steps import Step, Towers, adamw, groups_of
+from lexirec.models.calrec.steps import Step, Towers, adamw, groups_of, held_out_losses
 from lexirec.models.layers.sequence import Layout
+from lexirec.training.loop import run_training
+from lexirec.training.options import TrainingOptions
 from tests.models.calrec import worlds
 
 TARGETS = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
@@ -31,12 +36,8 @@ def test_next_item_loss_sums_or_means() -> None:
 
 
 def test_the_contrasts_run_over_the_other_tower() -> None:
-    def terms(vectors: Tensor) -> Tensor:
-        scores = F.normalize(TARGETS, dim=1) @ F.normalize(vectors, dim=1).T / 0.5
-        return F.cross_entropy(scores, torch.arange(3), reduction="none")
-
-    torch.testing.assert_close(terms(AFTER), torch.tensor([0.463464, 0.807866, 2.525913]), atol=1e-5, rtol=0)
-    torch.testing.assert_close(terms(USERS), torch.tensor([0.142932, 0.239545, 3.550699]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(target_contrasts(AFTER, TARGETS, 0.5), torch.tensor([0.463464, 0.807866, 2.525913]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(target_contrasts(USERS, TARGETS, 0.5), torch.tensor([0.142932, 0.239545, 3.550699]), atol=1e-5, rtol=0)
     assert target_contrast(AFTER, TARGETS, 0.5).item() == pytest.approx(1.265748, abs=1e-5)
     assert target_contrast(USERS, TARGETS, 0.5).item() == pytest.approx(1.311058, abs=1e-5)
     assert target_contrast(TARGETS, AFTER, 0.5).item() == pytest.approx(1.179418, abs=1e-5)  # the wrong direction differs
@@ -211,7 +212,7 @@ def test_stage_zero_is_the_mean_over_all_tokens() -> None:
     train = checkerboard(12)[0].train_set()
     towers = worlds.towers()
     config = CALRecConfig(lm_tokens=150, lm_epochs=1)
-    stage = WriteEverything(towers, Histories(train, np.ones(12, dtype=bool)), config)
+    stage = WriteEverything(towers, Histories(train, np.ones(12, dtype=bool)), config, train)
     plan = stage.plan(np.random.default_rng(0))
     assert len(plan) > 3 and sum(len(b.lengths) for b in plan) == 12 + 12  # every user and every item
     assert max(int(b.lengths.sum()) for b in plan) <= 150 or min(len(b.lengths) for b in plan) == 1
@@ -224,6 +225,53 @@ def test_stage_zero_is_the_mean_over_all_tokens() -> None:
         scores = towers.lm.scores(towers.lm(tokens[:-1], Layout(np.array([len(tokens) - 1]))))
         losses.append(F.cross_entropy(scores, tokens[1:], reduction="none"))
     assert stage.loss(batch).item() == pytest.approx(torch.cat(losses).mean().item(), rel=1e-5)
+
+
+def test_stage_zero_names_whose_texts_gave_no_loss() -> None:
+    from lexirec.models.calrec.config import CALRecConfig
+    from lexirec.models.calrec.steps import Histories
+    from tests.models.toys import checkerboard
+
+    train = checkerboard(12)[0].train_set()
+    towers = worlds.towers()
+    stage = WriteEverything(towers, Histories(train, np.ones(12, dtype=bool)), CALRecConfig(lm_tokens=150), train)
+    named: set[str] = set()
+    for batch in stage.plan(np.random.default_rng(0)):
+        whose = stage.culprits(batch)
+        assert whose.startswith(("user_id 'u", "item_id 'i"))
+        if len(batch.lengths) <= 3:  # all are named
+            named |= set(re.findall("'(.*?)'", whose))
+            for source, length in zip(batch.sources.tolist(), batch.lengths.tolist(), strict=True):
+                assert source < 12 or length == len(towers.pieces.item(source - 12))
+    assert any(name.startswith("u") for name in named)
+    with torch.no_grad():
+        towers.lm.tokens.weight[:] = torch.nan
+    options = TrainingOptions(epochs=1, progress=False, threads=1)
+    with pytest.raises(NonFiniteLossError, match=r"the loss is nan in epoch 1, step 1 \(user_id 'u|item_id 'i"):
+        run_training(stage, train, None, options)  # type: ignore[arg-type]
+
+
+def test_a_gradient_that_is_no_number_names_the_users() -> None:
+    towers, batch = worlds.towers(), worlds.batch(9)
+    loss = Step(towers, 0.5, 0.125, -0.025, 60, lambda batch: f"{len(batch.users)} of mine").loss(batch)
+    with pytest.raises(NonFiniteLossError, match=r"gradient of the contrast is NaN or infinite \(9 of mine\)"):
+        (loss * torch.nan).backward()
+
+
+@pytest.mark.parametrize("users", [5, 2, 1])
+def test_fewer_held_out_users_than_a_batch_have_contrasts_too(users: int) -> None:
+    from tests.models.toys import checkerboard
+
+    train = checkerboard(12)[0].train_set()
+    step = Step(worlds.towers(), 0.5, 0.125, -0.025, 10**9)
+    part = Heldout(np.arange(users, dtype=np.int32), np.arange(users, dtype=np.int32), "valid")
+    found = held_out_losses(step, train, part, 8)
+    if users == 1:
+        assert list(found) == ["-loss"]  # nobody to tell from
+        return
+    assert found["contrast_floor"] == pytest.approx(contrast_bounds(users, 0.5)[0])
+    assert min(found["target_target"], found["user_target"]) >= found["contrast_floor"]
+    assert found["target_target"] == pytest.approx(step.parts["target_target"])
 
 
 def test_learning_rate_rises_and_falls() -> None:

@@ -7,15 +7,25 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import yaml
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
 
 from lexirec.data.dataset import Dataset
 from lexirec.errors import InputError
+from lexirec.models import model_class
+from lexirec.models.calrec import CALRec
 from lexirec.models.calrec.config import TEMPLATE
 from lexirec.models.calrec.sequences import Pieces
+from lexirec.models.calrec.stage_zero import WriteEverything
 from lexirec.models.calrec.steps import Histories
 from lexirec.models.calrec.texts import FIRST_ITEM, LATER_ITEM, USER_PREFIX, USER_SUFFIX, ItemTemplate, history_prompt, mixing_weights
 from lexirec.models.calrec.vocabulary import Vocabulary
+from lexirec.models.config import ModelConfig
+from lexirec.text.templates import parse_template
+from lexirec.training.options import TrainingOptions
 
+CONFIGS = Path(__file__).parents[3] / "configs"
 FOUR = ItemTemplate.parse("Title=title,Category=kind,Brand=brand,Price=price")
 TEXTS = ["Title: Red Drill. Price: $5.", "Title: Blue Saw 12 inch. Price: Unknown.", "", "Title: Grüne Säge \N{HAMMER} 日本. Price: $7."]
 
@@ -55,6 +65,46 @@ def test_the_first_column_with_a_value_is_written() -> None:
     shop = pl.DataFrame({"title": ["a", "b"], "main": ["Tools", None], "categories": [["x"], ["Home > Garden", "Home > Art"]]})
     texts = ItemTemplate.parse("Title=title,Category=main|categories").write(shop)
     assert texts == ["Title: a. Category: Tools.", "Title: b. Category: Home, Garden, Art."]
+
+
+@pytest.mark.parametrize(("first", "second"), [("calrec-stage1", "calrec-stage2"), ("unisrec-pretrain", "unisrec-text")])
+def test_both_stages_of_the_configurations_read_items_alike(first: str, second: str) -> None:
+    before, after = resolve_config(CONFIGS / "mix" / f"{first}.yaml"), resolve_config(CONFIGS / "amazon2018_scientific" / f"{second}.yaml")
+    assert parsed(before) == parsed(after)
+
+
+def resolve_config(path: Path) -> ModelConfig:
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return model_class(document["model"]).Config.parse(document["config"])
+
+
+def parsed(config: ModelConfig) -> object:
+    text: str = config.text  # type: ignore[attr-defined]
+    return (ItemTemplate.parse(text).labels, ItemTemplate.parse(text).columns) if "=" in text else parse_template(text)
+
+
+def test_a_start_token_stands_once_in_front_of_every_prompt(vocabulary: Vocabulary) -> None:
+    begun = Vocabulary(vocabulary.tokenizer, vocabulary.end, start=7)
+    assert Vocabulary.restored(begun.state()).start == 7 and Vocabulary.restored(vocabulary.state()).start is None
+    plain, pieces = Pieces(vocabulary, TEXTS, 1024, 80), Pieces(begun, TEXTS, 1024, 80).appended(["Title: Red Saw. Price: $9."])
+    history, counts = np.array([0, 1, 3]), np.array([2, 1])
+    for targets in (None, np.array([3, 0])):  # asked, and trained
+        before, now = plain.joined(history, counts, targets), pieces.joined(history, counts, targets)
+        assert np.array_equal(now.lengths, before.lengths + 1) and np.array_equal(now.borders, before.borders + 1)
+        starts = np.cumsum(now.lengths) - now.lengths
+        assert (now.tokens[starts] == 7).all() and np.array_equal(np.delete(now.tokens, starts), before.tokens)
+    assert np.array_equal(pieces.targets(np.array([0])).tokens, plain.targets(np.array([0])).tokens)
+
+
+def test_a_named_tokenizer_brings_the_start_that_it_writes(tmp_path: Path) -> None:
+    for writes in (True, False):
+        tokenizer = Tokenizer(models.WordLevel({"<s>": 0, "</s>": 1, "red": 2, "?": 3}, unk_token="?"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        if writes:
+            tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+        folder = tmp_path / str(writes)
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>").save_pretrained(folder)
+        assert Vocabulary.of_model(folder).start == (0 if writes else None)
 
 
 def test_prompt_of_one_item() -> None:
@@ -153,6 +203,36 @@ def test_held_out_items_never_stand_in_a_training_sequence() -> None:
     batch = histories.batch(users, histories.shortened(users, 4, rng))
     held_out = set(split.valid.item_index.tolist()) | set(split.test.item_index.tolist())
     assert not held_out & (set(batch.history.tolist()) | set(batch.targets.tolist()) | set(histories.items.tolist()))
+
+
+@pytest.mark.parametrize("protocol", ["leave-one-out", "cold-items", "temporal"])
+def test_stage_zero_and_the_vocabulary_read_the_training_part_only(protocol: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Number 10 for what comes before stage I: neither an item that is new in the held-out part nor one that nobody took is read."""
+    rng = np.random.default_rng(0)
+    rows = [(f"u{u}", f"i{int(item)}", u * 20 + t) for u in range(30) for t, item in enumerate(rng.integers(u, u + 30, 8))]
+    log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row").unique(["user_id", "item_id"])
+    ids = [*log["item_id"].unique(maintain_order=True), "nobody"]
+    items = pl.DataFrame({"item_id": ids, "title": [f"title of {name}" for name in ids]})
+    train = Dataset(log, items).split(protocol).train
+    unread = (train.popularity == 0) | train.new_items
+    assert unread.sum() > 1 and train.items["item_id"].to_list()[int(np.flatnonzero(unread)[-1])] == "nobody"
+    read: list[str] = []
+    trained = Vocabulary.trained
+
+    def listening(texts: list[str], *args: object) -> Vocabulary:
+        read.extend(texts)
+        return trained(texts, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Vocabulary, "trained", listening)
+    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path))
+    settings = {"text": "Title=title", "lm": "tiny", "lm_dim": 16, "lm_layers": 1, "lm_heads": 2, "vocabulary": 300, "lm_epochs": 0}
+    model = CALRec(**settings).fit(train, options=TrainingOptions(epochs=0, progress=False, threads=1))
+    texts = dict(enumerate(model.texts))
+    assert sorted(read) == sorted(texts[i] for i in np.flatnonzero(~unread))
+    stage = WriteEverything(model.step.towers, model.histories, model.config, train)
+    spelt_out = " ".join(model.vocabulary.tokenizer.decode(batch.tokens.tolist()) for batch in stage.plan(rng))
+    assert all((texts[i] in spelt_out) != unread[i] for i in range(train.n_items))
+    assert model.pieces.readable.all()  # asked, all can be read and written
 
 
 def test_mixing_weights_and_draws_follow_the_exponent() -> None:

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from lexirec.errors import InputError
+from lexirec.models.calrec import writing
 from lexirec.models.calrec.config import CALRecConfig
 from lexirec.models.calrec.lm import make_lm
 from lexirec.models.calrec.sequences import Packed, Pieces
+from lexirec.models.calrec.vocabulary import Vocabulary
 from lexirec.models.calrec.writing import Sampling, Trie, Written, draw, uniform, write
 from lexirec.models.layers.decoder import Decoder
 from lexirec.models.layers.sequence import Layout
@@ -143,6 +146,55 @@ def test_padding_in_front_of_learned_positions_changes_nothing(pieces: Pieces, t
     together = write(lm, pieces.vocabulary, asked, sampling)  # type: ignore[arg-type]
     alone = [write(lm, pieces.vocabulary, row(asked, i), sampling)[0] for i in range(5)]  # type: ignore[arg-type]
     assert all(same(a, b) for a, b in zip(together, alone, strict=True))
+
+
+@pytest.mark.parametrize("fitting", [40, 4.5, 0.4])
+def test_a_named_model_keeps_to_the_memory(fitting: float, pieces: Pieces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for all prompts, for some, and for some of one prompt's samples: the same texts."""
+    lm = named(pieces, worlds.gpt_folder(tmp_path / "gpt", pieces.vocabulary))
+    asked, sampling = prompts(pieces, 7), Sampling(6, 2.0, 12, 0)
+    expected = write(lm, pieces.vocabulary, asked, sampling)  # type: ignore[arg-type]
+    held: list[int] = []
+
+    def look(body: torch.nn.Module, inputs: object, out: object) -> None:
+        held.append(sum(layer.keys.nbytes + layer.values.nbytes for layer in out.past_key_values.layers))  # type: ignore[attr-defined]
+
+    lm.body.register_forward_hook(look)  # type: ignore[attr-defined]
+    memory = int(fitting * 6 * (int(asked.lengths.max()) + 12) * lm.token_bytes)  # type: ignore[attr-defined]
+    monkeypatch.setattr(writing, "MEMORY", memory)
+    found = write(lm, pieces.vocabulary, asked, sampling)  # type: ignore[arg-type]
+    assert all(same(a, b) for a, b in zip(found, expected, strict=True))
+    assert 0.3 * min(memory, max(held)) < max(held) <= memory
+
+
+@torch.no_grad()
+def test_bytes_of_a_token_are_those_that_the_cache_has(pieces: Pieces, tmp_path: Path) -> None:
+    for lm in (worlds.gpt_folder(tmp_path / "gpt", pieces.vocabulary), "minilm"):
+        model = named(pieces, lm)
+        cache = model.body(input_ids=torch.arange(6).view(2, 3), use_cache=True).past_key_values  # type: ignore[attr-defined]
+        assert sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers) == 6 * model.token_bytes  # type: ignore[attr-defined]
+
+
+def test_models_that_could_not_write_are_refused_before_the_training(pieces: Pieces, tmp_path: Path) -> None:
+    from transformers import MambaConfig, MambaForCausalLM
+
+    shape = MambaConfig(
+        vocab_size=len(pieces.vocabulary),
+        hidden_size=16,
+        num_hidden_layers=1,
+        state_size=4,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=None,
+    )
+    MambaForCausalLM(shape).save_pretrained(tmp_path / "mamba")
+    with pytest.raises(InputError, match=r"mamba keeps no keys and values of what it has read.*name a transformer"):
+        named(pieces, str(tmp_path / "mamba"))
+    folder = worlds.gpt_folder(tmp_path / "gpt", pieces.vocabulary)
+    more = Vocabulary.restored(pieces.vocabulary.state())
+    more.tokenizer.add_tokens(["<one more>"])
+    with pytest.raises(InputError, match=r"gpt has (\d+) tokens and its embedding (\d+) rows.*resize_token_embeddings"):
+        make_lm(CALRecConfig(lm=folder, max_tokens=256, max_new_tokens=16), more)
 
 
 def test_an_immediate_end_gives_an_empty_text(pieces: Pieces) -> None:

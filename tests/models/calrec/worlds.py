@@ -66,9 +66,9 @@ def llama_folder(folder: Path, model: Decoder, found: Vocabulary) -> str:
     return str(folder)
 
 
-def gpt_folder(folder: Path, found: Vocabulary) -> str:
+def gpt_folder(folder: Path, found: Vocabulary, seed: int = 0) -> str:
     """A GPT-2 with learned positions."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = GPT2Config(vocab_size=len(found), n_embd=16, n_layer=2, n_head=2, n_positions=512, bos_token_id=None, eos_token_id=found.end)
     GPT2LMHeadModel(config).save_pretrained(folder)
     _tokenizer(found, folder)

@@ -6,7 +6,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from lexirec.models.calrec.lm import MINILM, SIZES
 from lexirec.models.calrec.vocabulary import Merges
-from lexirec.models.contract import ModelConfig
+from lexirec.models.config import LENIENT, ModelConfig
 from lexirec.retrieval.hybrid import Fusion
 
 ASKED = ("samples", "temperature", "sampling_seed", "write_precision", "catalogue_only")
@@ -20,7 +20,8 @@ class CALRecConfig(ModelConfig):
     """Settings of CALRec."""
 
     text: str = TEMPLATE
-    """How an item is written, see :class:`~lexirec.models.calrec.texts.ItemTemplate`."""
+    """How an item is written, see :class:`~lexirec.models.calrec.texts.ItemTemplate`. The paper's category is the single main one; where an
+    item has none, the default writes its whole category path instead."""
     max_tokens: PositiveInt = 1024
     """Most tokens of an input; whole oldest items are left out beyond. Fewer where the model has fewer positions."""
     max_new_tokens: PositiveInt = 80
@@ -54,7 +55,8 @@ class CALRecConfig(ModelConfig):
     them (``lm``, sizes, ``vocabulary``, ``merges``, ``tune``, ``lora_*``) must be the same; all others are this training's."""
 
     lm_epochs: NonNegativeInt = 10
-    """Stage 0, plain language modelling of item and history texts: passes. Left out with ``start`` and for named models."""
+    """Stage 0, plain language modelling of the training part's item and history texts: passes. Left out with ``start`` and for named
+    models."""
     lm_lr: PositiveFloat = 1e-3
     """Stage 0: highest learning rate; it falls in a line to 0."""
     lm_tokens: PositiveInt = 4096
@@ -122,11 +124,17 @@ class CALRecConfig(ModelConfig):
     def _nothing_without_effect(self) -> "CALRecConfig":
         if self.own and self.tune == "lora":
             raise ValueError(f"tune = 'lora': lm = {self.lm!r} is trained whole, since it never was a language model; use tune='all'")
-        unread = [] if self.lm in SIZES else ["lm_dim", "lm_layers", "lm_heads"]
-        unread += [] if self.own else ["vocabulary", "merges"]
-        for name in unread:
-            if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name} = {getattr(self, name)!r} has no effect on lm = {self.lm!r}, which has its own; leave it out")
+        named, stage_zero = f"lm = {self.lm!r}", ["lm_lr", "lm_tokens", *(["lm_epochs"] if self.lm_epochs else [])]
+        if self.lm not in SIZES:
+            self.refuse_unread(named, "lm_dim", "lm_layers", "lm_heads")
+        if not self.own:
+            self.refuse_unread(named, "vocabulary", "merges", *stage_zero)
+        if self.start is not None:
+            self.refuse_unread("start, whose run had a stage 0 of its own", *stage_zero)
+        if self.tune == "all":
+            self.refuse_unread("tune = 'all'", "lora_r", "lora_alpha", "lora_dropout")
+        if self.alpha + self.beta >= 1 and not LENIENT.get():
+            raise ValueError(f"alpha = {self.alpha} and beta = {self.beta} leave no weight for the next-item loss; keep their sum below 1")
         return self
 
     @property

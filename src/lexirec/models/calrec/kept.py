@@ -16,6 +16,7 @@ from lexirec.models.calrec.writing import Written
 
 FEWEST = 64
 """Histories of a file; fewer are not worth one."""
+COLUMNS = {"history": pl.UInt64(), "texts": pl.List(pl.String), "logprobs": pl.List(pl.Float32), "counts": pl.List(pl.Int32)}
 
 
 class Kept:
@@ -30,11 +31,10 @@ class Kept:
         self.known: dict[int, Written] = {}
         for path in sorted(folder.glob("*.parquet")) if folder is not None and folder.is_dir() else []:
             try:
-                frame = pl.read_parquet(path)
-            except (OSError, pl.exceptions.PolarsError):  # a damaged file: its texts are written again
+                frame = pl.read_parquet(path, columns=list(COLUMNS)).cast(COLUMNS)  # type: ignore[arg-type]
+            except (OSError, pl.exceptions.PolarsError):  # a damaged file, or another's: its texts are written again
                 continue
-            rows = (frame[name].to_list() for name in ("history", "texts", "logprobs", "counts"))
-            for key, texts, logprobs, counts in zip(*rows, strict=True):
+            for key, texts, logprobs, counts in frame.iter_rows():
                 self.known[key] = Written(texts, np.array(logprobs, dtype=np.float32), np.array(counts, dtype=np.int32))
 
     def add(self, keys: NDArray[np.uint64], found: list[Written]) -> None:
@@ -44,11 +44,12 @@ class Kept:
             return
         frame = pl.DataFrame(
             {
-                "history": pl.Series(keys.tolist(), dtype=pl.UInt64),
-                "texts": pl.Series([one.texts for one in found], dtype=pl.List(pl.String)),
-                "logprobs": pl.Series([one.logprobs.tolist() for one in found], dtype=pl.List(pl.Float32)),
-                "counts": pl.Series([one.counts.tolist() for one in found], dtype=pl.List(pl.Int32)),
-            }
+                "history": keys.tolist(),
+                "texts": [one.texts for one in found],
+                "logprobs": [one.logprobs.tolist() for one in found],
+                "counts": [one.counts.tolist() for one in found],
+            },
+            schema=COLUMNS,
         )
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_file(self.folder / f"{uuid.uuid4().hex}.parquet") as temporary:

@@ -30,14 +30,21 @@ class HubDecoder(nn.Module):
         words: output vectors if the scores are nothing but products with them, so that they need not be held all at once.
         dim: width of the states.
         whole: the model that ``body`` and ``head`` are parts of; its weights that need a gradient are this module's state.
+        token_bytes: of the keys and values that the body keeps of a token.
     """
 
     def __init__(
-        self, body: nn.Module, head: Callable[[Tensor], Tensor], words: Callable[[], Tensor] | None, dim: int, whole: nn.Module
+        self,
+        body: nn.Module,
+        head: Callable[[Tensor], Tensor],
+        words: Callable[[], Tensor] | None,
+        dim: int,
+        whole: nn.Module,
+        token_bytes: int,
     ) -> None:
         super().__init__()
         self._parts = (body, head, words, whole)  # in a tuple, so that frozen weights aren't part of the state
-        self.dim = dim
+        self.dim, self.token_bytes = dim, token_bytes
         self.tuned = nn.ParameterList([p for p in whole.parameters() if p.requires_grad])
 
     @property
@@ -111,7 +118,7 @@ def make_lm(config: Any, vocabulary: Vocabulary) -> LanguageModel:
         vocabulary: its tokens.
 
     Raises:
-        InputError: as :func:`~lexirec.models.language.load_lm` does.
+        InputError: as :func:`~lexirec.models.language.load_lm` does, or for a named model that can't be used as it is here.
     """
     if config.lm in SIZES:
         dim, layers, heads = SIZES[config.lm]
@@ -127,22 +134,44 @@ def make_lm(config: Any, vocabulary: Vocabulary) -> LanguageModel:
     model.config.use_cache = False
     set_dropout(model, config.lm_dropout)
     body, head = model.base_model, model.get_output_embeddings()
-    if not _agrees(model, body, head):
-        raise InputError(f"lm: {config.lm} computes its scores from its states in a way of its own; name another causal language model")
+    if len(vocabulary) > (rows := len(model.get_input_embeddings().weight)):
+        raise InputError(
+            f"lm: the tokenizer of {config.lm} has {len(vocabulary):,} tokens and its embedding {rows:,} rows; use the tokenizer that"
+            f" belongs to the weights, or add rows with resize_token_embeddings({len(vocabulary)}) and save the model again"
+        )
+    token_bytes = _probed(config.lm, model, body, head)
     plain = isinstance(head, nn.Linear) and head.bias is None
-    return HubDecoder(body, head, (lambda: head.weight) if plain else None, int(head.weight.shape[1]), model)
+    return HubDecoder(body, head, (lambda: head.weight) if plain else None, int(head.weight.shape[1]), model, token_bytes)
 
 
 @torch.no_grad()
-def _agrees(model: Any, body: Any, head: Any) -> bool:
-    """Whether scores are what the head makes of the states, with nothing (a cap, a scale) between or behind."""
-    device = next(model.parameters()).device
-    probe = torch.arange(1, 6, device=device)[None]
+def _probed(name: str, model: Any, body: Any, head: Any) -> int:
+    """Bytes of the keys and values of a token, once five tokens have shown that training and writing can use the model.
+
+    Raises:
+        InputError: if scores are not what the head makes of the states, with nothing (a cap, a scale) between or behind; or if the model
+            does not go on from keys and values that it keeps.
+    """
+    probe = torch.arange(1, 6, device=next(model.parameters()).device)[None]
     training = model.training
     model.eval()
-    same = torch.allclose(model(input_ids=probe).logits, head(body(input_ids=probe).last_hidden_state), atol=1e-4, rtol=1e-4)
+    states = body(input_ids=probe).last_hidden_state
+    if not torch.allclose(model(input_ids=probe).logits, head(states), atol=1e-4, rtol=1e-4):
+        raise InputError(f"lm: {name} computes its scores from its states in a way of its own; name another causal language model")
+    read = body(input_ids=probe[:, :4], use_cache=True)
+    layers = getattr(getattr(read, "past_key_values", None), "layers", [])
+    known = bool(layers) and all(isinstance(getattr(layer, "keys", None), Tensor) for layer in layers)
+    token_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in layers) // 4 if known else 0
+    if known:
+        last = body(input_ids=probe[:, 4:], past_key_values=read.past_key_values, use_cache=True).last_hidden_state
+        known = torch.allclose(last[:, 0], states[:, 4], atol=1e-4, rtol=1e-4)
+    if not known:
+        raise InputError(
+            f"lm: {name} keeps no keys and values of what it has read, as Mamba and its like, so texts can't be written with it here; name"
+            " a transformer"
+        )
     model.train(training)
-    return bool(same)
+    return token_bytes
 
 
 def _from_encoder(vocabulary: Vocabulary) -> HubDecoder:
@@ -172,7 +201,8 @@ def _from_encoder(vocabulary: Vocabulary) -> HubDecoder:
         new[vocabulary.end] = old[pieces.token_to_id("[SEP]")]
     # Scores of an encoder's states against its own embeddings are large and were never trained: divide them to start near even.
     scale = float(new.shape[1]) ** -0.5
-    return HubDecoder(model, lambda states: states @ (new.T * scale), lambda: new * scale, int(new.shape[1]), model)
+    token_bytes = 8 * shape.num_hidden_layers * shape.hidden_size
+    return HubDecoder(model, lambda states: states @ (new.T * scale), lambda: new * scale, int(new.shape[1]), model, token_bytes)
 
 
 def token_losses(lm: LanguageModel, states: Tensor, targets: Tensor, weights: Tensor) -> Tensor:

@@ -33,9 +33,11 @@ from lexirec.models.calrec.steps import LOSS, Batch, Histories, Step, Towers, ad
 from lexirec.models.calrec.texts import ItemTemplate
 from lexirec.models.calrec.vocabulary import Vocabulary
 from lexirec.models.calrec.writing import Sampling, Trie, Written, key_of, write
+from lexirec.models.config import LENIENT
 from lexirec.models.contract import Recommender
+from lexirec.models.language import lm_folder
 from lexirec.models.layers.sequence import ranges
-from lexirec.models.lexical import LexicalRecommender, Reason
+from lexirec.models.lexical import NO_TEXT, LexicalRecommender, Reason
 from lexirec.query import Query
 from lexirec.retrieval.bm25 import BM25
 from lexirec.retrieval.hybrid import Fusion
@@ -82,10 +84,10 @@ class CALRec(LexicalRecommender):
         if config.start is not None:
             self._take_over(config.start)
         elif config.own:
-            self.vocabulary = Vocabulary.trained(readable, config.vocabulary, ItemTemplate.parse(config.text).pieces, config.merges)
+            learned = (train.popularity > 0) & ~train.new_items  # others don't exist yet, or nobody took them
+            texts = [text for text, known in zip(self.texts, learned, strict=True) if text and known]
+            self.vocabulary = Vocabulary.trained(texts, config.vocabulary, ItemTemplate.parse(config.text).pieces, config.merges)
         else:
-            from lexirec.models.language import lm_folder
-
             self.vocabulary = Vocabulary.of_model(lm_folder(config.lm))
         self._index()
         if self.pieces.max_tokens < config.max_tokens:
@@ -103,7 +105,7 @@ class CALRec(LexicalRecommender):
         towers = self._towers()
         if config.start is None and config.own and config.lm_epochs:
             stage_zero(self.name, towers, self.histories, config, train, self._options)
-        self.step = Step(towers, config.tau, config.alpha, config.beta, config.micro_tokens)
+        self.step = Step(towers, config.tau, config.alpha, config.beta, config.micro_tokens, self.culprits)
 
     def _take_over(self, start: str) -> None:
         """Language model and vocabulary of an earlier run."""
@@ -116,7 +118,8 @@ class CALRec(LexicalRecommender):
         if here != there:
             changed = [f"{name} {there.get(name)!r}" for name in {**here, **there} if here.get(name) != there.get(name)]
             raise InputError(f"start = {start!r} was made with {', '.join(changed)}; use the same settings")
-        if ItemTemplate.parse(self.config.text).labels != ItemTemplate.parse(other.config.text).labels:
+        ours, theirs = ItemTemplate.parse(self.config.text), ItemTemplate.parse(other.config.text)
+        if (ours.labels, ours.columns) != (theirs.labels, theirs.columns):
             warn(f"start = {start!r} wrote items as {other.config.text!r} and this training writes them as {self.config.text!r}")
         self.vocabulary, self.network = other.vocabulary, other.network
         drop(self.lm, self.config.lm_dropout)
@@ -198,7 +201,11 @@ class CALRec(LexicalRecommender):
             if name in self.Config.model_fields and name not in (*ASKED, *POOLED):
                 raise InputError(f"{name} is fixed by the training; an answer can be had with other {', '.join((*ASKED, *POOLED))}")
         other = copy.copy(self)
-        other.config = self.Config.parse({**self.config.model_dump(), **settings})
+        token = LENIENT.set(True)  # the other settings are those of a model that is there
+        try:
+            other.config = self.Config.parse({**self.config.model_dump(), **settings})
+        finally:
+            LENIENT.reset(token)
         if other.config.answers() != self.config.answers():
             other._kept = None
         if (other.config.k1, other.config.b) != (self.config.k1, self.config.b):
@@ -208,9 +215,13 @@ class CALRec(LexicalRecommender):
     def _texts_kept(self) -> Kept:
         if self._kept is None:
             from lexirec.text.cache import default_folder
+            from lexirec.text.encoders.hub import identity
 
-            digest = hashlib.sha256(json.dumps(self.config.answers(), sort_keys=True).encode())
-            for weight in self.network.parameters():
+            made = {**self.config.taken_over(), **self.config.answers()}
+            if not self.config.own:  # its weights are no parameters here as far as they are frozen
+                made["lm"] = identity(lm_folder(self.config.lm))
+            digest = hashlib.sha256(json.dumps(made, sort_keys=True).encode())
+            for weight in (self.vocabulary.state(), *self.network.parameters()):
                 digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
             if self.config.catalogue_only:
                 digest.update("\0".join(self.texts).encode())
@@ -265,8 +276,14 @@ class CALRec(LexicalRecommender):
         """How a wish and the written texts are put together, see :func:`~lexirec.retrieval.hybrid.fuse`."""
         return cast(Fusion, self.config.fusion)
 
-    def has_person(self, query: Query) -> bool:
-        return bool(self._histories([query])[1][0])
+    def prepare(self, queries: Sequence[Query]) -> None:
+        self.write(queries)
+
+    def lacks_person(self, query: Query) -> str:
+        texts = self.write([query])[0].texts[: self.config.n_preds]
+        if not texts:
+            return NO_TEXT
+        return "" if self.bm25.counts(texts).nnz else "nothing that was written for the history matches the catalogue"
 
     def score_people(self, queries: Sequence[Query]) -> Tensor:
         return torch.from_numpy(self._pooled(self.write(queries)))
@@ -279,7 +296,7 @@ class CALRec(LexicalRecommender):
         )  # fmt: skip
 
     def encode_items(self, items: pl.DataFrame | None = None) -> Tensor:
-        """Mean states of item texts read alone, the contrasts' targets, ``(I, D)``; for similar items, not for ranking."""
+        """Mean states of item texts read alone, the contrasts' targets, ``(I, D)``: :meth:`similar_items` compares them, no score does."""
         if items is None and self._vectors is not None:
             return self._vectors
         pieces = self.pieces if items is None else self.pieces.appended(ItemTemplate.parse(self.config.text).write(items))
@@ -334,7 +351,7 @@ class CALRec(LexicalRecommender):
 
     def diagnose(self, queries: Sequence[Query], progress: bool = False) -> dict[str, float]:
         """Diagnostics of the texts written for these queries and of the search, see :mod:`lexirec.models.calrec.diagnostics`."""
-        search = diagnostics.self_retrieval(self.texts, self.config.k1, self.config.b)
+        search = diagnostics.self_retrieval(self.texts, self.config.k1, self.config.b, diagnostics.ASKED)
         return diagnostics.samples(self.write(queries, progress), self.texts) | {f"self_{name}": value for name, value in search.items()}
 
     def append_items(self, items: pl.DataFrame) -> None:

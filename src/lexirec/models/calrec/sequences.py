@@ -47,6 +47,9 @@ class Pieces:
     def __init__(self, vocabulary: Vocabulary, texts: Sequence[str], max_tokens: int, max_new_tokens: int) -> None:
         self.vocabulary, self.max_tokens, self.max_new_tokens = vocabulary, max_tokens, max_new_tokens
         device_tokens, device_offsets = vocabulary.encode(DEVICES)
+        if vocabulary.start is not None:  # in front of the prefix, and so of every prompt
+            device_tokens = np.concatenate([np.array([vocabulary.start], dtype=np.int32), device_tokens])
+            device_offsets = device_offsets + (np.arange(len(device_offsets)) > 0)
         item_tokens, item_offsets = vocabulary.encode(texts)
         end = np.array([vocabulary.end], dtype=np.int32)
         base = int(device_offsets[-1]) + 1

@@ -1,6 +1,7 @@
 """Stage 0: what replaces web pretraining where a language model starts from nothing."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -8,16 +9,17 @@ import torch
 from torch import Tensor
 
 from lexirec.data.dataset import TrainSet
+from lexirec.data.messages import shown
 from lexirec.models.calrec.config import CALRecConfig
 from lexirec.models.calrec.lm import token_losses
-from lexirec.models.calrec.sequences import Packed
+from lexirec.models.calrec.sequences import Ints, Packed
 from lexirec.models.calrec.steps import Histories, Towers, adamw, groups_of
 from lexirec.models.layers.sequence import Layout, ranges
 from lexirec.models.stages import kept
 from lexirec.training.loop import run_training
 from lexirec.training.options import TrainingOptions
 
-VERSION = 3
+VERSION = 4
 """Of the language model and of this stage; what another version made is not taken up."""
 DEPENDS = (
     "text", "max_tokens", "max_new_tokens", "lm", "lm_dim", "lm_layers", "lm_heads", "lm_dropout", "vocabulary", "merges",
@@ -25,32 +27,46 @@ DEPENDS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True, eq=False)
+class Texts(Packed):
+    """Sequences of a batch of stage 0.
+
+    Attributes:
+        sources: ``(B,)`` the user whose history it is, or, counted on from the last user, the item whose text it is.
+    """
+
+    sources: Ints
+
+
 class WriteEverything:
-    """Stage 0 as the loop drives it: plain language modelling of item and history texts.
+    """Stage 0 as the loop drives it: plain language modelling of the training part's item and history texts.
 
     Args:
         towers: the model and its tokens.
-        histories: the training sequences.
+        histories: the training sequences; items that stand in none are not read either.
         config: settings of the system.
+        train: the training part.
     """
 
-    def __init__(self, towers: Towers, histories: Histories, config: CALRecConfig) -> None:
-        self.towers, self.histories, self.config = towers, histories, config
+    def __init__(self, towers: Towers, histories: Histories, config: CALRecConfig, train: TrainSet) -> None:
+        self.towers, self.histories, self.config, self.train = towers, histories, config, train
         self.network = towers.lm
-        self.known = np.flatnonzero(towers.pieces.readable)
+        self.known = np.unique(histories.items)
         self.n_users = min(config.epoch_users or len(histories.users), len(histories.users))
         share = self.n_users / max(len(histories.users), 1)
         self.n_items = max(round(share * len(self.known)), 1)
         self.budget = config.lm_tokens
         self._steps: int | None = None
 
-    def plan(self, rng: np.random.Generator) -> list[Packed]:
+    def plan(self, rng: np.random.Generator) -> list[Texts]:
         """The sequences of an epoch: histories with their last item as target, and items alone."""
         pieces, end = self.towers.pieces, self.towers.pieces.vocabulary.end
         users = self.histories.draw(self.n_users, self.config.mixing, rng) if self.n_users else np.zeros(0, dtype=np.int64)
         drawn = self.histories.batch(users, np.zeros_like(users))
         parts = [pieces.joined(drawn.history, drawn.counts, drawn.targets)] if len(users) else []
-        parts.append(pieces.targets(rng.permutation(self.known)[: self.n_items]))
+        items = rng.permutation(self.known)[: self.n_items]
+        parts.append(pieces.targets(items))
+        sources = np.concatenate([users, self.train.n_users + items])
         lengths = np.concatenate([part.lengths for part in parts])
         tokens = np.concatenate([part.tokens for part in parts])
         # Every sequence is followed by its end, which is predicted and never read.
@@ -62,10 +78,11 @@ class WriteEverything:
         found = []
         for number in rng.permutation(len(groups)):
             group = groups[number]
-            found.append(Packed(ended[ranges(starts[group], lengths[group] + 1)], lengths[group], np.zeros_like(lengths[group])))
+            tokens = ended[ranges(starts[group], lengths[group] + 1)]
+            found.append(Texts(tokens, lengths[group], np.zeros_like(lengths[group]), sources[group]))
         return found
 
-    def batches(self, train: Any, rng: np.random.Generator) -> Iterator[Packed]:
+    def batches(self, train: Any, rng: np.random.Generator) -> Iterator[Texts]:
         yield from self.plan(rng)
 
     def n_batches(self, train: Any = None) -> int:
@@ -82,6 +99,12 @@ class WriteEverything:
         states = self.network(read, layout)
         return token_losses(self.network, states, said, torch.full((len(said),), 1 / len(said), device=said.device))
 
+    def culprits(self, batch: Texts) -> str:
+        """Whose texts a batch holds, for the error of a loss that is not finite."""
+        users, items = (batch.sources[of] for of in (batch.sources < self.train.n_users, batch.sources >= self.train.n_users))
+        named = [("user_id", self.train.users.name(users)), ("item_id", self.train.item_map.name(items - self.train.n_users))]
+        return "; ".join(f"{name} {shown(ids)}" for name, ids in named if len(ids))
+
     def optimiser(self) -> torch.optim.Optimizer:
         total = self.config.lm_epochs * self.n_batches()
         return adamw(self.network, self.config.lm_lr, self.config.weight_decay, self.config.warmup, total)
@@ -91,7 +114,7 @@ class WriteEverything:
 
 
 def stage_zero(name: str, towers: Towers, histories: Histories, config: CALRecConfig, train: TrainSet, options: TrainingOptions) -> None:
-    """Train the language model on all texts of the training part; the result is kept and made once for everything it depends on.
+    """Train the language model on the texts of the training part; the result is kept and made once for everything it depends on.
 
     Args:
         name: of the system.
@@ -105,7 +128,7 @@ def stage_zero(name: str, towers: Towers, histories: Histories, config: CALRecCo
     depends |= {"version": VERSION, "data": train.content_hash, "seed": options.seed, "precision": options.precision}
 
     def make(stage: TrainingOptions) -> Tensor:
-        model = WriteEverything(towers, histories, config)
+        model = WriteEverything(towers, histories, config, train)
         run_training(cast(Any, model), train, None, stage.model_copy(update={"epochs": config.lm_epochs}))
         return torch.nn.utils.parameters_to_vector(towers.lm.parameters()).detach().cpu()
 

@@ -1,5 +1,6 @@
 """One training step: two towers of one language model, a contrast over the whole batch, and memory for a part of it only."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lexirec.data.dataset import Heldout, TrainSet
-from lexirec.errors import LexirecError
+from lexirec.errors import NonFiniteLossError
 from lexirec.losses import calrec_total, contrast_bounds, next_item_weights, target_contrast
 from lexirec.models.calrec.lm import LanguageModel, evaluating, token_losses
 from lexirec.models.calrec.sequences import END, Ints, Packed, Pieces
@@ -187,10 +188,19 @@ class Step:
         alpha: weight of the target-target contrast.
         beta: weight of the user-target contrast.
         budget: most tokens with a graph in memory at a time.
+        culprits: names the users of a batch whose gradient is not finite.
     """
 
-    def __init__(self, towers: Towers, tau: float, alpha: float, beta: float, budget: int) -> None:
-        self.towers, self.tau, self.alpha, self.beta, self.budget = towers, tau, alpha, beta, budget
+    def __init__(
+        self,
+        towers: Towers,
+        tau: float,
+        alpha: float,
+        beta: float,
+        budget: int,
+        culprits: Callable[[Batch], str] = lambda batch: f"{len(batch.users):,} users",
+    ) -> None:
+        self.towers, self.tau, self.alpha, self.beta, self.budget, self.culprits = towers, tau, alpha, beta, budget, culprits
         self.parts: dict[str, float] = {}
         """The three losses of the last batch."""
 
@@ -234,7 +244,10 @@ class Step:
 
         def again(gradient: Tensor) -> None:
             if not torch.isfinite(gradient).all():
-                raise LexirecError("the gradient of the contrast is NaN or infinite; the weights were not changed by this step")
+                raise NonFiniteLossError(
+                    f"the gradient of the contrast is NaN or infinite ({self.culprits(batch)}); the weights were not changed by this step:"
+                    " lower lr, raise tau or use precision='fp32'"
+                )
             after = _random_state(device) if draws else None
             asked = gradient[1:].view(3, n, dim)
             for task, state in zip(tasks, states, strict=True):
@@ -302,12 +315,13 @@ def adamw(network: torch.nn.Module, lr: float, decay: float, warmup: int, total:
 def held_out_losses(step: Step, train: TrainSet, part: Heldout, batch_size: int) -> dict[str, float]:
     """Losses of held-out targets after the training history: ``-loss`` (next item, negated, so that more is better).
 
-    Where whole batches can be made there are also ``target_target`` and ``user_target``, and ``contrast_floor``, the least that either
-    can be in a batch of this size.
+    Of two users on there are also ``target_target`` and ``user_target``, means over the whole batches of ``batch_size`` users (of all
+    users, where they are fewer), and ``contrast_floor``, the least that either can be in a batch of that size.
     """
     counts = np.diff(train.offsets)[part.user_index].astype(np.int64)
     ok = step.towers.pieces.readable[part.item_index] & (counts > 0)
     users, targets, counts = part.user_index[ok].astype(np.int64), part.item_index[ok].astype(np.int64), counts[ok]
+    batch_size = min(batch_size, max(len(users), 1))
     total, sums, whole = 0.0, np.zeros(2), 0
     with evaluating(step.towers.lm):
         for lo in range(0, len(users), batch_size):
@@ -315,7 +329,7 @@ def held_out_losses(step: Step, train: TrainSet, part: Heldout, batch_size: int)
             history = train.item_index[ranges(train.offsets[users[some]], counts[some])].astype(np.int64)
             step.loss(Batch(users[some], history, counts[some], targets[some]))
             total += step.parts["next_item"] * len(users[some])
-            if len(users[some]) == batch_size and "target_target" in step.parts:
+            if len(users[some]) == batch_size > 1 and "target_target" in step.parts:
                 sums += [step.parts["target_target"], step.parts["user_target"]]
                 whole += 1
     found = {LOSS: -total / max(len(users), 1)}

@@ -26,13 +26,14 @@ class Vocabulary:
     Args:
         tokenizer: of the ``tokenizers`` library.
         end: id of the end-of-text token.
+        start: id of the token that the model's texts begin with, where there is one.
 
     An own vocabulary holds the template's fixed pieces and the devices as tokens of their own: the same text in about three quarters of
     the tokens.
     """
 
-    def __init__(self, tokenizer: Tokenizer, end: int) -> None:
-        self.tokenizer, self.end = tokenizer, end
+    def __init__(self, tokenizer: Tokenizer, end: int, start: int | None = None) -> None:
+        self.tokenizer, self.end, self.start = tokenizer, end, start
         tokenizer.no_padding()
         tokenizer.no_truncation()
 
@@ -80,7 +81,9 @@ class Vocabulary:
         end = found.eos_token_id if found.eos_token_id is not None else found.sep_token_id
         if end is None:
             raise InputError(f"lm: the tokenizer of {folder} has no end-of-text token, so writing would never stop; set eos_token there")
-        return cls(Tokenizer.from_str(backend.to_str()), int(end))
+        tokenizer = Tokenizer.from_str(backend.to_str())
+        begun = tokenizer.encode("").ids  # what it puts around every text; a name for a start that it never writes doesn't count
+        return cls(tokenizer, int(end), begun[0] if begun and begun[0] == found.bos_token_id else None)
 
     def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Token ids of all texts one after another, and where each starts, ``(n + 1,)``; nothing is added to them."""
@@ -95,14 +98,14 @@ class Vocabulary:
 
     def state(self) -> Tensor:
         """As bytes in a tensor."""
-        written = json.dumps({"end": self.end, "tokenizer": self.tokenizer.to_str()})
+        written = json.dumps({"end": self.end, "start": self.start, "tokenizer": self.tokenizer.to_str()})
         return torch.from_numpy(np.frombuffer(written.encode(), dtype=np.uint8).copy())
 
     @classmethod
     def restored(cls, state: Tensor) -> "Vocabulary":
         """Undo :meth:`state`."""
         read: dict[str, Any] = json.loads(state.numpy().tobytes().decode())
-        return cls(Tokenizer.from_str(read["tokenizer"]), int(read["end"]))
+        return cls(Tokenizer.from_str(read["tokenizer"]), int(read["end"]), read.get("start"))  # older ones have no start
 
 
 __all__ = ["END", "Merges", "Vocabulary"]

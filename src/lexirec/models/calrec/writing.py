@@ -23,7 +23,7 @@ from lexirec.progress import track
 
 Keys = NDArray[np.uint64]
 MEMORY = 512 << 20
-"""Bytes of the branches' keys and values, about."""
+"""Bytes of the branches' keys and values, about; of a named model never more."""
 USUAL = 40
 """Tokens of an item text, about."""
 
@@ -166,7 +166,11 @@ class _Samples:
         self.keys = keys[self.prompt]
         self.tokens = np.full((n, sampling.max_new_tokens), end, dtype=np.int32)
         self.logprob = np.zeros(n, dtype=np.float64)
-        self.active = np.arange(n)
+        self.begin(np.arange(n))
+
+    def begin(self, chosen: NDArray[np.int64]) -> None:
+        """Let some of the samples, ascending, grow from their prompts."""
+        self.active = chosen
         self.node = self.prompt.copy()
         self.step = 0
 
@@ -283,36 +287,53 @@ def write(
         vocabulary: its tokens.
         prompts: inputs without targets.
         sampling: how to draw.
-        block: prompts worked on together; those of like length share a block. By default as many as keep the branches' keys below about
-            half a gigabyte.
+        block: prompts worked on together; those of like length share a block. By default as many as keep to :data:`MEMORY`.
         trie: write nothing but its texts.
         progress: a bar on stderr.
 
     The answer for a prompt depends on it alone (up to rounding of the model's arithmetic), not on the others.
     """
     starts = np.cumsum(prompts.lengths) - prompts.lengths
-    order = np.argsort(-prompts.lengths, kind="stable")
-    found: list[Written | None] = [None] * len(order)
-    if block is None:
-        each = 8 * lm.dim * (lm.shape.layers if isinstance(lm, Decoder) else 12)  # bytes of a token's keys and values
-        block = int(np.clip(MEMORY // (each * sampling.samples * min(sampling.max_new_tokens, USUAL)), 4, 256))
-    blocks = [order[lo : lo + block] for lo in range(0, len(order), block)]
+    blocks = _blocks(lm, prompts.lengths, sampling, block)
+    found: list[Written | None] = [None] * len(prompts.lengths)
     with evaluating(lm):
-        for places in track(blocks, "writing", len(blocks), progress):
+        for places, most in track(blocks, "writing", len(blocks), progress):
             lengths = prompts.lengths[places]
             part = Packed(prompts.tokens[ranges(starts[places], lengths)], lengths, lengths)
             keys = np.array([key_of(prompts.tokens[s : s + n]) for s, n in zip(starts[places], lengths, strict=True)], dtype=np.uint64)
             samples = _Samples(keys, sampling, vocabulary.end)
             device = next(lm.parameters()).device.type
             with torch.autocast(device, dtype=torch.bfloat16, enabled=sampling.low):
-                if isinstance(lm, Decoder):
-                    _with_branches(lm, part, samples, trie)
-                else:
-                    _with_cache(lm, part, samples, trie)
+                for lo in range(0, len(samples.prompt), most):
+                    samples.begin(np.arange(lo, min(lo + most, len(samples.prompt))))
+                    if isinstance(lm, Decoder):
+                        _with_branches(lm, part, samples, trie)
+                    else:
+                        _with_cache(lm, part, samples, trie)
             texts = _collect(samples, vocabulary, len(places))
             for place, text in zip(places.tolist(), texts, strict=True):
                 found[place] = text
     return [text for text in found if text is not None]
+
+
+def _blocks(lm: LanguageModel, lengths: NDArray[np.int64], sampling: Sampling, block: int | None) -> list[tuple[NDArray[np.int64], int]]:
+    """Places of prompts worked on together, longest first, and how many of their samples grow at a time: all, or as many as fit of one."""
+    order = np.argsort(-lengths, kind="stable")
+    found: list[tuple[NDArray[np.int64], int]] = []
+    lo = 0
+    while lo < len(order):
+        if block is not None:
+            size, most = block, block * sampling.samples
+        elif isinstance(lm, Decoder):  # a prompt is kept once, and samples share much
+            each = 8 * lm.dim * lm.shape.layers  # bytes of a token's keys and values
+            size = int(np.clip(MEMORY // (each * sampling.samples * min(sampling.max_new_tokens, USUAL)), 4, 256))
+            most = size * sampling.samples
+        else:  # each branch has a copy of its prompt, and all may differ
+            most = max(MEMORY // (lm.token_bytes * (int(lengths[order[lo]]) + sampling.max_new_tokens)), 1)
+            size = int(np.clip(most // sampling.samples, 1, 256))
+        found.append((order[lo : lo + size], most))
+        lo += size
+    return found
 
 
 def _collect(samples: _Samples, vocabulary: Vocabulary, n: int) -> list[Written]:

@@ -1,0 +1,132 @@
+"""CALRec's own language models beside each other: the same processor time of stage 0, then the loss of held-out items and a ranking.
+
+    python benchmarks/calrec_decoders.py --data DIR [--decoder tiny=2@0.002 --decoder minilm=0.5@0.0005 ...] [--users N] --out OUT
+
+Stage 0 is what replaces web pretraining (docs/calrec.md); its cost decides what can be had here, so passes are given such that the
+processor seconds, which are measured, come out alike. A part of a pass reads that share of the histories and items. All models have
+the same vocabulary, which is checked, so that their losses a token can be compared. The validation part is asked, since a default is
+chosen by this. Nothing is taken from the cache.
+
+OUT/calrec-decoders/<dataset>/<name>.json are published results (docs/protocol.md).
+"""
+
+import argparse
+import math
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from lexirec import runs
+from lexirec.errors import InputError
+from lexirec.evaluation.evaluate import evaluate
+from lexirec.evaluation.statistics import compare, summarise
+from lexirec.files import write_json
+from lexirec.models.calrec.model import CALRec
+from lexirec.models.calrec.steps import LOSS, held_out_losses
+from lexirec.models.easyrec import some_users
+from lexirec.training.options import TrainingOptions
+
+METRICS = ("recall@1", "recall@10", "ndcg@10", "mrr")
+DATA = {"split": "leave-one-out", "catalogue": "interacted", "duplicates": "consecutive", "mask_seen": False}
+SETTINGS: dict[str, Any] = {
+    "merges": "phrases", "lm_tokens": 4096, "micro_tokens": 32768, "max_tokens": 512, "samples": 16,
+    "write_precision": "bf16",
+}  # fmt: skip
+
+DECODERS = [("tiny", 2.0, 0.002), ("small", 1.0, 0.002), ("minilm", 0.5, 0.0005)]
+"""Name, passes of stage 0, highest rate."""
+
+
+def plan_of(text: str) -> tuple[str, float, float]:
+    """``minilm=0.5@0.0005`` as name, passes and highest rate."""
+    name, _, numbers = text.partition("=")
+    passes, _, rate = numbers.partition("@")
+    try:
+        return name, float(passes), float(rate)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PASSES@RATE, such as tiny=2@0.002") from error
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--decoder", action="append", type=plan_of, metavar="NAME=PASSES@RATE")
+    parser.add_argument("--users", type=int, default=1000, help="random users of the validation part who are asked")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", required=True, type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["LEXIREC_CACHE"] = cache
+        measure(args)
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Train, ask and write the results."""
+    parts = runs.load_parts([str(args.data)], DATA)
+    train = parts.train
+    if parts.valid is None:
+        raise InputError(f"{parts.name}: the split leaves no validation part")
+    asked = some_users(train, parts.valid, args.users, 0)
+    frames: dict[str, list[pl.DataFrame]] = {}
+    documents: dict[str, dict[str, Any]] = {}
+    vocabulary: torch.Tensor | None = None
+    for lm, passes, rate in args.decoder or DECODERS:
+        name = f"{lm}-{rate:g}" if lm in frames else lm
+        whole = max(math.ceil(passes), 1)
+        settings = {**SETTINGS, "lm": lm, "lm_lr": rate, "lm_epochs": whole, "epoch_users": round(train.n_users * passes / whole)}
+        model = CALRec(CALRec.Config.parse(settings))
+        started, begun = time.process_time(), time.perf_counter()
+        model.fit(train, None, TrainingOptions(epochs=0, precision="bf16", threads=args.threads, seed=1, progress=True))
+        processor, seconds = time.process_time() - started, time.perf_counter() - begun
+        tokens = model.vocabulary.state()
+        if vocabulary is not None and not torch.equal(tokens, vocabulary):
+            print(f"{name}: its vocabulary is another; losses a token can't be compared", file=sys.stderr)
+        vocabulary = tokens
+        loss = -held_out_losses(model.step, train, asked, 64)[LOSS]
+        found = evaluate(model, train, asked, metrics=METRICS, beyond=False, mask_seen=False)
+        frames[name] = [found.per_user]
+        size = sum(weight.numel() for weight in model.network.parameters())
+        documents[name] = {
+            "dataset": parts.name,
+            "split": DATA["split"],
+            "protocol": f"{found.protocol}; validation part",
+            "model": model.name,
+            "variant": name,
+            "config": {"model": model.config.model_dump(), "training": {"precision": "bf16", "seed": 1}},
+            "command": runs.own_command(),
+            "versions": runs.versions(),
+            "data_hash": train.content_hash,
+            "runs": [
+                {
+                    "seed": 1,
+                    "best_epoch": 0,
+                    "test": {**found.metrics, "held-out loss": loss},
+                    "test_optimistic": {**found.optimistic, "held-out loss": loss},
+                    "test_pessimistic": {**found.pessimistic, "held-out loss": loss},
+                    "users": found.n_users,
+                    "weights": size,
+                    "passes": passes,
+                    "seconds": round(seconds, 1),
+                    "processor_seconds": round(processor, 1),
+                }
+            ],
+            **summarise([found.metrics]),
+        }
+        kind = {m: (round(found.optimistic[m], 4), round(found.pessimistic[m], 4)) for m in METRICS}
+        print(f"{name}: {size:,} weights, {processor:.0f} processor seconds, held-out loss {loss:.4f}, {kind}", file=sys.stderr, flush=True)
+    first = next(iter(frames))
+    tests = compare(frames, METRICS, first)
+    for name, document in documents.items():
+        document["tests"] = [{k: v for k, v in one.items() if k != "model"} for one in tests if one["model"] == name]
+        write_json(args.out / "calrec-decoders" / parts.name / f"{name}.json", document)
+
+
+if __name__ == "__main__":
+    main()
