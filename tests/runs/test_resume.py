@@ -1,5 +1,6 @@
 """What may change when a run goes on: how long it trains, as long as nothing that is done hangs on it."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from lexirec import runs
 from lexirec.errors import InputError
 from lexirec.files import read_json
 from lexirec.models.contract import Recommender
+from lexirec.training.tracking import read_lines
 from tests.models.toys import write_shop
 
 SETS = ["eval_every=2", "lr=0.05", "embedding_dim=8", "batch_size=64", "threads=1"]
@@ -87,3 +89,26 @@ def test_time_that_ends_within_the_first_epoch_leaves_a_run(data: Path, tmp_path
     whole = runs.fit_run(runs.resolve("lightgcn", [data], sets=sets), tmp_path / "whole", progress=False)
     cut = runs.fit_run(runs.resolve("lightgcn", [data], sets=sets), cut, resume=True, progress=False)
     assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(("end", "more"), [("epochs=4", "epochs=8"), ("patience=1", "patience=3")])
+def test_a_finished_run_goes_on_with_more_of_what_ended_it(data: Path, tmp_path: Path, end: str, more: str) -> None:
+    sets = [*SETS, "lr=2", "init_std=0.1", "epochs=8"]  # a rate at which validation soon gets worse
+    whole = runs.fit_run(runs.resolve("lightgcn", [data], sets=[*sets, more]), tmp_path / "whole", progress=False)
+    short = runs.fit_run(runs.resolve("lightgcn", [data], sets=[*sets, end]), tmp_path / "short", progress=False)
+    assert read_json(short / "result.json")["stopped"] == end.split("=")[0]
+    assert len(read_lines(short / "metrics.jsonl")) < len(read_lines(whole / "metrics.jsonl"))
+    longer = runs.fit_run(runs.resolve("lightgcn", [data], sets=[*sets, more]), short, resume=True, progress=False)
+    assert (longer / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert [line["epoch"] for line in read_lines(longer / "metrics.jsonl")] == [
+        line["epoch"] for line in read_lines(whole / "metrics.jsonl")
+    ]
+
+
+def test_lost_checkpoints_are_told(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt("lightgcn", data, tmp_path / "cut", [*SETS, "init_std=0.1"], 3 * 3, monkeypatch, "epochs=4")
+    shutil.rmtree(tmp_path / "cut.partial" / "checkpoints")
+    with pytest.warns(UserWarning, match="no checkpoints any more: the training begins anew"):
+        runs.fit_run(
+            runs.resolve("lightgcn", [data], sets=[*SETS, "init_std=0.1", "epochs=4"]), tmp_path / "cut", resume=True, progress=False
+        )

@@ -232,8 +232,11 @@ def test_a_run_that_its_time_limit_ended_goes_on_with_more_time(data: Path, tmp_
     assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert [line["epoch"] for line in read_lines(cut / "metrics.jsonl")] == [2, 4]  # nothing is left of where the limit fell
     assert not (tmp_path / "cut.partial").exists()
-    with pytest.raises(InputError, match="nothing to go on with"):
+    with pytest.raises(InputError, match=r"ended at its epochs = \d+ and now has \d+; raise it to go on"):
         runs.fit_run(more, whole, resume=True, progress=False)
+    popular = runs.fit_run(runs.resolve("popularity", [data], sets=[]), tmp_path / "popular", progress=False)
+    with pytest.raises(InputError, match="nothing to go on with"):
+        runs.fit_run(runs.resolve("popularity", [data], sets=[]), popular, resume=True, progress=False)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,8 @@ def fit(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Go on with an interrupted run, or one that max_minutes ended; epochs, patience and max_minutes may be others."
+            "--resume",
+            help="Go on with an interrupted run, or with a finished one that now has more of what ended it: epochs, patience, max_minutes.",
         ),
     ] = False,
     as_json: AsJson = False,

@@ -28,8 +28,8 @@ def fit_run(experiment: Experiment, out: str | Path, *, resume: bool = False, pr
     Args:
         experiment: from :func:`resolve`.
         out: the run folder; must not exist, but for ``resume``.
-        resume: go on from ``OUT.partial``, perhaps with other ``epochs``, ``patience`` or ``max_minutes``, or with a finished run that its
-            ``max_minutes`` ended and now gets more; it stays as it is until the longer one is whole.
+        resume: go on from ``OUT.partial``, perhaps with other ``epochs``, ``patience`` or ``max_minutes``, or with a finished run that one
+            of these ended and that now gets more of it; it stays as it is until the longer one is whole.
         progress: progress on stderr.
         command: for the record; the present command line if not given.
 

@@ -1,4 +1,4 @@
-"""Going on with a run: what may change, and what a run that its time limit ended is laid out with."""
+"""Going on with a run: what may change, and what a finished one is laid out with whose end is put off."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -56,16 +56,21 @@ def _other_settings(folder: Path, document: Mapping[str, Any], but: Sequence[str
 
 
 def reopen(out: Path, partial: Path, document: Mapping[str, Any]) -> None:
-    """Lay out what a run needs to go on that its time limit ended."""
+    """Lay out what a finished run needs to go on: what ended it (``max_minutes``, ``epochs`` or ``patience``) must be raised.
+
+    Raises:
+        InputError: if it isn't, another setting differs, or the run has nothing to go on with.
+    """
     differing = _other_settings(out, document, (LIMIT,) if _trained_on_the_way(out) or (out / "stage-2").exists() else ENDS)
     if differing:
         raise InputError(f"{out} holds a run with other settings ({', '.join(differing)}); choose another folder or remove it")
-    stopped, limit = read_json(out / "result.json").get("stopped"), document["training"].get("max_minutes")
-    if stopped != "max_minutes":
+    stopped = read_json(out / "result.json").get("stopped")
+    if f"training.{stopped}" not in ENDS:
         raise InputError(f"{out} holds a finished run (ended by {stopped or 'its model'}): there is nothing to go on with")
-    before = read_config(out)["training"]["max_minutes"]
-    if limit is not None and limit <= before:
-        raise InputError(f"{out} ended at its max_minutes = {before:g} and now has {limit:g}; raise it, or set it to null")
+    before, now = read_config(out)["training"][stopped], document["training"][stopped]
+    if now is not None and now <= before:
+        null = ", or set it to null" if stopped == "max_minutes" else ""
+        raise InputError(f"{out} ended at its {stopped} = {before:g} and now has {now:g}; raise it{null} to go on")
     with atomic_folder(partial) as temporary:
         # Models trained on the way, too. There is no checkpoint yet where the limit fell into the first epoch.
         for folder in out.iterdir():

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from lexirec.data.dataset import TrainSet
+from lexirec.data.messages import warn
 from lexirec.errors import InputError, LexirecError, NonFiniteLossError
 from lexirec.files import atomic_file
 from lexirec.progress import showing, track
@@ -122,6 +123,8 @@ def run_training(
         if best_file and best_file.exists():
             best = _copy_of(model.network, best_file)
     elif folder:
+        if options.resume and read_lines(folder / "metrics.jsonl"):
+            warn(f"{folder} has validations and no checkpoints any more: the training begins anew")
         (folder / "metrics.jsonl").write_text("")
     started = last_saved = time.perf_counter()
     trackers = open_trackers(options.track, folder)
