@@ -27,15 +27,14 @@ EXACT = {
     "batch_size": 32,
     "dropout": 0.0,
     "init_std": 0.3,
-    "min_items": 1,
     "pretrain_epochs": 1,
 }
 QUIET = {"progress": False, "threads": 1}
 
 
 def pretraining(data: Dataset, **settings: object) -> Pretraining:
-    text = {"encoder": "lsa"} if settings.get("attributes") == "text" else {}
-    model = create("s3rec", **{**EXACT, **text, **settings})
+    reads = {"encoder": "lsa"} if settings.get("attributes") == "text" else {"min_items": 1}
+    model = create("s3rec", **{**EXACT, **reads, **settings})
     train = data.split("leave-one-out").train
     torch.manual_seed(0)
     attributes, text = model.make_attributes(train)

@@ -22,7 +22,8 @@ from lexirec.training.options import TrainingOptions
 from tests.models.toys import markov
 
 BACKBONES = ["sasrec", "bert4rec", "gru4rec"]
-SMALL = {"embedding_dim": 8, "max_len": 8, "batch_size": 16, "lm_dim": 16, "lm_layers": 1, "lm_epochs": 2}
+NAMED = {"embedding_dim": 8, "max_len": 8, "batch_size": 16, "lm_epochs": 2}
+SMALL = {**NAMED, "lm_dim": 16, "lm_layers": 1}
 QUIET = {"progress": False, "threads": 1}
 
 
@@ -46,7 +47,7 @@ TEXTS = ["The item: title is red apple", "", "The item: title is blue brush; bra
 
 
 def stage(texts: list[str] = TEXTS, **settings: object) -> WriteTexts:
-    config = SAIDConfig(**{**SMALL, **settings})
+    config = SAIDConfig(**{**(NAMED if settings.get("lm", "small") != "small" else SMALL), **settings})
     torch.manual_seed(0)
     return WriteTexts(*tokenised(texts, config), config, torch.device("cpu"))
 
@@ -157,7 +158,7 @@ def test_stage_one_runs_once_for_all_encoders_and_anew_for_other_settings(monkey
     assert len(trained) == 1 and all(torch.equal(found[0], other) for other in found)
     create("said", **{**SMALL, "lm_epochs": 3}).fit(split.train, options=options)
     create("said", **SMALL).fit(split.train, options=options.model_copy(update={"seed": 2}))
-    create("said", **SMALL, lm=gpt2).fit(split.train, options=options)
+    create("said", **NAMED, lm=gpt2).fit(split.train, options=options)
     assert len(trained) == 4
 
 
@@ -220,9 +221,9 @@ def test_bad_input_is_named(tmp_path, gpt2: str) -> None:
     with pytest.raises(InputError, match="rotary positions"):
         create("said", lm_dim=10, lm_heads=4)
     with pytest.raises(InputError, match="is no folder"):
-        create("said", **SMALL, lm=str(tmp_path / "none")).fit(train)
+        create("said", **NAMED, lm=str(tmp_path / "none")).fit(train)
     with pytest.raises(InputError, match="writes no text from left to right"):
-        create("said", **SMALL, lm=str(bundled_folder())).fit(train)
+        create("said", **NAMED, lm=str(bundled_folder())).fit(train)
     with pytest.raises(InputError, match="no item has an attribute"), pytest.warns(DataWarning, match="2 of 2 have no attribute"):
         create("said", **SMALL).fit(Dataset(log, pl.DataFrame({"item_id": list("xy"), "title": ["", None]})).train_set())
     with pytest.raises(InputError, match="has 64 positions and 65 are needed"):

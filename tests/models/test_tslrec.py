@@ -18,7 +18,8 @@ from lexirec.training.options import TrainingOptions
 from tests.models.toys import markov
 
 BACKBONES = ["sasrec", "bert4rec", "gru4rec"]
-SMALL = {"embedding_dim": 8, "max_len": 8, "batch_size": 16, "lm_dim": 16, "lm_layers": 1, "lm_epochs": 2, "categories": 3}
+NAMED = {"embedding_dim": 8, "max_len": 8, "batch_size": 16, "lm_epochs": 2, "categories": 3}
+SMALL = {**NAMED, "lm_dim": 16, "lm_layers": 1}
 QUIET = {"progress": False, "threads": 1}
 
 
@@ -148,7 +149,7 @@ def test_a_wrong_width_is_told_before_any_stage(tmp_path, monkeypatch: pytest.Mo
     # whose states are narrower than its blocks
     config = OPTConfig(vocab_size=9, hidden_size=16, word_embed_proj_dim=8, num_hidden_layers=1, num_attention_heads=2, ffn_dim=16)
     OPTForCausalLM(config).save_pretrained(tmp_path / "opt")
-    named = {**SMALL, "lm": str(tmp_path / "opt")}
+    named = {**NAMED, "lm": str(tmp_path / "opt")}
     with pytest.raises(InputError, match="8 dimensions where embedding_dim is 12"):
         create("tslrec", **{**named, "embedding_dim": 12}).fit(train_set)
     for settings in (SMALL, named):

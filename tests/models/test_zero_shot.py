@@ -17,6 +17,8 @@ from lexirec.models import create, load_model
 from lexirec.models.textual import domain_part, pack_texts, unpack_texts
 from lexirec.query import Query
 from lexirec.text import load_encoder
+from lexirec.text.plain_writer import PlainWriter
+from lexirec.text.profiles import write_profiles
 from tests.models.text_worlds import sports
 from tests.text.shops import shop
 
@@ -157,3 +159,12 @@ def test_the_table_asks_with_the_training_part_alone() -> None:
     assert users.equals(same)
     told = evaluate(model, split.train, split.test, seen=(split.valid,), metrics=["ndcg@10"], beyond=False)
     assert told.metrics["ndcg@10"] != each[-1]["ndcg@10"]  # the validation events would be seen in the numbers
+
+
+def test_another_catalogue_leaves_profiles_of_this_one_behind(tmp_path: Path) -> None:
+    here, elsewhere = sports(12).train_set(), sports(6, name="elsewhere").train_set()
+    write_profiles(tmp_path / "here", PlainWriter(versions=0).write(here), here, split="all")
+    model = create("zero-shot", encoder="random", profiles=[str(tmp_path / "here")], versions=0).fit(here)
+    other = model.transfer(elsewhere)
+    assert other.config.profiles == () and model.config.profiles
+    assert other.recommend("u03", k=1).height == 1

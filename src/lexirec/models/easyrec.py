@@ -40,7 +40,7 @@ from lexirec.models.layers.encoder import (
     scratch_config,
     without_pooler,
 )
-from lexirec.models.textual import TextRecommender, fitting_folders, unit
+from lexirec.models.textual import TextRecommender, on_another, unit
 from lexirec.progress import track
 from lexirec.text.encoders.families import is_causal, position_limit
 from lexirec.text.encoders.hub import bundled_folder
@@ -330,10 +330,7 @@ class EasyRec(TextRecommender):
     def transfer(self, train: TrainSet) -> "EasyRec":
         """The trained encoder on another data set: its texts, no training (zero-shot)."""
         self._check_fitted()
-        fits = {}
-        if self.config.profiles:  # of the trained sets; the target's own may be among them
-            fits = {"profiles": fitting_folders(self.config.profiles, train)}
-        other = EasyRec(self.config.model_copy(update=fits))
+        other = EasyRec(on_another(self.config, train))
         other.device = self.device
         other.remember(train)
         other.read_texts(train)

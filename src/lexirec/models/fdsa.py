@@ -57,6 +57,9 @@ class FDSAConfig(TransformerConfig):
     def read_elsewhere(self) -> frozenset[str]:
         return TEXT if self.features == "text" else frozenset()
 
+    def unread(self) -> dict[str, str]:
+        return super().unread() | ({"fields": "features = 'text'"} if self.features == "text" else {})
+
 
 class TwoStreams(nn.Module):
     """Two encoders of the same shape that share positions and norm, and the layer that joins their states."""

@@ -45,6 +45,14 @@ class LanguageModelConfig(BackboneConfig):
     lm_std: NonNegativeFloat = 0.02
     """Standard deviation of the first values of the item vectors or item tokens."""
 
+    def unread(self) -> dict[str, str]:
+        found = super().unread()
+        if self.lm != SMALL:
+            found |= dict.fromkeys(("lm_dim", "lm_layers", "lm_heads"), f"lm = {self.lm!r}")
+        if self.tune != "lora":
+            found |= dict.fromkeys(("lora_r", "lora_alpha", "lora_dropout"), f"tune = {self.tune!r}")
+        return found
+
     @model_validator(mode="after")
     def _heads_of_the_language_model(self) -> "LanguageModelConfig":
         if self.lm == SMALL and self.lm_dim % (2 * self.lm_heads):

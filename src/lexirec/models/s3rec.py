@@ -40,6 +40,12 @@ from lexirec.training.options import TrainingOptions
 from lexirec.training.samplers import NegativeSampler
 from lexirec.training.sequences import Windows, WindowSampler
 
+OF_PRETRAINING = (
+    "attributes", "min_items", "pretrain_batch", "pretrain_lr", "pretrain_windows", "mask_prob", "mask_end", "aap_weight", "mip_weight",
+    "map_weight", "sp_weight", "reduction",
+)  # fmt: skip
+"""Settings that the pre-training alone reads."""
+
 
 class S3RecConfig(TransformerConfig):
     """Settings of S3-Rec; the defaults are the official ones."""
@@ -88,6 +94,14 @@ class S3RecConfig(TransformerConfig):
     @property
     def read_elsewhere(self) -> frozenset[str]:
         return frozenset({"init_std"} | (TEXT if self.attributes == "text" else set())) if self.pretrain_epochs else frozenset()
+
+    def unread(self) -> dict[str, str]:
+        found = super().unread()
+        if not self.pretrain_epochs:
+            found |= dict.fromkeys(OF_PRETRAINING, "pretrain_epochs = 0")
+        elif self.attributes == "text":
+            found["min_items"] = "attributes = 'text'"
+        return found
 
 
 def double_sigmoid(positive: Tensor, negative: Tensor) -> Tensor:

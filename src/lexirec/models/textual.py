@@ -304,16 +304,16 @@ def merge_profiles(train: TrainSet, written: Profiles, folders: Sequence[str]) -
     return Profiles(pl.concat(items, how="diagonal"), pl.concat(users)), pl.concat(found)
 
 
-def fitting_folders(folders: Sequence[str], train: TrainSet) -> tuple[str, ...]:
-    """Those folders of profiles that were written from this training part."""
-    found = []
-    for folder in folders:
+def on_another(config: TextConfig, train: TrainSet) -> Any:
+    """Settings of a trained model on another data set: of the folders of profiles those that were written from this training part."""
+    fits = []
+    for folder in config.profiles:
         try:
             read_profiles(folder, train)
         except InputError:
             continue
-        found.append(folder)
-    return tuple(found)
+        fits.append(folder)
+    return config.model_copy(update={"profiles": tuple(fits)})
 
 
 def domain_part(train: TrainSet, number: int) -> TrainSet:
@@ -377,8 +377,8 @@ __all__ = [
     "TextConfig",
     "TextRecommender",
     "domain_part",
-    "fitting_folders",
     "merge_profiles",
+    "on_another",
     "pack_texts",
     "unit",
     "unpack_texts",
