@@ -21,20 +21,24 @@ FLOORS = [
     ("amazon2014_beauty/sasrec", "ndcg@10", 0.0345),
     ("amazon2014_beauty/sasrec", "hr@10", 0.0650),
     ("amazon2014_beauty/bert4rec", "ndcg@10", 0.0390),
+    ("amazon2014_beauty/gru4rec", "ndcg@10", 0.0198),
     ("amazon2014_beauty/sasrec-softmax", "ndcg@10", 0.0543),
     ("amazon2014_beauty/bsarec-text", "ndcg@10", 0.0610),
+    ("amazon2014_toys/sasrec", "ndcg@10", 0.0415),
+    ("amazon2014_toys/sasrec", "hr@10", 0.0735),
     ("amazon2014_toys/sasrec-softmax", "ndcg@10", 0.0598),
     ("amazon2014_toys/bsarec-text", "ndcg@10", 0.0663),
     ("amazon2018_scientific/lir", "recall@10", 0.095),
     ("amazon2018_scientific/sasrec", "ndcg@10", 0.050),
     ("amazon2018_scientific/bert4rec", "ndcg@10", 0.038),
     ("amazon2018_scientific/fdsa", "ndcg@10", 0.054),
+    ("amazon2018_scientific/s3rec", "ndcg@10", 0.038),
     ("amazon2018_scientific/unisrec-text", "recall@10", 0.105),
     ("amazon2018_scientific/unisrec-id-text", "recall@10", 0.112),
     ("amazon2018_scientific/calrec-tiny", "ndcg@10", 0.0600),
 ]
 """Result, metric (ties settled for the target where nothing is masked, as the sources have it), and the least that was aimed at."""
-MISSED = {"amazon2014_beauty/bert4rec", "amazon2018_scientific/calrec-tiny"}
+MISSED = {"amazon2014_beauty/bert4rec", "amazon2014_beauty/gru4rec", "amazon2018_scientific/calrec-tiny"}
 """Said first on their pages; the test fails once they are reached, so that the pages are mended."""
 
 
