@@ -106,9 +106,9 @@ def test_a_finished_run_goes_on_with_more_of_what_ended_it(data: Path, tmp_path:
 
 
 def test_lost_checkpoints_are_told(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupt("lightgcn", data, tmp_path / "cut", [*SETS, "init_std=0.1"], 3 * 3, monkeypatch, "epochs=4")
+    interrupt("lightgcn", data, tmp_path / "cut", [*SETS, "init_std=0.1"], 3 * 5, monkeypatch, "epochs=6")
     shutil.rmtree(tmp_path / "cut.partial" / "checkpoints")
     with pytest.warns(UserWarning, match="no checkpoints any more: the training begins anew"):
         runs.fit_run(
-            runs.resolve("lightgcn", [data], sets=[*SETS, "init_std=0.1", "epochs=4"]), tmp_path / "cut", resume=True, progress=False
+            runs.resolve("lightgcn", [data], sets=[*SETS, "init_std=0.1", "epochs=6"]), tmp_path / "cut", resume=True, progress=False
         )

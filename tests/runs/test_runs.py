@@ -266,7 +266,7 @@ def test_bad_settings_are_named(data: Path, arguments: dict, message: str) -> No
 
 def test_one_value_stands_for_a_list_of_one(data: Path) -> None:
     assert runs.resolve("lightgcn", [data], sets=["track=tensorboard"]).training["track"] == ["tensorboard"]
-    assert runs.resolve("fdsa", [data], sets=["fields=title"]).config["fields"] == ["title"]
+    assert runs.resolve("fdsa", [data], sets=["features=fields", "fields=title"]).config["fields"] == ["title"]
 
 
 def test_filters_of_the_data_part(data: Path) -> None:

@@ -123,7 +123,8 @@ def run_training(
         if best_file and best_file.exists():
             best = _copy_of(model.network, best_file)
     elif folder:
-        if options.resume and read_lines(folder / "metrics.jsonl"):
+        # One line alone may be of an end within the first epoch, which leaves no checkpoint.
+        if options.resume and len(read_lines(folder / "metrics.jsonl")) > 1:
             warn(f"{folder} has validations and no checkpoints any more: the training begins anew")
         (folder / "metrics.jsonl").write_text("")
     started = last_saved = time.perf_counter()
