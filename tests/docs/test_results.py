@@ -69,6 +69,15 @@ def test_words_matter_and_help() -> None:
     assert measured("movielens_1m/alpharec-tuned", "recall@20") > measured("movielens_1m/lightgcn", "recall@20")
 
 
+def test_a_trained_encoder_helps_where_it_was_not_trained() -> None:
+    gains = []
+    for dataset in ("yelp", "steam_sample", "movielens_1m", "amazon2018_scientific"):
+        raw, trained = (measured(f"zero-shot/{dataset}/{name}", "recall@20") for name in ("minilm", "easyrec"))
+        gains.append(trained / raw - 1)
+    assert sum(gain > 0 for gain in gains) >= 3 and sum(gains) / len(gains) >= 0.25
+    assert measured("zero-shot/yelp_profiles_xrec/easyrec", "recall@20") > measured("zero-shot/yelp_profiles_xrec/lsa", "recall@20")
+
+
 def test_pages_show_the_committed_results() -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / "tables.py"), "--check"], capture_output=True, text=True, check=False, timeout=60
