@@ -232,7 +232,7 @@ def test_a_server_that_knows_max_completion_tokens_only_is_asked_so_from_then_on
 def test_a_server_that_refuses_every_prompt_ends_the_run_with_its_reason(status, n):
     with Faulty(echo, every=error(status, "Unsupported value: 'temperature' does not support 0.3")) as server:
         asked = model(server, concurrency=4, temperature=0.3)
-        with pytest.raises(LlmError, match=r"refused all \d prompts.*'temperature' does not support"):
+        with pytest.raises(LlmError, match=r"refused all \d+ prompts.*'temperature' does not support"):
             asked.ask(prompts(n), PARSE)
         assert len(server.requests) <= min(n, llm.GIVE_UP + 4)
         assert asked.spent.in_flight == 0
