@@ -16,7 +16,7 @@ import polars as pl
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from lexirec.data.dataset import TrainSet
@@ -55,10 +55,9 @@ class AlphaRecConfig(GraphConfig):
     alpha: float = Field(default=0.5, ge=0.0, le=1.0)
     """Weight of a wish against the person, where a query gives no own."""
 
-    @model_validator(mode="after")
-    def _all_is_read(self) -> "AlphaRecConfig":
-        self.refuse_unread(f"projector = {self.projector!r}", "hidden" if self.projector == "linear" else "linear_bias")
-        return self
+    def unread(self) -> dict[str, str]:
+        name = "hidden" if self.projector == "linear" else "linear_bias"
+        return super().unread() | {name: f"projector = {self.projector!r}"}
 
 
 def hidden_size(rule: int | str, text_dim: int) -> int:

@@ -5,7 +5,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from lexirec.settings import parse_settings
 
@@ -39,19 +39,16 @@ class ModelConfig(BaseModel):
         return cls.parse({name: value for name, value in own.items() if name not in unread})
 
     def unread(self) -> dict[str, str]:
-        """Settings that nothing reads beside the others, each with what makes it so."""
+        """Settings that nothing reads beside the others, each with what makes it so; giving one is refused."""
         return {}
 
-    def refuse_unread(self, where: str, *names: str) -> None:
-        """Refuse settings that were changed and that nothing reads ``where`` this configuration has taken us; for validators.
-
-        Raises:
-            ValueError: naming the first of them.
-        """
-        for name in () if LENIENT.get() else names:
+    @model_validator(mode="after")
+    def _all_is_read(self) -> "ModelConfig":
+        for name, where in () if LENIENT.get() else self.unread().items():
             value = getattr(self, name)
             if value != type(self).model_fields[name].default:
                 raise ValueError(f"{name} = {value!r} has no effect with {where}; leave it out")
+        return self
 
 
 @dataclass(frozen=True)

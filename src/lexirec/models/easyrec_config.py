@@ -82,15 +82,15 @@ class EasyRecConfig(TextConfig):
             raise ValueError(f"valid_versions = {self.valid_versions} and there are {self.versions + 1} versions")
         return self
 
-    @model_validator(mode="after")
-    def _all_is_read(self) -> "EasyRecConfig":
+    def unread(self) -> dict[str, str]:
+        found = super().unread()
         if not self.mlm_weight:
-            self.refuse_unread("mlm_weight = 0", "mlm_share", "decoder")
+            found |= dict.fromkeys(("mlm_share", "decoder"), "mlm_weight = 0")
         if self.steps is not None:
-            self.refuse_unread(f"steps = {self.steps}", "epochs")
+            found["epochs"] = f"steps = {self.steps}"
         if self.item_text != "profile":
-            self.refuse_unread(f"item_text = {self.item_text!r}", "raw")
-        return self
+            found["raw"] = f"item_text = {self.item_text!r}"
+        return found
 
 
 __all__ = ["EasyRecConfig"]

@@ -11,7 +11,7 @@ import polars as pl
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 from numpy.typing import NDArray
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from lexirec.data.dataset import TrainSet
@@ -52,11 +52,8 @@ class GraphConfig(ModelConfig):
     batch_size: PositiveInt = 2048
     """Samples per step."""
 
-    @model_validator(mode="after")
-    def _draws_are_read(self) -> "GraphConfig":
-        if self.negatives in ("in-batch", "all"):
-            self.refuse_unread(f"negatives = {self.negatives!r}", "num_negs")
-        return self
+    def unread(self) -> dict[str, str]:
+        return super().unread() | ({"num_negs": f"negatives = {self.negatives!r}"} if self.negatives in ("in-batch", "all") else {})
 
 
 class GraphRecommender(VectorRecommender):

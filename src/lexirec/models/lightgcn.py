@@ -52,15 +52,15 @@ class LightGCNConfig(GraphConfig):
             )
         return self
 
-    @model_validator(mode="after")
-    def _all_is_read(self) -> "LightGCNConfig":
+    def unread(self) -> dict[str, str]:
+        found = super().unread()
         if self.loss == "bpr":
-            self.refuse_unread("loss = 'bpr'", "tau")
+            found["tau"] = "loss = 'bpr'"
         if self.init == "xavier":
-            self.refuse_unread("init = 'xavier'", "init_std")
+            found["init_std"] = "init = 'xavier'"
         if self.init != "text":
-            self.refuse_unread(f"init = {self.init!r}", "encoder", "text")
-        return self
+            found |= dict.fromkeys(("encoder", "text"), f"init = {self.init!r}")
+        return found
 
 
 class LightGCN(GraphRecommender):

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
-from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
 from lexirec.data.dataset import TrainSet
@@ -60,18 +60,17 @@ class RLMRecConfig(FrameConfig):
     control: Literal["none", "shuffled", "random"] = "none"
     """Controls: the vectors shuffled among the users and among the items, or random ones of 384 dimensions."""
 
-    @model_validator(mode="after")
-    def _all_is_read(self) -> "RLMRecConfig":
-        texts = ("vectors", "encoder", "profiles", "item_text")
-        if self.method == "none":
-            self.refuse_unread("method = 'none'", "tau", "weight", "contrast", "mask_ratio", "control", *texts)
-        else:
-            self.refuse_unread(f"method = {self.method!r}", "mask_ratio" if self.method == "con" else "contrast")
+    def unread(self) -> dict[str, str]:
+        found, texts = super().unread(), ("vectors", "encoder", "profiles", "item_text")
         if self.control == "random":
-            self.refuse_unread("control = 'random'", *texts)
+            found |= dict.fromkeys(texts, "control = 'random'")
         elif self.vectors is not None:
-            self.refuse_unread("vectors", "encoder", "profiles")
-        return self
+            found |= dict.fromkeys(("encoder", "profiles"), "vectors")
+        if self.method == "none":
+            found |= dict.fromkeys(("tau", "weight", "contrast", "mask_ratio", "control", *texts), "method = 'none'")
+        else:
+            found["mask_ratio" if self.method == "con" else "contrast"] = f"method = {self.method!r}"
+        return found
 
 
 class RLMRec(Frame):

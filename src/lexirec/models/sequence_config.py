@@ -83,8 +83,6 @@ class SequenceConfig(ModelConfig):
             raise ValueError("items='text-start' needs transform='pca', 'whiten' or 'random', which bring the text to embedding_dim")
         if self.text_dim is not None and self.transform in ("none", "center"):
             raise ValueError(f"text_dim is given and transform={self.transform!r} changes no dimension; use 'pca', 'whiten' or 'random'")
-        for name, where in self.unread().items():
-            self.refuse_unread(where, name)
         return self
 
     @property
@@ -98,7 +96,7 @@ class SequenceConfig(ModelConfig):
         return frozenset()
 
     def unread(self) -> dict[str, str]:
-        found: dict[str, str] = {}
+        found = super().unread()
         if not self.has_text:
             found |= dict.fromkeys(("adapter", "adapter_dim", "freeze_text", "alpha"), f"items = {self.items!r}")
             found |= dict.fromkeys(TEXT if self.items == "id" else ("text_dim",), f"items = {self.items!r}")

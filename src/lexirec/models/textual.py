@@ -12,7 +12,7 @@ import polars as pl
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from lexirec import columns as c
@@ -62,11 +62,8 @@ class TextConfig(ModelConfig):
     alpha: float = Field(default=0.5, ge=0.0, le=1.0)
     """Weight of a wish against the person, where a query gives no own."""
 
-    @model_validator(mode="after")
-    def _folders_are_read(self) -> "TextConfig":
-        if not self.profiles:
-            self.refuse_unread("no folder of profiles", "profile_first")
-        return self
+    def unread(self) -> dict[str, str]:
+        return super().unread() | ({} if self.profiles else {"profile_first": "no folder of profiles"})
 
 
 class TextRecommender(VectorRecommender):

@@ -121,21 +121,25 @@ class CALRecConfig(ModelConfig):
     """Texts written per history then; none where ``monitor`` is ``-loss``."""
 
     @model_validator(mode="after")
-    def _nothing_without_effect(self) -> "CALRecConfig":
+    def _whole_and_weighed(self) -> "CALRecConfig":
         if self.own and self.tune == "lora":
             raise ValueError(f"tune = 'lora': lm = {self.lm!r} is trained whole, since it never was a language model; use tune='all'")
-        named, stage_zero = f"lm = {self.lm!r}", ["lm_lr", "lm_tokens", *(["lm_epochs"] if self.lm_epochs else [])]
-        if self.lm not in SIZES:
-            self.refuse_unread(named, "lm_dim", "lm_layers", "lm_heads")
-        if not self.own:
-            self.refuse_unread(named, "vocabulary", "merges", *stage_zero)
-        if self.start is not None:
-            self.refuse_unread("start, whose run had a stage 0 of its own", *stage_zero)
-        if self.tune == "all":
-            self.refuse_unread("tune = 'all'", "lora_r", "lora_alpha", "lora_dropout")
         if self.alpha + self.beta >= 1 and not LENIENT.get():
             raise ValueError(f"alpha = {self.alpha} and beta = {self.beta} leave no weight for the next-item loss; keep their sum below 1")
         return self
+
+    def unread(self) -> dict[str, str]:
+        found = super().unread()
+        stage_zero = ("lm_lr", "lm_tokens", *(("lm_epochs",) if self.lm_epochs else ()))
+        if self.start is not None:
+            found |= dict.fromkeys(stage_zero, "start, whose run had a stage 0 of its own")
+        if self.lm not in SIZES:
+            found |= dict.fromkeys(("lm_dim", "lm_layers", "lm_heads"), f"lm = {self.lm!r}")
+        if not self.own:
+            found |= dict.fromkeys(("vocabulary", "merges", *stage_zero), f"lm = {self.lm!r}")
+        if self.tune == "all":
+            found |= dict.fromkeys(("lora_r", "lora_alpha", "lora_dropout"), "tune = 'all'")
+        return found
 
     @property
     def own(self) -> bool:
