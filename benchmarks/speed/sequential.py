@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from lexirec.data.dataset import TrainSet
 from lexirec.data.readers import read_dataset
 from lexirec.models import create
-from lexirec.models.sequential import SequenceBatch, SequentialRecommender
+from lexirec.models.sequence_batches import SequenceBatch
+from lexirec.models.sequential import SequentialRecommender
 from lexirec.training.options import TrainingOptions
 
 PLACES = 50

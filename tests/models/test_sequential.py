@@ -539,7 +539,7 @@ def test_users_with_one_item_train_nothing_and_are_answered() -> None:
     items = pl.DataFrame({"item_id": ["x", "y", "z"], "title": ["x", "y", "z"]})
     train = Dataset.from_frames(log, items).train_set()
     model = create("sasrec", **SMALL).fit(train, options=TrainingOptions(epochs=1, **QUIET))
-    assert model.sampler.n_batches == 1 and len(model.sampler.users) == 1
+    assert model.sampler.n_batches == 1 and len(model.sampler.windows.users) == 1
     assert model.recommend("c", k=1, filter_seen=False).height == 1
     with pytest.raises(InputError, match="no order to learn"):
         create("sasrec", **SMALL).fit(Dataset.from_frames(log.filter(pl.col("user_id") != "b"), items).train_set())

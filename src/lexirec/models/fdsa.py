@@ -23,8 +23,10 @@ from lexirec.models.layers.features import FIELDS, FieldFeatures, TextFeatures, 
 from lexirec.models.layers.sequence import Layout, Stack
 from lexirec.models.reading import TextReader
 from lexirec.models.sasrec import transformer
+from lexirec.models.sequence_batches import SequenceBatch
 from lexirec.models.sequence_config import TEXT, TransformerConfig
-from lexirec.models.sequential import SequenceBatch, SequenceNetwork, SequentialRecommender
+from lexirec.models.sequence_network import SequenceNetwork
+from lexirec.models.sequential import SequentialRecommender
 from lexirec.text.reduce import fit_reduction
 from lexirec.training.options import TrainingOptions
 from lexirec.training.sequences import Targets

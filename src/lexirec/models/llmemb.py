@@ -28,7 +28,7 @@ from lexirec.models.backbones import BackboneConfig, BackboneRecommender
 from lexirec.models.contract import Recommender
 from lexirec.models.layers.adapters import ItemVectors
 from lexirec.models.layers.contrast import counted_soft_clip
-from lexirec.models.sequential import SequenceBatch
+from lexirec.models.sequence_batches import SequenceBatch
 from lexirec.models.stages import READ_BY_THE_TEACHER, teacher_table
 from lexirec.text.prompts import CUT, Prompts, attribute_columns, attribute_prompts, prompt_vectors, warn_of_cut_prompts
 from lexirec.training.finetune import ScftConfig

@@ -27,7 +27,9 @@ from lexirec.models.backbones import BackboneConfig, BackboneRecommender
 from lexirec.models.contract import Recommender
 from lexirec.models.layers.adapters import ItemVectors
 from lexirec.models.layers.sequence import Layout, ranges
-from lexirec.models.sequential import ENCODED_AT_ONCE, SequenceBatch, SequenceNetwork
+from lexirec.models.sequence_batches import SequenceBatch
+from lexirec.models.sequence_network import SequenceNetwork
+from lexirec.models.sequential import ENCODED_AT_ONCE
 from lexirec.models.stages import train_plain
 from lexirec.training.options import TrainingOptions
 
@@ -163,7 +165,7 @@ class Packed:
 
     Attributes:
         layout: where they lie, longest first.
-        inputs, masked: as in :class:`~lexirec.models.sequential.SequenceBatch`.
+        inputs, masked: as in :class:`~lexirec.models.sequence_batches.SequenceBatch`.
         back: ``(n,)`` place of each in the layout.
     """
 
@@ -282,7 +284,7 @@ class MELT(BackboneRecommender):
         """Stretches in the encoder's order; for a cloze model each with a mask after it."""
         order = np.argsort(-stretches.lengths, kind="stable")
         stretches = stretches[order]
-        inputs, lengths, masked = self.log[stretches.events()], stretches.lengths, None
+        inputs, lengths, masked = self.sampler.log[stretches.events()], stretches.lengths, None
         if self.cloze:
             inputs, lengths = np.insert(inputs, np.cumsum(lengths), 0), lengths + 1
             hidden = np.zeros(len(inputs), dtype=bool)

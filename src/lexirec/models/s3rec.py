@@ -32,7 +32,8 @@ from lexirec.models.layers.sequence import Layout, Positions, ranges
 from lexirec.models.reading import TextReader
 from lexirec.models.sasrec import transformer
 from lexirec.models.sequence_config import TEXT, TransformerConfig
-from lexirec.models.sequential import SequenceNetwork, SequentialRecommender
+from lexirec.models.sequence_network import SequenceNetwork
+from lexirec.models.sequential import SequentialRecommender
 from lexirec.models.stages import digest, kept
 from lexirec.text.reduce import fit_reduction
 from lexirec.training.loop import pick_device, run_training

@@ -6,7 +6,6 @@ item vectors (id | text through an adapter | both) -> sequence encoder -> dot wi
 import copy
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,66 +28,17 @@ from lexirec.models.layers.graph import sampled_scores
 from lexirec.models.layers.sequence import Layout, ranges
 from lexirec.models.layers.softmax import cross_entropy_over_items
 from lexirec.models.reading import TextReader
+from lexirec.models.sequence_batches import SequenceBatch, SequenceSampler
 from lexirec.models.sequence_config import SequenceConfig
+from lexirec.models.sequence_network import SequenceNetwork, initialise
 from lexirec.query import Query
 from lexirec.text.reduce import check_dimensions, fit_reduction
-from lexirec.training.samplers import NegativeSampler
-from lexirec.training.sequences import Targets, Windows, WindowSampler
 
 if TYPE_CHECKING:
     from lexirec.text.encoders import Encoder
 
 ENCODED_AT_ONCE = 2048
 """Histories that go through the network together."""
-
-
-class SequenceNetwork(nn.Module):
-    """All weights of a sequential model.
-
-    Args:
-        items: item vectors.
-        body: sequence encoder, called with rows ``(T, D)`` and a layout.
-        masked: whether there is a vector for masked events.
-        head: module between state and scores, or none.
-    """
-
-    def __init__(self, items: ItemVectors, body: nn.Module, dim: int, masked: bool = False, head: nn.Module | None = None) -> None:
-        super().__init__()
-        self.items, self.body = items, body
-        self.mask = nn.Parameter(torch.randn(dim) * 0.1) if masked else None
-        self.head = head or nn.Identity()
-
-    def states(self, table: Tensor, inputs: Tensor, masked: Tensor | None, layout: Layout, at: Tensor | None) -> Tensor:
-        """States at the rows ``at`` (all if not given), ``(M, D)``; ``inputs`` are rows of ``table``."""
-        rows = F.embedding(inputs, table)
-        if masked is not None and self.mask is not None:
-            rows = torch.where(masked[:, None], self.mask, rows)
-        found = self.body(rows, layout)
-        return self.head(found if at is None else found.index_select(0, at))
-
-
-@dataclass(frozen=True, eq=False)
-class SequenceBatch:
-    """A packed batch.
-
-    Attributes:
-        layout: where its sequences lie.
-        inputs: ``(T,)`` items (or rows of ``rows``).
-        masked: ``(T,)`` which events are masked; ``None``: none.
-        at: ``(M,)`` rows whose state predicts; ``None``: every row.
-        targets: ``(M,)`` the right items.
-        negatives: ``(M, n)`` or shared ``(n,)`` sampled items, or none.
-        rows: ``(R,)`` the distinct items that the batch speaks of, ascending; inputs, targets and negatives then count in it.
-            ``None``: they count in the catalogue.
-    """
-
-    layout: Layout
-    inputs: Tensor
-    masked: Tensor | None
-    at: Tensor | None
-    targets: Tensor
-    negatives: Tensor | None
-    rows: Tensor | None
 
 
 class SequentialRecommender(VectorRecommender):
@@ -126,26 +76,15 @@ class SequentialRecommender(VectorRecommender):
         self.network = self.make_network(self.make_items(train))
         self.initialise()
         config = self.config
-        if self.cloze:
-            each = config.targets == "prefixes"
-            kind: Targets | None = "prefixes" if each else None
-            self.sampler = WindowSampler(train, config.batch_size, config.max_len, kind, repeat_flagged=config.last_pass, whole=each)
-        else:
-            self.sampler = WindowSampler(train, config.batch_size, config.max_len, config.targets)
-        own_draws = config.loss != "ce" and config.negatives == "per-sample"
-        self.negative_sampler = None if config.loss == "ce" else NegativeSampler(train, own_draws=own_draws)
-        self.known = np.flatnonzero(~train.new_items)
-        if train.n_domains > 1 and (not own_draws or config.loss == "gbce" or (self.cloze and config.mask_random)):
-            raise InputError(
-                f"{train.name} mixes {train.n_domains} data sets, and only negatives drawn per sample keep to a user's own; use loss='bce'"
-                " or loss='softmax' with negatives='per-sample'" + (" and mask_random=0" if self.cloze else "")
-            )
+        distinct = config.loss != "ce" and not self._items.plain
+        self.sampler = SequenceSampler(train, config, cloze=self.cloze, distinct=distinct, device=self.device)
+        known = ~train.new_items
+        self.n_known = int(known.sum())
         # Items that don't exist yet while training are no candidates of the softmax over all items.
         self.candidates: Tensor | None = None
         if train.new_items.any():
-            self.candidates = torch.from_numpy(self.known).to(self.device)
-            self.place = torch.from_numpy(np.cumsum(~train.new_items) - 1).to(self.device)
-        self.log = train.item_index.astype(np.int64)
+            self.candidates = self._tensor(np.flatnonzero(known))
+            self.place = self._tensor(np.cumsum(known) - 1)
 
     def make_items(self, train: TrainSet) -> ItemVectors:
         """The source of item vectors that the configuration asks for."""
@@ -208,26 +147,13 @@ class SequentialRecommender(VectorRecommender):
             head = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim, eps=1e-12))
         return SequenceNetwork(items, self.make_body(), dim, self.cloze, head)
 
-    @torch.no_grad()
     def initialise(self) -> None:
         """First values of every matrix, see ``init``."""
-        xavier = self.config.init == "xavier"
-        for module in self._network.modules():
-            if isinstance(module, (nn.Linear, nn.Embedding)):
-                if xavier:
-                    nn.init.xavier_normal_(module.weight)
-                    continue
-                nn.init.normal_(module.weight, std=self.config.init_std)
-                if isinstance(module, nn.Linear) and module.bias is not None:
-                    nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.GRU):
-                for parameter in module.parameters():
-                    if parameter.ndim >= 2:
-                        (nn.init.xavier_normal_ if xavier else nn.init.xavier_uniform_)(parameter)
-        self._items.set_start()
+        initialise(self._network, self.config)
         if self._items.own is not None and self.config.items == "id+text":
             # An item without a training event never learns a vector of its own: its words alone speak for it, as for an item added later.
-            self._items.own.weight[torch.from_numpy(self.popularity == 0)] = 0.0
+            with torch.no_grad():
+                self._items.own.weight[torch.from_numpy(self.popularity == 0)] = 0.0
 
     # --- training ----------------------------------------------------------------------------------------------------------------
 
@@ -240,65 +166,7 @@ class SequentialRecommender(VectorRecommender):
         return self.sampler.n_batches
 
     def batches(self, train: TrainSet, rng: np.random.Generator) -> Iterator[SequenceBatch]:
-        for windows in self.sampler.batches(rng):
-            batch = self._masked(windows, rng) if self.cloze else self._shifted(windows, rng)
-            if len(batch.targets):
-                yield batch
-
-    def _shifted(self, windows: Windows, rng: np.random.Generator) -> SequenceBatch:
-        """Each event predicts the next one (or only the last does)."""
-        layout = Layout(windows.lengths, self.device)
-        events = ranges(windows.starts, windows.lengths)
-        if self.config.targets == "all":
-            return self._batch(layout, windows, self.log[events], None, None, self.log[events + 1], rng)
-        ends = windows.starts + windows.lengths
-        return self._batch(layout, windows, self.log[events], None, layout.starts + windows.lengths - 1, self.log[ends], rng)
-
-    def _masked(self, windows: Windows, rng: np.random.Generator) -> SequenceBatch:
-        """Some events are hidden and to be filled in from both sides."""
-        config = self.config
-        layout = Layout(windows.lengths, self.device)
-        inputs = self.log[ranges(windows.starts, windows.lengths)]
-        hidden = rng.random(layout.total) < config.mask_prob
-        last_only = windows.flags | (rng.random(len(windows.lengths)) < config.mask_last)
-        hidden[np.repeat(last_only, windows.lengths)] = False
-        hidden[(layout.starts + windows.lengths - 1)[last_only]] = True
-        at = np.flatnonzero(hidden)
-        targets = inputs[at]
-        fate = rng.random(len(at))
-        fate[np.repeat(last_only, windows.lengths)[at]] = 1.0  # the last event is always the mask, as when asked
-        swapped = at[fate < config.mask_random]
-        if len(swapped):
-            inputs = inputs.copy()
-            inputs[swapped] = self.known[rng.integers(0, len(self.known), len(swapped))]
-        masked = np.zeros(layout.total, dtype=bool)
-        masked[at[fate >= config.mask_random + config.mask_kept]] = True
-        return self._batch(layout, windows, inputs, masked, at, targets, rng)
-
-    def _batch(
-        self, layout: Layout, windows: Windows, inputs: NDArray[np.int64], masked: NDArray[np.bool_] | None,
-        at: NDArray[np.int64] | None, targets: NDArray[np.int64], rng: np.random.Generator,
-    ) -> SequenceBatch:  # fmt: skip
-        """Draw negatives and, where item vectors must be computed, find the distinct items of the batch."""
-        config = self.config
-        negatives = None
-        if self.negative_sampler is not None:
-            if config.negatives == "shared":
-                negatives = self.negative_sampler.shared(config.num_negs, rng)
-            else:
-                owners = np.repeat(windows.users, windows.lengths)
-                negatives = self.negative_sampler.draw(owners if at is None else owners[at], config.num_negs, rng)
-        rows = None
-        if config.loss != "ce" and not self._items.plain:
-            parts = [inputs, targets, negatives.reshape(-1)]  # type: ignore[union-attr]
-            distinct, places = np.unique(np.concatenate(parts), return_inverse=True)
-            rows = torch.from_numpy(distinct).to(self.device)
-            inputs, targets, flat = np.split(places, np.cumsum([len(p) for p in parts[:-1]]))
-            negatives = flat.reshape(negatives.shape)  # type: ignore[union-attr]
-        return SequenceBatch(
-            layout, self._tensor(inputs), None if masked is None else self._tensor(masked), None if at is None else self._tensor(at),
-            self._tensor(targets), None if negatives is None else self._tensor(negatives), rows,
-        )  # fmt: skip
+        return self.sampler.batches(rng)
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
@@ -353,7 +221,7 @@ class SequentialRecommender(VectorRecommender):
         positive, scores = positive / config.tau, scores / config.tau
         if config.loss == "bce":
             return bce(positive, scores)
-        return gbce(positive, scores, len(self.known), config.calibration)
+        return gbce(positive, scores, self.n_known, config.calibration)
 
     def culprits(self, batch: SequenceBatch) -> str:
         """The items whose vectors are not finite, else those asked for where states are not, in words for the error of a bad loss."""
@@ -521,4 +389,4 @@ class SequentialRecommender(VectorRecommender):
             self.use_table(tensors["table"])
 
 
-__all__ = ["SequenceBatch", "SequenceNetwork", "SequentialRecommender"]
+__all__ = ["SequentialRecommender"]

@@ -28,8 +28,9 @@ from lexirec.errors import InputError
 from lexirec.models.layers.adapters import Adapter
 from lexirec.models.layers.sequence import Layout, ranges
 from lexirec.models.sasrec import transformer
+from lexirec.models.sequence_batches import SequenceBatch
 from lexirec.models.sequence_config import TransformerConfig
-from lexirec.models.sequential import SequenceBatch, SequentialRecommender
+from lexirec.models.sequential import SequentialRecommender
 from lexirec.text.encoders import Encoder
 from lexirec.text.templates import parse_template
 from lexirec.training.sequences import Targets, Windows, WindowSampler
@@ -247,8 +248,8 @@ class UniSRec(SequentialRecommender):
         self.stored = False
         self.network = self.make_network(self.make_items(train))
         self.initialise()
-        self.sampler = WindowSampler(train, config.batch_size, config.max_len, "prefixes")
-        self.negative_sampler, self.candidates = None, None
+        self.windows = WindowSampler(train, config.batch_size, config.max_len, "prefixes")
+        self.candidates = None
         self.log = train.item_index.astype(np.int64)
         self.thin = None if config.item_drop == 1.0 else torch.from_numpy(self.thinned_text(train)).to(self.device)
 
@@ -270,11 +271,14 @@ class UniSRec(SequentialRecommender):
         found[some] = EmbeddingCache().encode(encoder, thinned([texts[row] for row in some]))
         return found
 
+    def n_batches(self, train: TrainSet) -> int:
+        return super().n_batches(train) if self.config.stage == "finetune" else self.windows.n_batches
+
     def batches(self, train: TrainSet, rng: np.random.Generator) -> Iterator[SequenceBatch]:
         if self.config.stage == "finetune":
             yield from super().batches(train, rng)
             return
-        for windows in self.sampler.batches(rng):
+        for windows in self.windows.batches(rng):
             yield self.augmented(windows, rng)
 
     def augmented(self, windows: Windows, rng: np.random.Generator) -> ContrastBatch:
