@@ -25,7 +25,6 @@ from lexirec.evaluation.evaluate import Evaluation
 from lexirec.evaluation.statistics import compare, summarise
 from lexirec.files import write_json
 from lexirec.models.calrec.model import CALRec
-from lexirec.models.easyrec import some_users
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "maximum": {},
@@ -78,7 +77,7 @@ def main() -> None:
     if test is None:
         raise InputError(f"{parts.name}: the split leaves no test part")
     if args.max_users is not None:
-        test = some_users(parts.train, test, args.max_users, 0)
+        test = parts.train.some_users(test, args.max_users, 0)
     parts = replace(parts, test=test)
     frames: dict[str, list[pl.DataFrame]] = {}
     documents: dict[str, dict[str, Any]] = {}

@@ -29,7 +29,6 @@ from lexirec.evaluation.statistics import compare, summarise
 from lexirec.files import write_json
 from lexirec.models.calrec.model import CALRec
 from lexirec.models.calrec.steps import LOSS, held_out_losses
-from lexirec.models.easyrec import some_users
 from lexirec.training.options import TrainingOptions
 
 METRICS = ("recall@1", "recall@10", "ndcg@10", "mrr")
@@ -73,7 +72,7 @@ def measure(args: argparse.Namespace) -> None:
     train = parts.train
     if parts.valid is None:
         raise InputError(f"{parts.name}: the split leaves no validation part")
-    asked = some_users(train, parts.valid, args.users, 0)
+    asked = train.some_users(parts.valid, args.users, 0)
     frames: dict[str, list[pl.DataFrame]] = {}
     documents: dict[str, dict[str, Any]] = {}
     vocabulary: torch.Tensor | None = None

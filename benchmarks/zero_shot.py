@@ -123,9 +123,7 @@ def main() -> None:
         if args.max_users is not None and parts.test is not None:
             from dataclasses import replace
 
-            from lexirec.models.easyrec import some_users
-
-            parts = replace(parts, test=some_users(parts.train, parts.test, args.max_users, 0))
+            parts = replace(parts, test=parts.train.some_users(parts.test, args.max_users, 0))
         frames: dict[str, list[pl.DataFrame]] = {}
         documents: dict[str, dict[str, Any]] = {}
 

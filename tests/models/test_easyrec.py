@@ -18,7 +18,7 @@ from lexirec.errors import InputError
 from lexirec.losses import user_item_contrast
 from lexirec.models import create, load_model
 from lexirec.models.contract import Recommender
-from lexirec.models.easyrec import EasyRec, some_users, start_network
+from lexirec.models.easyrec import EasyRec, start_network
 from lexirec.models.layers.encoder import TextNetwork, backbone_from, padded, read_heads, scratch_config
 from lexirec.query import Query
 from lexirec.text.plain_writer import PlainWriter
@@ -441,7 +441,7 @@ def test_training_on_a_mix_and_answering_elsewhere(bert: str, tmp_path: Path) ->
     again = other.score([Query(user_id="u03")])
     other.use_version(0)
     assert not torch.equal(again, other.score([Query(user_id="u03")]))
-    some = some_users(train, valid, 4, seed=0)
+    some = train.some_users(valid, 4, seed=0)
     assert len(some) == 8  # four of each
     # What was trained is saved with the tokenizer and configuration: the folder of the start isn't needed.
     other.save(tmp_path / "saved")

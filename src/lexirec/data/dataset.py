@@ -141,6 +141,17 @@ class TrainSet:
         """Items of one user's training events, oldest first."""
         return self.item_index[self.offsets[user] : self.offsets[user + 1]]
 
+    def some_users(self, heldout: "Heldout", count: int, seed: int) -> "Heldout":
+        """The events of ``count`` random users of each data set among those who have some; of all where there are fewer."""
+        rng = np.random.default_rng([seed, 7])
+        kept = np.zeros(self.n_users, dtype=bool)
+        users = np.unique(heldout.user_index)
+        for first, last in zip(self.user_domains[:-1], self.user_domains[1:], strict=True):
+            own = users[(users >= first) & (users < last)]
+            kept[own if len(own) <= count else rng.choice(own, count, replace=False)] = True
+        inside = kept[heldout.user_index]
+        return Heldout(heldout.user_index[inside], heldout.item_index[inside], heldout.name)
+
 
 @dataclass(frozen=True, eq=False)
 class Heldout:

@@ -79,7 +79,7 @@ class EasyRec(TextRecommender):
         self.total_steps = config.steps or max(epochs * per_epoch, 1)
         options = options.model_copy(update={"epochs": epochs, "clip_norm": options.clip_norm or config.clip_norm})
         if valid is not None and config.valid_users is not None:
-            valid = some_users(train, valid, config.valid_users, options.seed)
+            valid = train.some_users(valid, config.valid_users, options.seed)
         return super().learn(train, valid, options)
 
     @property
@@ -397,16 +397,4 @@ def start_network(config: EasyRecConfig) -> tuple[TextNetwork, Tokenizer]:
     return network, tokenizer
 
 
-def some_users(train: TrainSet, valid: Heldout, count: int, seed: int) -> Heldout:
-    """The validation events of ``count`` random users of each data set; all where there are fewer."""
-    rng = np.random.default_rng([seed, 7])
-    kept = np.zeros(train.n_users, dtype=bool)
-    users = np.unique(valid.user_index)
-    for first, last in zip(train.user_domains[:-1], train.user_domains[1:], strict=True):
-        own = users[(users >= first) & (users < last)]
-        kept[own if len(own) <= count else rng.choice(own, count, replace=False)] = True
-    inside = kept[valid.user_index]
-    return Heldout(valid.user_index[inside], valid.item_index[inside], valid.name)
-
-
-__all__ = ["EasyRec", "EasyRecConfig", "some_users", "start_network"]
+__all__ = ["EasyRec", "EasyRecConfig", "start_network"]
