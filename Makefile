@@ -49,6 +49,7 @@ format: $(STAMP)
 
 types: $(STAMP)
 	@$(BIN)/mypy
+	@$(BIN)/mypy --config-file benchmarks/mypy.ini
 
 bench: $(STAMP)
 	@test -n "$(DATA)" || { echo "make bench DATA=DIR: name the folder of a data set with titles, such as one that lexirec data convert wrote" >&2; exit 2; }

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from lexirec import models
 from lexirec.evaluation.evaluate import evaluate as full_ranking
 from lexirec.models.sequential import SequentialRecommender
 from lexirec.runs import versions
-from lexirec.training.loop import _one_epoch
+from lexirec.training.loop import one_epoch
 from lexirec.training.options import TrainingOptions
 
 LIGHTGCN = {
@@ -36,7 +37,7 @@ epochs = 0
 def describe(_):
     windows = {}
     if isinstance(model, SequentialRecommender):
-        lengths = model.sampler.lengths
+        lengths = model.sampler.windows.lengths
         windows = {"sequences": len(lengths), "places": int(lengths.sum()), "candidates": int((~split.train.new_items).sum())}
     return {
         **windows,
@@ -53,7 +54,9 @@ def describe(_):
 def epoch(_):
     global epochs
     epochs += 1
-    return {"loss": _one_epoch(model, split.train, optimiser, accelerator, epochs, options), "peak_memory_mb": peak_memory_mb()}
+    started = time.perf_counter()
+    loss, _ = one_epoch(model, split.train, optimiser, accelerator, epochs, None, lambda: False, options)
+    return {"loss": loss, "seconds": time.perf_counter() - started, "peak_memory_mb": peak_memory_mb()}
 
 
 def evaluate(request):
@@ -70,4 +73,17 @@ def vectors(request):
     return {}
 
 
-serve({"describe": describe, "epoch": epoch, "evaluate": evaluate, "vectors": vectors})
+def curve(request):
+    """Metrics of the validation part after some epochs."""
+    points, seconds = [], 0.0
+    for number in range(1, max(request["at"]) + 1):
+        seconds += epoch({})["seconds"]
+        if number in request["at"]:
+            model.network.eval()
+            model.refresh()
+            found = full_ranking(model, split.train, split.valid, metrics=["recall@10", "ndcg@10"], beyond=False)
+            points.append({"epoch": number, **{key: found.metrics[key] for key in ("recall@10", "ndcg@10")}})
+    return {"points": points, "seconds": seconds}
+
+
+serve({"describe": describe, "epoch": epoch, "curve": curve, "evaluate": evaluate, "vectors": vectors})

@@ -85,7 +85,8 @@ def sequential():
     log = pd.DataFrame({Columns.User: data["train_users"], Columns.Item: data["train_items"], Columns.Weight: 1.0})
     log[Columns.Datetime] = pd.Timestamp("2020-01-01") + pd.to_timedelta(np.arange(len(log)), unit="s")
     dataset = Dataset.construct(log)
-    model = {"sasrec": SASRecModel, "bert4rec": BERT4RecModel}[job["model"]](**job["config"], get_trainer_func=trainer)
+    kinds = {"sasrec": SASRecModel, "bert4rec": BERT4RecModel}
+    model = kinds[job["model"]](**job["config"], get_trainer_func=trainer)
     prepared = model.data_preparator
     prepared.process_dataset_train(dataset)  # only to say what it keeps: every fit does so again
     sequences = prepared.train_dataset.user_id_map.size
@@ -117,7 +118,37 @@ def sequential():
             "peak_memory_mb": peak_memory_mb(),
         }
 
-    return {"describe": describe_job, "epoch": epoch}
+    def curve(request):
+        """Rank of the validation item after some epochs of one training: weights are kept on the way and asked at the end."""
+        kept, at = {}, request["at"]
+
+        class Keep(Callback):
+            def on_train_epoch_end(self, trainer, module):
+                if trainer.current_epoch + 1 in at:
+                    kept[trainer.current_epoch + 1] = {name: value.clone() for name, value in module.torch_model.state_dict().items()}
+
+        def with_keep():
+            made = trainer()
+            made.callbacks.append(Keep())
+            return made
+
+        torch.manual_seed(1)
+        model = kinds[job["model"]](**job["config"], get_trainer_func=with_keep)
+        started = time.perf_counter()
+        model.fit_partial(dataset, min_epochs=max(at), max_epochs=max(at))
+        trained = time.perf_counter() - started
+        held = pd.DataFrame({Columns.User: data["valid_users"], Columns.Item: data["valid_items"]})
+        points = []
+        for number, weights in kept.items():
+            model.lightning_model.torch_model.load_state_dict(weights)
+            lists = model.recommend(users=held[Columns.User].unique(), dataset=dataset, k=10, filter_viewed=True)
+            ranks = held.merge(lists, on=[Columns.User, Columns.Item], how="left")[Columns.Rank].to_numpy()
+            found = ~np.isnan(ranks)
+            values = {"recall@10": float(found.mean()), "ndcg@10": float(np.where(found, 1 / np.log2(np.nan_to_num(ranks) + 1), 0).mean())}
+            points.append({"epoch": number, **values})
+        return {"points": points, "seconds": trained}
+
+    return {"describe": describe_job, "epoch": epoch, "curve": curve}
 
 
 serve({"describe": describe, "evaluate": evaluate} if job is None else sequential())

@@ -16,6 +16,7 @@ import torch
 from common import interleaved, rows, write
 from torch import nn
 
+from lexirec.data.dataset import TrainSet
 from lexirec.data.readers import read_dataset
 from lexirec.models.alpharec import AlphaRec
 
@@ -23,7 +24,7 @@ from lexirec.models.alpharec import AlphaRec
 class Plain:
     """AlphaRec by the formulas, with the weights of a lexirec model."""
 
-    def __init__(self, model: AlphaRec, train: object, n_negatives: int = 256, batch: int = 2048) -> None:
+    def __init__(self, model: AlphaRec, train: TrainSet, n_negatives: int = 256, batch: int = 2048) -> None:
         self.tau, self.layers, self.n, self.batch = model.config.tau, model.config.num_layers, n_negatives, batch
         text = model.text
         self.text = torch.cat([model.graph.mean_of_items(text), text])

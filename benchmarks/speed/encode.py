@@ -9,6 +9,7 @@ and the cache are outside the clock. Both precisions of lexirec are shown: `auto
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -36,7 +37,8 @@ def main() -> None:
     rng = np.random.default_rng(0)
     sample = [titles[i] for i in rng.choice(len(titles), min(args.sample, len(titles)), replace=False)]
     theirs = SentenceTransformer(str(hub.bundled_folder()), device="cpu")
-    auto, full = load_encoder("minilm", device="cpu"), load_encoder("minilm", precision="float32", device="cpu")
+    auto: Any = load_encoder("minilm", device="cpu")
+    full = load_encoder("minilm", precision="float32", device="cpu")
     vectors: dict[str, np.ndarray] = {}
 
     def job(name: str, encode, texts: list[str]):

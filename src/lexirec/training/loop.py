@@ -192,7 +192,7 @@ def run_training(
                 break
             began = time.perf_counter()
             unseen = True
-            mean_loss, whole = _one_epoch(model, train, optimiser, accelerator, epoch, steps, out_of_time, options)
+            mean_loss, whole = one_epoch(model, train, optimiser, accelerator, epoch, steps, out_of_time, options)
             if not whole:
                 result.stopped = "max_minutes"
                 break
@@ -219,7 +219,7 @@ def run_training(
     return result
 
 
-def _one_epoch(
+def one_epoch(
     model: Trainable,
     train: TrainSet,
     optimiser: torch.optim.Optimizer,
