@@ -118,13 +118,15 @@ def measure(args: argparse.Namespace) -> None:
             ],
             **summarise([found.metrics]),
         }
+        target = args.out / "calrec-decoders" / parts.name
+        write_json(target / f"{name}.json", documents[name])  # an hour's work; the tests, which need the others, are added at the end
         kind = {m: (round(found.optimistic[m], 4), round(found.pessimistic[m], 4)) for m in METRICS}
         print(f"{name}: {size:,} weights, {processor:.0f} processor seconds, held-out loss {loss:.4f}, {kind}", file=sys.stderr, flush=True)
     first = next(iter(frames))
     tests = compare(frames, METRICS, first)
     for name, document in documents.items():
         document["tests"] = [{k: v for k, v in one.items() if k != "model"} for one in tests if one["model"] == name]
-        write_json(args.out / "calrec-decoders" / parts.name / f"{name}.json", document)
+        write_json(target / f"{name}.json", document)
 
 
 if __name__ == "__main__":
