@@ -86,10 +86,14 @@ def tune_model(
     )  # fmt: skip
     _same_study(study, fixed, options.model_dump(mode="json", exclude=set(HOW)), base.data, chosen, out)
 
+    def config_of(settings: Mapping[str, Any]) -> ModelConfig:
+        # What one searched setting makes meaningless (tau with loss=bpr) is left out, and defaults that follow from another are its own.
+        return config_class.taken_from({**base.given, **settings})
+
     def objective(trial: Any) -> float:
         settings = {key: searched.suggest(trial, key) for key, searched in chosen.items()}
         try:
-            fitted = model_class(model)(config_class.parse({**base.config, **settings}))
+            fitted = model_class(model)(config_of(settings))
         except InputError as error:  # settings that don't go together
             raise optuna.TrialPruned from error
         try:
@@ -116,10 +120,11 @@ def tune_model(
             " another study (--space lr=log:0.00001:0.001 --out OTHER)"
         )
     best = study.best_trial
+    config = config_of(best.params)
     document = {
         "model": model,
         "variant": "tuned",
-        "config": {**base.config, **best.params},
+        "config": config.model_dump(mode="json"),
         "training": dict(base.training),
         "data": dict(base.data),
     }
@@ -132,7 +137,7 @@ def tune_model(
         "finished": finished,
         "monitor": options.monitor,
         "best_value": best.value,
-        "best_settings": best.params,
+        "best_settings": {key: value for key, value in best.params.items() if key not in config.unread()},
         "config": str(out / "best.yaml"),
     }
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lexirec import tuning
+from lexirec import runs, tuning
 from lexirec.errors import InputError
 from lexirec.models import MODELS, model_class
 from tests.models.toys import write_shop
@@ -93,11 +93,32 @@ def test_a_trial_that_diverges_is_an_answer_and_not_the_end(tmp_path: Path, shop
     assert states == {"COMPLETE", "PRUNED"}
 
 
+def test_what_a_searched_setting_makes_meaningless_is_left_out(tmp_path: Path, shop: Path) -> None:
+    optuna = pytest.importorskip("optuna")
+    found = tuning.tune_model(
+        "lightgcn", [shop], 6, tmp_path / "out", space=["loss=bpr,infonce", "tau=0.2:0.5"], sets=[*SETS, "num_layers=1"]
+    )
+    storage = f"sqlite:///{tmp_path / 'out' / 'study.db'}"
+    trials = optuna.load_study(study_name=optuna.get_all_study_names(storage)[0], storage=storage).trials
+    assert {(trial.params["loss"], trial.state.name) for trial in trials} == {("bpr", "COMPLETE"), ("infonce", "COMPLETE")}
+    assert ("tau" in found["best_settings"]) == (found["best_settings"]["loss"] == "infonce")
+    runs.resolve("lightgcn", [shop], config_file=found["config"])  # whichever was best
+
+
+def test_defaults_that_follow_from_a_searched_setting_are_its_own(tmp_path: Path, shop: Path) -> None:
+    pytest.importorskip("optuna")
+    fixed = ["transform=pca", "max_len=5", "encoder=lsa"]
+    found = tuning.tune_model("llm2x", [shop], 4, tmp_path / "out", space=["backbone=gru4rec,bsarec"], sets=[*SETS, *fixed])
+    assert found["finished"] == 4
+    best = runs.resolve("llm2x", [shop], config_file=found["config"]).config
+    assert (best["num_layers"], best["block"]) == {"gru4rec": (1, "original"), "bsarec": (2, "post-norm")}[best["backbone"]]
+
+
 def test_settings_that_do_not_go_together_are_no_end_either(tmp_path: Path, shop: Path) -> None:
     pytest.importorskip("optuna")
-    found = tuning.tune_model(
-        "lightgcn", [shop], 8, tmp_path / "out", space=["loss=bpr,infonce", "tau=0.2:0.5"], sets=[*SETS, "num_layers=1"]
-    )  # with bpr, nothing reads tau
-    assert found["finished"] == 8 and found["best_settings"]["loss"] == "infonce"
+    # loss=bpr compares pairs and refuses in-batch negatives
+    space = ["loss=bpr,infonce", "negatives=in-batch,shared"]
+    found = tuning.tune_model("lightgcn", [shop], 8, tmp_path / "out", space=space, sets=[*SETS, "num_layers=1"])
+    assert found["finished"] == 8 and (found["best_settings"]["loss"], found["best_settings"]["negatives"]) != ("bpr", "in-batch")
     assert "projector" not in tuning.default_space(model_class("alpharec").Config.parse({"hidden": 64}))
     assert "projector" in tuning.default_space(model_class("alpharec").Config.parse({}))

@@ -41,6 +41,7 @@ class Experiment:
         ``duplicates``), and ``mask_seen``: whether items that a user has already are left out of the ranking (CALRec: no).
         paths: data folders; several are mixed as blocks.
         variant: free label, part of the name of published results.
+        given: the model's settings that were written down; the others of ``config`` are defaults.
     """
 
     model: str
@@ -49,6 +50,7 @@ class Experiment:
     data: Mapping[str, Any] = field(default_factory=dict)
     paths: tuple[str, ...] = ()
     variant: str = ""
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """As written to ``config.yaml``, without the model and its configuration."""
@@ -139,7 +141,8 @@ def resolve(
     parsed = config_class.parse(config)
     options = parse_options(training)
     chosen = options.model_dump(mode="json", exclude={"folder", "resume", "progress", "mask_seen"})
-    return Experiment(model, parsed.model_dump(mode="json"), chosen, data, tuple(str(p) for p in paths), str(document.get("variant", "")))
+    dumped, variant = parsed.model_dump(mode="json"), str(document.get("variant", ""))
+    return Experiment(model, dumped, chosen, data, tuple(str(p) for p in paths), variant, given=config)
 
 
 def _check_data(data: Mapping[str, Any]) -> None:
