@@ -1,7 +1,7 @@
 """The contract of every model: fit, encode, score, recommend, explain, add items, save and load."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -14,22 +14,17 @@ from torch import Tensor, nn
 from lexirec import columns as c
 from lexirec.data.dataset import Heldout, TrainSet
 from lexirec.data.ids import IdMap
-from lexirec.data.messages import shown, warn
 from lexirec.errors import InputError, NotFittedError, UnsupportedQueryError, nearest
 from lexirec.files import atomic_folder
 from lexirec.models.config import LENIENT, ModelConfig, Supports
 from lexirec.models.explaining import near_history, shared_attributes
+from lexirec.models.listing import ANSWER, allowed_items, best_items, nearest_items, seen_items
 from lexirec.models.new_items import joined_items
 from lexirec.models.saving import read_model, write_model
 from lexirec.query import Basis, Query, as_id, as_id_list, as_query
 from lexirec.training.loop import TrainingResult, pick_device, run_training
 from lexirec.training.options import TrainingOptions
 
-ANSWER = {
-    c.QUERY: pl.Int64, c.USER_ID: pl.String, c.ITEM_ID: pl.String, c.SCORE: pl.Float32, c.RANK: pl.Int64, "answered_by": pl.String,
-    "reason": pl.String,
-}  # fmt: skip
-"""Columns of what :meth:`Recommender.recommend` gives."""
 BLOCK = 1024
 """Queries scored at a time."""
 
@@ -298,7 +293,7 @@ class Recommender(ABC):
             raise InputError(f"k = {k}; ask for at least one item")
         many = isinstance(queries, Iterable) and not isinstance(queries, (str, bytes, Mapping))
         asked = [as_query(query) for query in (cast(Iterable[Any], queries) if many else [queries])]
-        allowed = self._allowed(candidates, exclude)
+        allowed = allowed_items(self.item_map, candidates, exclude)
         frames = []
         for start in range(0, len(asked), BLOCK):
             block = asked[start : start + BLOCK]
@@ -306,48 +301,11 @@ class Recommender(ABC):
             if allowed is not None:
                 scores[:, ~allowed] = -torch.inf
             if filter_seen:
-                rows, seen = self._seen(block, later=True)
+                rows, seen = seen_items(self, block, later=True)
                 scores[rows, seen] = -torch.inf
-            best, at = torch.topk(scores, min(k, scores.shape[1]), dim=1)
-            rows_kept, columns_kept = torch.nonzero(torch.isfinite(best), as_tuple=True)
-            who = rows_kept.numpy()
             bases = [self.answered_by(query) for query in block]
-            frames.append(
-                pl.DataFrame(
-                    {
-                        c.QUERY: who + start,
-                        c.USER_ID: pl.Series([block[i].user_id for i in who], dtype=pl.String),
-                        c.ITEM_ID: self.item_map.name(at[rows_kept, columns_kept].numpy()),
-                        c.SCORE: best[rows_kept, columns_kept].numpy(),
-                        c.RANK: columns_kept.numpy() + 1,
-                        "answered_by": pl.Series([str(basis) for basis in bases], dtype=pl.String).gather(who),
-                        "reason": pl.Series([basis.reason or None for basis in bases], dtype=pl.String).gather(who),
-                    },
-                    schema=ANSWER,
-                )
-            )
+            frames.append(best_items(self.item_map, block, scores, bases, k).with_columns(pl.col(c.QUERY) + start))
         return pl.concat(frames) if frames else pl.DataFrame(schema=ANSWER)
-
-    def _allowed(self, candidates: Iterable[Any] | None, exclude: Iterable[Any] | None) -> Tensor | None:
-        """Items that may be shown, ``(I,)`` bool; ``None``: all."""
-        if candidates is None and exclude is None:
-            return None
-        allowed = torch.full((len(self.item_map),), candidates is None)
-        if candidates is not None:
-            ids = as_id_list(list(candidates) if isinstance(candidates, Set) else candidates, "candidates")
-            at = self.item_map.index(ids)
-            unknown = [name for name, position in zip(ids, at, strict=True) if position < 0]
-            if len(unknown) == len(ids):
-                such = f", such as {unknown[0]!r}{nearest(unknown[0], self.item_map.ids.head(10_000))}" if unknown else ""
-                raise InputError(f"none of {len(ids)} candidates is in the catalogue{such}; give its item ids, or add them with add_items")
-            if unknown:
-                names = shown(pl.Series(unknown))
-                warn(f"{len(unknown):,} of {len(ids):,} candidates are not in the catalogue ({names}); they are left out")
-            allowed[at[at >= 0]] = True
-        if exclude is not None:
-            at = self.item_map.index(as_id_list(list(exclude) if isinstance(exclude, Set) else exclude, "exclude"))
-            allowed[at[at >= 0]] = False
-        return allowed
 
     def similar_items(self, item_ids: Sequence[str] | Sequence[int], k: int = 10) -> pl.DataFrame:
         """Nearest items by the cosine of item vectors.
@@ -362,21 +320,7 @@ class Recommender(ABC):
         item_ids = as_id_list(item_ids, "item_ids")
         at = self._positions(item_ids)
         vectors = torch.nn.functional.normalize(self.encode_items(), dim=1)
-        return self._nearest(item_ids, at, (vectors[at] @ vectors.T).cpu(), k)
-
-    def _nearest(self, item_ids: Sequence[str] | Sequence[int], at: NDArray[np.int64], scores: Tensor, k: int) -> pl.DataFrame:
-        """The frame of :meth:`similar_items` from scores ``(len(at), I)`` of all items for those at positions ``at``."""
-        scores[torch.arange(len(at)), torch.from_numpy(at)] = -torch.inf
-        best, near = torch.topk(scores, min(k, scores.shape[1] - 1), dim=1)
-        return pl.DataFrame(
-            {
-                c.ITEM_ID: np.repeat(np.asarray(self.item_map.name(at).to_list(), dtype=object), best.shape[1]).tolist(),
-                "similar_item_id": self.item_map.name(near.reshape(-1).numpy()),
-                c.SCORE: best.reshape(-1).numpy(),
-                c.RANK: np.tile(np.arange(1, best.shape[1] + 1), len(at)),
-            },
-            schema_overrides={c.ITEM_ID: pl.String},
-        )
+        return nearest_items(self.item_map, at, (vectors[at] @ vectors.T).cpu(), k)
 
     def explain(self, query: Query | str | int, item_id: str | int, k: int = 5) -> pl.DataFrame:
         """What pulled an item up: the history items closest to it in the model's own space, and the attributes that they share with it.
@@ -501,25 +445,7 @@ class Recommender(ABC):
     def _answered_from(self, query: Query) -> NDArray[np.int64]:
         """Distinct items that the person's part of the answer is made from: those given, or the user's stored ones."""
         now = self._person_of(query) == "history"
-        return np.unique(self._seen([Query(history=query.history) if now else Query(user_id=query.user_id)])[1])
-
-    def _seen(self, queries: Sequence[Query], later: bool = False) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows and item positions of what each query's person already has; with ``later`` what came after the training part too."""
-        stores = [(self.history_offsets, self.history_items), *([self.later] if later and self.later is not None else [])]
-        rows: list[NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)]
-        seen: list[NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)]
-        for row, query in enumerate(queries):
-            if (at := self.users.position(query.user_id)) >= 0:
-                for offsets, items in stores:
-                    own = items[offsets[at] : offsets[at + 1]].astype(np.int64)
-                    seen.append(own)
-                    rows.append(np.full(len(own), row))
-            if query.history is not None and len(query.history):
-                given = self.item_map.index(query.history)
-                given = given[given >= 0]
-                seen.append(given)
-                rows.append(np.full(len(given), row))
-        return np.concatenate(rows), np.concatenate(seen)
+        return np.unique(seen_items(self, [Query(history=query.history) if now else Query(user_id=query.user_id)])[1])
 
 
 __all__ = ["ModelConfig", "Recommender", "Supports"]

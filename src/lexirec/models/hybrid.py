@@ -16,6 +16,7 @@ from lexirec.data.dataset import TrainSet
 from lexirec.errors import InputError, UnsupportedQueryError
 from lexirec.models.contract import Recommender, Supports
 from lexirec.models.lexical import REASON, shared_words
+from lexirec.models.listing import seen_items
 from lexirec.query import Basis, Query, as_id, as_query
 from lexirec.retrieval.bm25 import BM25, Tokens
 from lexirec.retrieval.hybrid import RRF_K, Fusion, fuse
@@ -117,7 +118,7 @@ class Hybrid(Recommender):
             asked = None
         words = query.words
         if words is None:
-            _, seen = self._seen([query])
+            _, seen = seen_items(self, [query])
             words = " ".join(self.texts[at] for at in seen[-self.recent :])
         return asked, words if self.bm25.counts([words]).nnz else ""
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lexirec.models.contract import Recommender, Supports
 from lexirec.models.explaining import shared_attributes
+from lexirec.models.listing import nearest_items
 from lexirec.query import Basis, Query, as_id, as_query
 from lexirec.retrieval.bm25 import BM25
 from lexirec.retrieval.hybrid import Fusion, fuse, unit_range
@@ -123,7 +124,7 @@ class LexicalRecommender(Recommender):
         """Nearest items by BM25 of their texts; columns as in :meth:`Recommender.similar_items`."""
         self._check_fitted()
         at = self._positions(item_ids)
-        return self._nearest(item_ids, at, torch.from_numpy(self.bm25.scores([self.texts[place] for place in at])), k)
+        return nearest_items(self.item_map, at, torch.from_numpy(self.bm25.scores([self.texts[place] for place in at])), k)
 
 
 def shared_words(kind: str, index: BM25, text: str, target: int, k: int) -> list[Reason]:

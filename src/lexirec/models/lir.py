@@ -22,6 +22,7 @@ from lexirec.models.calrec.config import TEMPLATE
 from lexirec.models.calrec.texts import ItemTemplate
 from lexirec.models.contract import ModelConfig
 from lexirec.models.lexical import NO_TEXT, LexicalRecommender, Reason, shared_words
+from lexirec.models.listing import seen_items
 from lexirec.query import Query
 from lexirec.retrieval.bm25 import BM25, Tokens
 
@@ -63,7 +64,7 @@ class LIR(LexicalRecommender):
 
     def _last(self, query: Query) -> int:
         """Position of the latest known item that has a text, -1 if there is none."""
-        _, seen = self._seen([query])
+        _, seen = seen_items(self, [query])
         return next((int(at) for at in seen[::-1] if self.texts[at]), -1)
 
     def lacks_person(self, query: Query) -> str:
