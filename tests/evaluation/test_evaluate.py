@@ -186,6 +186,21 @@ def test_the_model_is_asked_with_the_history_known_at_that_time():
     assert [(q.user_id, q.history) for q in model.asked] == [("a", None), ("c", None)]
 
 
+def test_a_history_is_in_order_of_time_where_the_validation_part_was_drawn_at_random():
+    parts = {f"i{n}": f"T{n}" for n in range(6)}
+    train, valid, test = world(
+        [("a", "i4", "valid"), ("a", "i2", "train"), ("a", "i0", "valid"), ("a", "i1", "train"), ("a", "i3", "test"), ("b", "i5", "train")],
+        parts,
+    )
+    model = random_vectors(train)
+    evaluate(model, train, test, seen=(valid,))
+    assert [list(q.history) for q in model.asked] == [["i4", "i2", "i0", "i1"]]
+    # a part made by hand has no place in the log: it comes after the training part
+    model = random_vectors(train)
+    evaluate(model, train, test, seen=(heldout(valid.user_index, valid.item_index, "valid"),))
+    assert [list(q.history) for q in model.asked] == [["i2", "i1", "i4", "i0"]]
+
+
 def test_targets_that_the_user_has_already_are_dropped_and_counted():
     train, _, test = world(
         [("a", "i0", "train"), ("a", "i0", "test"), ("a", "i1", "test"), ("a", "i1", "test"), ("b", "i2", "train"), ("b", "i2", "test")],

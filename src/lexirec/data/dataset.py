@@ -85,6 +85,7 @@ class TrainSet:
         content_hash: SHA-256 of the dataset and the split that this part comes from.
         name: name of the dataset.
         domain_hashes: ``content_hash`` of each data set of a mix; empty where nothing is mixed.
+        log_rows: ``(N,)`` int64 ascending, place of each event in the whole log, which orders it among held-out ones; ``None`` in a mix.
     """
 
     items: pl.DataFrame
@@ -98,6 +99,7 @@ class TrainSet:
     content_hash: str
     name: str = "dataset"
     domain_hashes: tuple[str, ...] = ()
+    log_rows: NDArray[np.int64] | None = None
 
     @cached_property
     def item_map(self) -> IdMap:
@@ -161,11 +163,13 @@ class Heldout:
         user_index: ``(N,)`` int32, ascending.
         item_index: ``(N,)`` int32; within a user oldest first.
         name: ``"valid"`` or ``"test"``.
+        log_rows: as in :class:`TrainSet`.
     """
 
     user_index: NDArray[np.int32]
     item_index: NDArray[np.int32]
     name: str = "test"
+    log_rows: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.user_index)
@@ -331,11 +335,12 @@ class Dataset:
             item_domains=np.array([0, self.n_items], dtype=np.int64),
             content_hash=hashlib.sha256(f"{self.content_hash}:{tag}".encode() + np.packbits(rows).tobytes()).hexdigest(),
             name=self.name,
+            log_rows=np.flatnonzero(rows),
         )
 
     def heldout(self, rows: NDArray[np.bool_], name: str) -> Heldout:
         """The events where ``rows`` is true as a :class:`Heldout` part."""
-        return Heldout(self.user_index[rows], self.item_index[rows], name)
+        return Heldout(self.user_index[rows], self.item_index[rows], name, np.flatnonzero(rows))
 
 
 def _positions(values: pl.Series, sorted_ids: pl.Series) -> NDArray[np.int32]:

@@ -86,7 +86,7 @@ def sampled_ranks(task: Task, train: TrainSet, parts: Sequence[Heldout], scores:
     width = max(train.n_items, 1)
     wanted = np.zeros(train.n_users, dtype=bool)
     wanted[task.users] = True
-    owners, owned = events_of(train, parts, wanted)
+    owners, owned, _ = events_of(train, parts, wanted)
     taken = distinct(owners * width + owned)
     greater, equal = [], []
     blocks = list(blocks_of(task, train, CHUNK))
