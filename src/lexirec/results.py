@@ -11,9 +11,9 @@ from lexirec import runs
 from lexirec.errors import InputError, nearest
 from lexirec.evaluation.groups import GROUPS
 from lexirec.evaluation.intention import evaluate_intention
-from lexirec.evaluation.statistics import compare, summarise
+from lexirec.evaluation.statistics import compare, standard_deviation, summarise
 from lexirec.files import read_json, write_json
-from lexirec.models import available
+from lexirec.models import available, model_class
 from lexirec.models.saving import read_config
 from lexirec.training.options import TrainingOptions
 
@@ -47,7 +47,7 @@ def bench(
         data: data folder.
         names: models, or stems of files in ``configs``.
         out: see above.
-        seeds: at least one.
+        seeds: at least one; a model that trains and draws nothing is the same with each, so it has one run.
         configs: folder of ``<name>.yaml`` files; a name without a file is a model with its defaults.
         sets: ``key=value`` settings for all of them.
         split: split for all of them, over the files'.
@@ -65,15 +65,21 @@ def bench(
     if against is not None and against not in names:
         raise InputError(f"--against {against!r} is not among the models {', '.join(names)}{nearest(against, names)}")
     plans = {name: _plan(name, configs) for name in names}  # every name is checked before the first training
+    hashes: dict[str, str] = {}  # of the data as each configuration reads it, looked at where runs are there already
     for name, (model, file) in plans.items():
         for seed in seeds:
             folder = out / "runs" / name / f"seed-{seed}"
             experiment = runs.resolve(model, [data], config_file=file, sets=sets, split=split, seed=seed)
             if folder.exists():
-                runs.same_experiment(folder, experiment)
+                key = json.dumps([experiment.paths, experiment.data], sort_keys=True)
+                if key not in hashes:
+                    hashes[key] = runs.load_parts(experiment.paths, experiment.data).train.content_hash
+                runs.same_experiment(folder, experiment, hashes[key])
             else:
                 runs.fit_run(experiment, folder, resume=True)
             folders.setdefault(name, []).append(folder)
+            if not model_class(experiment.model)(**experiment.config).seeded:
+                break
     published = publish(folders, out / "results", against or names[0])
     return {"leaderboard": leaderboard(published), "results": published}
 
@@ -116,6 +122,7 @@ def publish(folders: Mapping[str, Sequence[Path]], out: Path, against: str | Non
     hashes = {entry["data_hash"] for group in entries.values() for entry in group}
     if len(hashes) > 1:
         raise InputError(f"the runs were made on {len(hashes)} different data sets or splits; results can only be compared on the same one")
+    _same_protocol({name: group[0] for name, group in entries.items()})
     frames = {name: [pl.read_parquet(f / "per_user.parquet") for f in group] for name, group in folders.items()}
     tests: list[dict[str, Any]] = []
     if against is not None and len(frames) > 1:
@@ -152,7 +159,10 @@ def _published(document: Mapping[str, Any], group: Sequence[dict[str, Any]], tes
 
 
 def leaderboard(published: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A row per model: overall metrics, the difference to the one that all are tested against, tail and cold items where there are any."""
+    """A row per model: overall metrics, the difference to the one that all are tested against, tail and cold items where there are any.
+
+    ``sd`` has the standard deviation over seeds by column, where there are several.
+    """
     rows = []
     tested = LEADERBOARD[0]
     for name, result in published.items():
@@ -160,11 +170,14 @@ def leaderboard(published: Mapping[str, Mapping[str, Any]]) -> list[dict[str, An
         for test in result["tests"]:
             if test["metric"] == tested and "group" not in test:
                 relative = "" if test["relative"] is None else f"{test['relative']:+.1%} "
-                row[f"{tested} vs {test['against']}"] = f"{relative}(p {test['p_holm']:.1g})"
+                row[f"{tested} vs {test['against']}"] = f"{relative}(Holm p {test['p_holm']:.1g})"
+        spread = {metric: standard_deviation([run["test"][metric] for run in result["runs"]]) for metric in LEADERBOARD}
         for group in ("tail_items", "cold_items"):
             values = [run["groups"][group]["recall@20"] for run in result["runs"] if group in run["groups"]]
             if values:
                 row[f"{group} recall@20"] = sum(values) / len(values)
+                spread[f"{group} recall@20"] = standard_deviation(values)
+        row["sd"] = {column: value for column, value in spread.items() if value is not None}
         row["seeds"] = len(result["runs"])
         row["seconds"] = round(sum(run["seconds"] for run in result["runs"]) / len(result["runs"]), 1)
         rows.append(row)
@@ -227,6 +240,14 @@ def label_runs(folders: Sequence[str | Path]) -> dict[str, list[Path]]:
     return groups
 
 
+def _same_protocol(entries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse to compare what was ranked by different rules, such as with and without the items that a user has already."""
+    protocols = {name: entry["protocol"] for name, entry in entries.items() if "protocol" in entry}
+    if len(set(protocols.values())) > 1:
+        said = "; ".join(f"{name}: {protocol}" for name, protocol in protocols.items())
+        raise InputError(f"the runs were tested by different rules ({said}); test them by the same (data.mask_seen)")
+
+
 def compare_runs(folders: Sequence[str | Path], metrics: Sequence[str], group: str | None = None) -> list[dict[str, Any]]:
     """Paired tests between run folders; runs of the same model and settings are seeds of one. The first is the baseline.
 
@@ -236,20 +257,33 @@ def compare_runs(folders: Sequence[str | Path], metrics: Sequence[str], group: s
         group: compare inside a group such as ``"tail_items"``, by :data:`~lexirec.runs.GROUP_METRICS`; over all users by default.
 
     Raises:
-        InputError: for fewer than two models, runs of different data, the same settings and seed twice, or an unknown group.
+        InputError: for fewer than two models, runs of different data, the same settings and seed twice, an unknown group, or a metric that
+            runs don't keep inside groups.
     """
     labelled = label_runs(folders)
-    hashes = {}
+    hashes, entries = {}, {}
     for folder in (folder for members in labelled.values() for folder in members):
         if not (folder / "per_user.parquet").exists():
             raise InputError(f"{folder} has no per_user.parquet, since its data had no test part; it can't be compared")
-        hashes[str(folder)] = read_json(folder / "result.json")["data_hash"]
+        entries[str(folder)] = read_json(folder / "result.json")
+        hashes[str(folder)] = entries[str(folder)]["data_hash"]
     if len(set(hashes.values())) > 1:
         raise InputError(f"the runs were tested on different data or splits: {', '.join(f'{f} ({h[:8]})' for f, h in hashes.items())}")
+    _same_protocol(entries)
     if len(labelled) < 2:
         raise InputError(f"{len(labelled)} model to compare; give at least two")
+    _check_metrics(metrics, group)
     tables = {name: [_of_group(folder, group) for folder in members] for name, members in labelled.items()}
-    return compare(tables, metrics, next(iter(tables)))
+    return compare(tables, list(dict.fromkeys(metrics)), next(iter(tables)))
+
+
+def _check_metrics(metrics: Sequence[str], group: str | None) -> None:
+    for metric in metrics if group in GROUPS else ():
+        if metric not in runs.GROUP_METRICS:
+            known = runs.GROUP_METRICS
+            raise InputError(
+                f"runs keep no {metric!r} inside the group {group!r}{nearest(metric, known)}; inside groups they have {', '.join(known)}"
+            )
 
 
 def _of_group(folder: Path, group: str | None) -> pl.DataFrame:
@@ -273,6 +307,7 @@ def evaluate_intents(
     alphas: Sequence[float],
     max_users: int | None,
     wishes: str | Path | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Wishes, one per target item, on the run's own data or on another (zero-shot).
 
@@ -291,7 +326,7 @@ def evaluate_intents(
         model = model.transfer(parts.train)
     seen = () if parts.valid is None else (parts.valid,)
     found = evaluate_intention(
-        model, parts.train, parts.test, seen=seen, alphas=tuple(alphas), max_users=max_users, wishes=wishes, progress=True
+        model, parts.train, parts.test, seen=seen, alphas=tuple(alphas), max_users=max_users, seed=seed, wishes=wishes, progress=True
     )
     return {"dataset": parts.name, "split": data["split"], "zero_shot": zero_shot, "seed": result["seed"], **found.to_dict()}
 

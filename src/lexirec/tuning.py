@@ -80,10 +80,11 @@ def tune_model(
         raise InputError(f"{parts.name}: the split {base.data['split']!r} has no validation part, and tuning looks at nothing else")
     options = runs.parse_options(base.training).model_copy(update={"mask_seen": parts.mask_seen})
     out.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        study_name=f"{model} {parts.train.content_hash[:12]}", storage=f"sqlite:///{out / 'study.db'}", direction="maximize",
-        load_if_exists=True,
-    )  # fmt: skip
+    name, storage = f"{model} {parts.train.content_hash[:12]}", f"sqlite:///{out / 'study.db'}"
+    others = [other for other in optuna.get_all_study_names(storage) if other != name]
+    if others:
+        raise InputError(f"{out / 'study.db'} holds the search {others[0]!r} (model and data), and this is {name!r}; choose another --out")
+    study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
     _same_study(study, fixed, options.model_dump(mode="json", exclude=set(HOW)), base.data, chosen, out)
 
     def config_of(settings: Mapping[str, Any]) -> ModelConfig:

@@ -100,10 +100,33 @@ def test_bench_prints_a_leaderboard(data: Path, tmp_path: Path, capsys: pytest.C
     rows = answer(capsys, *common)["leaderboard"]
     assert [row["model"] for row in rows] == ["popularity", "mf"]
     assert "recall@20 vs popularity" not in rows[0]
-    assert re.fullmatch(r"([+-][\d.]+% )?\(p [\d.e-]+\)", rows[1]["recall@20 vs popularity"])
+    assert re.fullmatch(r"([+-][\d.]+% )?\(Holm p [\d.e-]+\)", rows[1]["recall@20 vs popularity"])
+    assert rows[1]["sd"] == {}
     assert run(common) == 0
     shown = capsys.readouterr().out
-    assert "mf" in shown and "(p " in shown
+    assert "mf" in shown and "(Holm p " in shown and "±" not in shown
+    assert "recall@20 vs popularity: relative difference in recall@20, and p of the paired t test per user against popularity" in shown
+    rows = answer(capsys, *common, "--seeds", "1,2")["leaderboard"]
+    assert [row["seeds"] for row in rows] == [1, 2]  # nothing is trained or drawn by popularity
+    assert not (tmp_path / "bench" / "runs" / "popularity" / "seed-2").exists()
+    values = [json.loads((tmp_path / "bench/runs/mf" / f"seed-{n}" / "result.json").read_text())["test"]["ndcg@10"] for n in (1, 2)]
+    assert rows[1]["sd"]["ndcg@10"] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+    assert run([*common, "--seeds", "1,2"]) == 0
+    shown = capsys.readouterr().out
+    assert f"{rows[1]['ndcg@10']:.4f} ± {rows[1]['sd']['ndcg@10']:.4f}" in shown
+    assert "standard deviation over seeds" in shown
+
+
+def test_a_table_in_a_file_is_not_folded(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from lexirec.cli.results import print_leaderboard
+
+    monkeypatch.setenv("COLUMNS", "40")
+    row = {"model": "a name of many words [bold]:smile:", **{f"metric {n} of some length": 0.1 for n in range(12)}, "sd": {}, "seeds": 1}
+    print_leaderboard([row, row])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert "a name of many words [bold]:smile:" in lines[1]
+    assert lines[1].count("0.1000") == 12 and all(f"metric {n} of some length" in lines[0] for n in range(12))
 
 
 @pytest.mark.parametrize(

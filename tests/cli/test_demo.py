@@ -44,7 +44,7 @@ def test_models_rank_as_they_should(told):
     assert rows["AlphaRec"]["groups"]["tail_items"][metric] > rows["LightGCN"]["groups"]["tail_items"][metric]
     assert rows["AlphaRec"]["groups"]["cold_items"][metric] > 0.05
     for row in rows.values():
-        low, high = row["interval95"][metric]
+        low, high = row["interval95_users"][metric]
         assert low <= row["test"][metric] <= high
 
 

@@ -1,6 +1,7 @@
 """``lexirec report``, and the options of ``evaluate`` and ``compare`` that look at the long tail, on two small runs."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from lexirec import results, runs
 from lexirec.cli.main import run
 from lexirec.errors import InputError, MissingExtraError
 from lexirec.evaluation.groups import GroupRules
-from lexirec.report import plots, tsne
-from tests.report.test_html import check
+from lexirec.report import plots, tested, tsne
+from tests.report.test_html import PNG, check
 
 pytest.importorskip("matplotlib", reason="the report's pictures need the extra 'plot'")
 
@@ -76,9 +77,16 @@ def test_report_of_several_models(folders: dict[str, Path], tmp_path: Path, caps
     assert factors["groups"]["tail_items"]["ndcg@10"] == pytest.approx(
         np.mean([entry["groups"]["tail_items"]["ndcg@10"] for entry in entries])
     )
-    low, high = factors["group_interval95"]["head_items"]["ndcg@10"]
+    low, high = factors["group_interval95_users"]["head_items"]["ndcg@10"]
     assert low <= factors["groups"]["head_items"]["ndcg@10"] <= high
     assert {row["group"] for row in one["tests"]} >= {"overall", "head_items", "tail_items", "short_users"}  # all users are equally long
+    assert popular["sd"]["ndcg@10"] is None
+    assert factors["sd"]["ndcg@10"] == pytest.approx(np.std([entry["test"]["ndcg@10"] for entry in entries], ddof=1))
+    tails = [entry["groups"]["tail_items"]["hr@10"] for entry in entries]
+    assert factors["group_sd"]["tail_items"]["hr@10"] == pytest.approx(np.std(tails, ddof=1))
+    assert "interval95" not in factors and factors["interval95_users"].keys() == factors["sd"].keys()
+    assert f"±\u2009{factors['sd']['ndcg@10']:.4f}</span>" in page
+    assert "ndcg@20 on the validation part" in page  # by which the runs chose their epochs
     rows = results.compare_runs([folders["pop"], folders["mf-1"], folders["mf-2"]], ["ndcg@10"], "tail_items")
     (same,) = [row for row in one["tests"] if row["group"] == "tail_items" and row["metric"] == "ndcg@10"]
     assert (same["difference"], same["p"]) == pytest.approx((rows[0]["difference"], rows[0]["p"]))
@@ -96,7 +104,9 @@ def test_one_file_another_protocol_and_old_runs(folders: dict[str, Path], tmp_pa
     assert (tmp_path / "a.html").exists()
     assert (tmp_path / "sub" / "b-deciles.png").exists()
     assert again["datasets"][0]["by_popularity"] == fresh["datasets"][0]["by_popularity"]
-    assert again["datasets"][0]["leaderboard"][0]["group_interval95"] == fresh["datasets"][0]["leaderboard"][0]["group_interval95"]
+    assert (
+        again["datasets"][0]["leaderboard"][0]["group_interval95_users"] == fresh["datasets"][0]["leaderboard"][0]["group_interval95_users"]
+    )
     sampled = answer(
         capsys, "report", old, "--out", tmp_path / "c", "--no-maps", "--sampled", "100", "--groups", "item=5,user=3,count=all", "--data",
         folders["data"],
@@ -117,6 +127,65 @@ def test_one_file_another_protocol_and_old_runs(folders: dict[str, Path], tmp_pa
     assert run(["report", str(old), "--out", str(tmp_path / "e"), "--no-maps", "--sampled", "5"]) == 2
     assert "gone" in capsys.readouterr().err
     assert not (tmp_path / "e").exists()
+
+
+def test_curves_show_the_metric_that_chose_and_every_seed(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lexirec.report import compare, sections
+
+    seen: list[tuple[dict, str]] = []
+    monkeypatch.setattr(sections.plots, "learning_curves", lambda curves, metric, **_: seen.append((curves, metric)) or (PNG, PNG))
+    sets = ["epochs=2", "eval_every=1", "embedding_dim=8", "batch_size=64", "threads=1", "monitor=hr@10"]
+    other = runs.fit_run(runs.resolve("mf-bpr", [folders["data"]], sets=sets, seed=1), tmp_path / "other", progress=False)
+    compare.report_runs([folders["mf-1"], folders["mf-2"], other], tmp_path / "out", maps=None, progress=False)
+    ((curves, metric),) = seen
+    assert metric == "ndcg@20"
+    best = [json.loads((folders[name] / "result.json").read_text())["best_epoch"] for name in ("mf-1", "mf-2")]
+    assert [(run.seed, run.best_epoch, len(run.lines)) for run in curves["mf-bpr"]] == [(1, best[0], 2), (2, best[1], 2)]
+    assert "Chosen by another metric, so that the ring needn&#x27;t be at the top: mf-bpr (monitor=hr@10) (hr@10)." in (
+        tmp_path / "out" / "report.html"
+    ).read_text(encoding="utf-8")
+    compare.report_runs([other], tmp_path / "alone", maps=None, progress=False)
+    assert seen[1][1] == "hr@10"
+
+
+def test_a_second_stage_goes_on_where_the_first_ended(folders: dict[str, Path], tmp_path: Path) -> None:
+    from lexirec.report.compare import _curve
+
+    run = shutil.copytree(folders["mf-1"], tmp_path / "two")
+    (run / "stage-2").mkdir()
+    shutil.copy(run / "metrics.jsonl", run / "stage-2" / "metrics.jsonl")
+    found = _curve(run)
+    assert [line["epoch"] for line in found.lines] == [1, 2, 3, 4]
+    assert found.lines[2]["seconds"] == pytest.approx(found.lines[0]["seconds"] + found.lines[1]["seconds"])
+
+
+def test_a_command_is_shown_once_and_every_title_names_its_protocol(folders: dict[str, Path], tmp_path: Path) -> None:
+    from lexirec.report.compare import report_runs
+
+    made = []
+    for name, masked, seed in (("a", "true", 1), ("b", "true", 2), ("c", "false", 1)):
+        experiment = runs.resolve("popularity", [folders["data"]], sets=[f"data.mask_seen={masked}"], seed=seed)
+        made.append(runs.fit_run(experiment, tmp_path / name, progress=False, command="lexirec bench --seeds 1,2"))
+    report_runs(made, tmp_path / "out", maps=None, progress=False)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    check(page)
+    assert page.count("lexirec bench --seeds 1,2") == 1
+    for protocol in ("full ranking, seen masked", "full ranking, nothing masked"):
+        assert re.search(rf"<h2>Leaderboard, shop \([\w-]+\), {protocol}</h2>", page)
+
+
+def test_titles_say_what_differs() -> None:
+    def entry(dataset: str, protocol: str, data_hash: str) -> dict:
+        told = {"dataset": dataset, "split": "ratio", "protocol": protocol, "data_hash": data_hash}
+        return {"model": [tested.Tested(Path("x"), told, pl.DataFrame(), None, None)]}
+
+    shop, other = entry("shop", "seen masked", "abcdef0"), entry("shop", "seen masked", "1234567")
+    assert tested.set_titles({"1": shop}) == ["shop (ratio)"]
+    assert tested.set_titles({"1": shop, "2": other}) == ["shop (ratio), abcdef", "shop (ratio), 123456"]
+    sets = {"1": shop, "2": entry("shop", "nothing masked", "abcdef0"), "3": entry("shops", "seen masked", "abcdef0")}
+    assert tested.set_titles(sets) == ["shop (ratio), seen masked", "shop (ratio), nothing masked", "shops (ratio)"]
 
 
 def test_without_the_extra_the_report_says_what_to_install(
@@ -160,6 +229,10 @@ def test_evaluate_and_compare_in_groups(folders: dict[str, Path], capsys: pytest
         (["evaluate", "RUN", "--groups", "half"], "says nothing about groups"),
         (["evaluate", "RUN", "--intents", "--sampled", "5"], "has no --groups, --sampled or --text"),
         (["compare", "RUN", "POP", "--group", "tails"], "unknown group 'tails'"),
+        (
+            ["compare", "RUN", "POP", "--group", "tail_items", "--metrics", "mrr"],
+            "no 'mrr' inside the group 'tail_items'; inside groups they have recall@20, ndcg@20, hr@10, ndcg@10",
+        ),
         (["compare", "RUN", "POP", "--group", "cold_users"], "users are in the group 'cold_users'"),
     ],
 )

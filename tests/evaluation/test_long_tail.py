@@ -268,3 +268,13 @@ def test_popularity_ranking_has_the_known_numbers(name):
     # One seed spreads by .0010, .0006, .00012 and .0020 (8 seeds); two means of three seeds differ by 3 x 0.82 x that at most.
     for value, known, spread in zip(np.mean(found, axis=0), expected, (0.0010, 0.0007, 0.00015, 0.0020), strict=True):
         assert abs(value - known) < 3 * np.sqrt(2 / 3) * spread
+
+
+@pytest.mark.parametrize(
+    "text", ["items:80/20,80/20", "item=20,items:80/20", "llmemb:beauty,item=20", "item=3,item=30", "count=all,count=train"]
+)
+def test_two_rules_for_the_same_thing_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="twice"):
+        GroupRules.parse(text)
+    GroupRules.parse("item=3,user=4,count=all")
+    GroupRules.parse("llmemb:beauty,count=train")

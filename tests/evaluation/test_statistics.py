@@ -64,6 +64,7 @@ def test_seed_interval_is_students():
     found = summarise([{"recall@20": v, "mrr": 0.5} for v in values])
     assert found["mean"] == {"recall@20": pytest.approx(0.11), "mrr": pytest.approx(0.5)}
     assert found["interval95"]["recall@20"] == pytest.approx(list(expected))
+    assert found["sd"] == {"recall@20": pytest.approx(np.sqrt(0.001 / 4)), "mrr": 0.0}
 
 
 def test_holm_by_hand():

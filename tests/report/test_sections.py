@@ -6,13 +6,14 @@ import pytest
 from lexirec.errors import MissingExtraError
 from lexirec.report import plots, sections
 from lexirec.report.html import render
+from lexirec.report.plots import Curve
 
 ROWS = [
     {"model": "Popularity", "test": {"recall@20": 0.04, "ndcg@20": 0.02}, "groups": {"cold_items": {"recall@20": 0.0}}, "seconds": 0.2},
     {
         "model": "AlphaRec",
         "test": {"recall@20": 0.2, "ndcg@20": 0.09},
-        "interval95": {"recall@20": [0.19, 0.21]},
+        "interval95_users": {"recall@20": [0.19, 0.21]},
         "groups": {"cold_items": {"recall@20": 0.07}},
         "seconds": 40.0,
     },
@@ -52,16 +53,46 @@ def test_leaderboard_marks_no_best_where_nothing_is_known():
 
 
 def test_analysis_keeps_lines_and_models_without_curve():
-    curve = [{"epoch": 5, "loss": 1.5, "seconds": 2.0, "recall@20": 0.1, "nested": {"a": 1}}]
-    shown = text(sections.analysis_section({"Popularity": [], "AlphaRec": curve}, "recall@20", {"AlphaRec": [0.1] * 10}))
+    curve = Curve([{"epoch": 5, "loss": 1.5, "seconds": 2.0, "recall@20": 0.1, "nested": {"a": 1}}], 5, "recall@20")
+    shown = text(sections.analysis_section({"Popularity": [Curve([])], "AlphaRec": [curve]}, "recall@20", {"AlphaRec": [0.1] * 10}))
+    assert "recall@20 on the validation part, by which the epoch was chosen. A ring marks" in shown
+    assert "seeds" not in shown and "another metric" not in shown
     assert "AlphaRec: 1 validations" in shown
     assert "Popularity: 0" not in shown
     assert "1.5000" in shown
     assert "nested" not in shown
 
 
+def test_analysis_says_which_lines_are_seeds_and_which_epochs_another_metric_chose():
+    line = {"epoch": 1, "seconds": 1.0, "ndcg@20": 0.1, "hr@10": 0.2}
+    runs = {
+        "a": [Curve([line], 1, "ndcg@20", 1), Curve([line, line], 1, "ndcg@20", 7)],
+        "b": [Curve([line], 1, "hr@10", 1)],
+        "c": [Curve([{"epoch": 1, "seconds": 1.0, "-loss": -2.0}], 1, "-loss", 1)],
+    }
+    shown = text(sections.analysis_section(runs, "ndcg@20"))
+    assert "ndcg@20 on the validation part, by which the epoch was chosen in most runs" in shown
+    assert "Several lines of one colour are the seeds of a model." in shown
+    assert "Chosen by another metric, so that the ring needn&#x27;t be at the top: b (hr@10), c (-loss)." in shown
+    assert "Without ndcg@20, so not drawn: c." in shown
+    assert "a: 3 validations of 2 seeds" in shown
+
+
+def test_leaderboard_shows_the_spread_over_seeds():
+    several = {"model": "a", "seeds": 3, "test": {"ndcg@10": 0.2}, "sd": {"ndcg@10": 0.0123}, "group_sd": {"tail_items": {"ndcg@10": 0.02}}}
+    rows = [
+        {**several, "groups": {"tail_items": {"ndcg@10": 0.1}}},
+        {"model": "b", "seeds": 1, "test": {"ndcg@10": 0.1}, "sd": {"ndcg@10": None}},
+    ]
+    shown = " ".join(text(sections.leaderboard_section(rows, ["ndcg@10"], ["tail_items"])).split())
+    assert "a 3 0.2000 ± 0.0123 0.1000 ± 0.0200 b 1 0.1000 –" in shown
+    assert "standard deviation over the seeds" in shown
+    assert "±" not in text(sections.leaderboard_section(rows[1:], ["ndcg@10"]))
+    assert "seeds" not in text(sections.leaderboard_section(ROWS, ["recall@20"]))
+
+
 def test_analysis_without_anything():
-    assert "<img" not in render("t", [sections.analysis_section({"Popularity": []}, "recall@20")])
+    assert "<img" not in render("t", [sections.analysis_section({"Popularity": [Curve([])]}, "recall@20")])
 
 
 def test_recommendations_escape_titles_and_mark_new_items():

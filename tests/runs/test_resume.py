@@ -4,9 +4,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
-from lexirec import runs
+from lexirec import results, runs
 from lexirec.errors import InputError
 from lexirec.files import read_json
 from lexirec.models.contract import Recommender
@@ -112,3 +113,80 @@ def test_lost_checkpoints_are_told(data: Path, tmp_path: Path, monkeypatch: pyte
         runs.fit_run(
             runs.resolve("lightgcn", [data], sets=[*SETS, "init_std=0.1", "epochs=6"]), tmp_path / "cut", resume=True, progress=False
         )
+
+
+def per_epoch(data: Path) -> int:
+    """Steps of an epoch with :data:`SETS`."""
+    return -(-runs.load_parts([str(data)], {"split": "leave-one-out"}).train.n_interactions // 64)
+
+
+def changed(folder: Path) -> None:
+    """Turn the order of all events around: what was held out is trained on, and the other way round."""
+    path = folder / "interactions.parquet"
+    log = pl.read_parquet(path)
+    log.with_columns(-pl.col("timestamp")).write_parquet(path)
+
+
+def test_a_training_does_not_go_on_with_other_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, sets = write_shop(tmp_path / "shop"), [*SETS, "epochs=4"]
+    interrupt("mf-bpr", data, tmp_path / "run", sets, 3 * per_epoch(data), monkeypatch)
+    changed(data)
+    with pytest.raises(InputError, match="was trained on other data"):
+        runs.fit_run(runs.resolve("mf-bpr", [data], sets=sets), tmp_path / "run", resume=True, progress=False)
+    changed(data)  # brought back
+    out = runs.fit_run(runs.resolve("mf-bpr", [data], sets=sets), tmp_path / "run", resume=True, progress=False)
+    assert not (out / "data.json").exists() and "data.json" not in read_json(out / "manifest.json")
+    changed(data)
+    with pytest.raises(InputError, match="was trained on other data"):
+        runs.fit_run(runs.resolve("mf-bpr", [data], sets=[*sets, "epochs=6"]), out, resume=True, progress=False)
+    assert (out / "result.json").exists()
+
+
+def test_a_bench_does_not_mix_old_and_new_data_nor_different_rules(tmp_path: Path) -> None:
+    data, configs = write_shop(tmp_path / "shop"), tmp_path / "configs"
+    names = ["popularity", "mf-bpr"]
+    results.bench(data, names, tmp_path / "out", [1], sets=["threads=1", "epochs=1"])
+    changed(data)
+    with pytest.raises(InputError, match="was made on other data"):
+        results.bench(data, names, tmp_path / "out", [1], sets=["threads=1", "epochs=1"])
+    configs.mkdir()
+    (configs / "open.yaml").write_text("model: popularity\ndata: {mask_seen: false}\n")
+    with pytest.raises(InputError, match=r"different rules.*nothing masked"):
+        results.bench(data, ["popularity", "open"], tmp_path / "other", [1], configs=configs)
+    runs_of = tmp_path / "other" / "runs"
+    with pytest.raises(InputError, match="different rules"):
+        results.compare_runs([runs_of / "popularity" / "seed-1", runs_of / "open" / "seed-1"], ["ndcg@10"])
+
+
+def test_a_metric_named_twice_is_one_test(tmp_path: Path) -> None:
+    data = write_shop(tmp_path / "shop")
+    results.bench(data, ["popularity", "mf-bpr"], tmp_path / "out", [1], sets=["threads=1", "epochs=1"])
+    folders = [tmp_path / "out" / "runs" / name / "seed-1" for name in ("popularity", "mf-bpr")]
+    once, twice = (results.compare_runs(folders, metrics) for metrics in (["ndcg@10"], ["ndcg@10", "ndcg@10"]))
+    assert once == twice and len(once) == 1
+
+
+def test_killed_between_its_two_files_a_training_keeps_its_best_weights(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lexirec.training import loop
+
+    sets = [*SETS, "epochs=8", "init_std=0.1"]
+    real = loop.save_checkpoint
+
+    def dies(path: Path, network: Any, optimiser: Any, state: dict[str, Any]) -> None:
+        if path.name.startswith("best") and state["epoch"] == 4:
+            raise KeyboardInterrupt
+        real(path, network, optimiser, state)
+
+    experiment = runs.resolve("mf-bpr", [data], sets=sets)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_checkpoint", dies)
+        with pytest.raises(KeyboardInterrupt):
+            runs.fit_run(experiment, tmp_path / "cut", progress=False)
+    assert len(read_lines(tmp_path / "cut.partial" / "metrics.jsonl")) == 2  # the second was the best so far
+    stops = runs.resolve("mf-bpr", [data], sets=[*sets, "max_minutes=1e-9"])
+    found = read_json(runs.fit_run(stops, tmp_path / "cut", resume=True, progress=False) / "result.json")
+    assert found["best_epoch"] == 4
+    values = read_lines(tmp_path / "cut" / "metrics.jsonl")[-1]
+    assert found["valid"]["ndcg@20"] == pytest.approx(values["ndcg@20"])

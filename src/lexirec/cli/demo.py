@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lexirec.evaluation.evaluate import Evaluation
     from lexirec.models.contract import Recommender
     from lexirec.query import Query
+    from lexirec.report.plots import Curve
     from lexirec.runs import Experiment
     from lexirec.training.options import TrainingOptions
 
@@ -111,7 +112,7 @@ class _Fitted:
     model: "Recommender"
     evaluation: "Evaluation"
     row: dict[str, Any]
-    curve: list[dict[str, Any]]
+    curve: "Curve"
 
 
 def _tell(story: _Story) -> dict[str, Any]:
@@ -164,7 +165,7 @@ def _tell(story: _Story) -> dict[str, Any]:
     write_demo_report(
         story.folder / "report.html",
         summary,
-        {entry.row["model"]: entry.curve for entry in fitted},
+        {entry.row["model"]: [entry.curve] for entry in fitted},
         classes,
         train,
         vectors,
@@ -230,6 +231,7 @@ def _fit(story: _Story, name: str, split: "Split") -> _Fitted:
     from lexirec import runs
     from lexirec.evaluation.statistics import bootstrap_interval
     from lexirec.files import read_json
+    from lexirec.report.plots import Curve
     from lexirec.training.options import TrainingOptions
     from lexirec.training.tracking import read_lines
 
@@ -249,7 +251,7 @@ def _fit(story: _Story, name: str, split: "Split") -> _Fitted:
     row: dict[str, Any] = {
         "model": LABELS[name],
         "test": {metric: evaluation.metrics[metric] for metric in METRICS},
-        "interval95": {metric: list(bootstrap_interval(evaluation.per_user[metric], n=1000)) for metric in METRICS},
+        "interval95_users": {metric: list(bootstrap_interval(evaluation.per_user[metric], n=1000)) for metric in METRICS},
         "groups": {
             group: {metric: evaluation.groups[group][metric] for metric in METRICS} for group in GROUPS if group in evaluation.groups
         },
@@ -258,7 +260,8 @@ def _fit(story: _Story, name: str, split: "Split") -> _Fitted:
         "stopped": written["stopped"],
         "seconds": written["seconds"],
     }
-    return _Fitted(name, model, evaluation, row, read_lines(folder / "metrics.jsonl"))
+    curve = Curve(read_lines(folder / "metrics.jsonl"), written["best_epoch"], options.monitor, story.seed)
+    return _Fitted(name, model, evaluation, row, curve)
 
 
 def _experiment(story: _Story, name: str, options: "TrainingOptions") -> "Experiment":

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lexirec.data.dataset import TrainSet
+    from lexirec.report.plots import Curve
 
 TITLE = "A recommender from words and a log"
 SUBTITLE = (
@@ -34,7 +35,7 @@ ASKED = "AlphaRec's answers. The shopper is the first with enough purchases, not
 def write_demo_report(
     path: Path,
     summary: Mapping[str, Any],
-    curves: Mapping[str, Sequence[Mapping[str, Any]]],
+    curves: Mapping[str, Sequence["Curve"]],
     classes: Mapping[str, Sequence[float]],
     train: "TrainSet",
     vectors: "NDArray[np.floating]",
@@ -49,7 +50,7 @@ def write_demo_report(
     Args:
         path: file to write.
         summary: what ``demo.json`` holds.
-        curves: for each model the lines of its ``metrics.jsonl``.
+        curves: for each model its runs.
         classes: for each model the first metric by popularity class of the wanted item.
         train: training part, for the long tail and the map.
         vectors: item vectors of the encoder, ``(I, D)``.

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -29,6 +29,8 @@ SampleSeed = Annotated[int, typer.Option("--seed", help="Seed of the random item
 
 Number = TypeVar("Number", int, float)
 
+UNBOUNDED = 10_000
+"""Characters of a line where no terminal folds it."""
 SHOWN = ("recall@20", "ndcg@20", "hr@10", "ndcg@10")
 
 
@@ -41,7 +43,9 @@ def evaluate(
     intents: Annotated[
         bool, typer.Option("--intents", help="Evaluate spoken wishes: one per target item, written from its attributes without the title.")
     ] = False,
-    alphas: Annotated[str, typer.Option("--alphas", help="Weights of the wish, with --intents.")] = "0,.1,.2,.3,.4,.5,.6,.7,.8,.9,1",
+    alphas: Annotated[
+        str | None, typer.Option("--alphas", help="Weights of the wish, with --intents; 0 to 1 in steps of .1 if not given.")
+    ] = None,
     wishes: Annotated[
         Path | None,
         typer.Option(
@@ -67,12 +71,16 @@ def evaluate(
 
     if intents and (groups is not None or sampled is not None or text is not None):
         raise InputError("--intents asks with wishes over all items; it has no --groups, --sampled or --text")
+    useless = [] if intents else [name for name, given in (("--max-users", max_users), ("--alphas", alphas)) if given is not None]
+    if useless:
+        raise InputError(f"{' and '.join(useless)}: only --intents reads this; add it")
     if wishes is not None and not intents:
         raise InputError(f"--wishes {wishes} belongs to --intents; add it")
     paths = [str(path) for path in data]
     rules = GroupRules.parse(groups) if groups is not None else None
     if intents:
-        entry = results.evaluate_intents(run, paths, split, _numbers("--alphas", alphas, float), max_users, wishes)
+        weights = _numbers("--alphas", alphas or "0,.1,.2,.3,.4,.5,.6,.7,.8,.9,1", float)
+        entry = results.evaluate_intents(run, paths, split, weights, max_users, wishes, seed)
     else:
         entry, _ = runs.evaluate_run(run, paths, split, groups=rules, sampled=sampled, seed=seed, text=text)
     if save is not None:
@@ -89,6 +97,8 @@ def evaluate(
             print(f"alpha {row['alpha']:.2f}: " + ", ".join(f"{k} {v:.4f}" for k, v in row.items() if "@" in k))
         return
     print(f"{entry['dataset']} ({entry['protocol']}, {entry['users']:,} users{', zero-shot' if entry['zero_shot'] else ''})")
+    if rules is not None:
+        print(entry["groups_are"])
     for name, values in (("all", entry["test"]), *entry["groups"].items()):
         print(f"{name:>12}: " + ", ".join(f"{k} {v:.4f}" for k, v in values.items() if k.split(" ")[0] in SHOWN))
     if "diagnostics" in entry:
@@ -99,7 +109,9 @@ def bench(
     data: Annotated[Path, typer.Option("--data", help="Folder with interactions and items.")],
     models: Annotated[str, typer.Option("--models", help="Names separated by commas: a model, or the stem of a file in --configs.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for runs and results; finished runs are kept, unfinished ones go on.")],
-    seeds: Annotated[str, typer.Option("--seeds", help="Seeds separated by commas.")] = "1",
+    seeds: Annotated[
+        str, typer.Option("--seeds", help="Seeds separated by commas; a model that trains nothing is the same with each and runs once.")
+    ] = "1",
     configs: Annotated[Path | None, typer.Option("--configs", help="Folder with <name>.yaml for each model.")] = None,
     set_: Sets = [],  # noqa: B006 (typer reads the default)
     split: SplitName = None,
@@ -138,9 +150,16 @@ def compare(
             "Folders of several seeds of one model are averaged per user."
         ),
     ],
-    metrics: Annotated[str, typer.Option("--metrics", help="Metric keys separated by commas.")] = "recall@20,ndcg@20,ndcg@10",
+    metrics: Annotated[
+        str, typer.Option("--metrics", help="Metric keys separated by commas; with --group of those that it names.")
+    ] = "recall@20,ndcg@20,ndcg@10",
     group: Annotated[
-        str | None, typer.Option("--group", help="Inside a group only: head_items, tail_items, cold_items, short_users, long_users.")
+        str | None,
+        typer.Option(
+            "--group",
+            help="Inside a group only: head_items, tail_items, cold_items, short_users, long_users, with the metrics recall@20, ndcg@20, "
+            "hr@10, ndcg@10.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -160,14 +179,33 @@ def compare(
 
 
 def print_leaderboard(rows: list[dict[str, Any]]) -> None:
-    """A table of models and metrics on stdout."""
+    """A table of models and metrics on stdout, and what ± and p in it mean; on a terminal folded to its width, in a file never."""
     from rich.console import Console
     from rich.table import Table
 
+    console = Console(markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        console.width = UNBOUNDED
     table = Table(box=None)
-    columns = list(dict.fromkeys(column for row in rows for column in row))
+    columns = [column for column in dict.fromkeys(column for row in rows for column in row) if column != "sd"]
     for column in columns:
-        table.add_column(column, justify="left" if column == "model" else "right")
+        table.add_column(column, justify="left" if column == "model" else "right", no_wrap=not console.is_terminal)
     for row in rows:
-        table.add_row(*[f"{v:.4f}" if isinstance(v, float) else str(v) for v in (row.get(column, "") for column in columns)])
-    Console().print(table)
+        table.add_row(*[_cell(row, column) for column in columns])
+    console.print(table)
+    if any(row.get("sd") for row in rows):
+        console.print("±: standard deviation over seeds (n - 1)")
+    for column in columns:
+        metric, vs, against = column.partition(" vs ")
+        if vs:
+            console.print(
+                f"{column}: relative difference in {metric}, and p of the paired t test per user against {against}, corrected by Holm over"
+                " all models and the metrics that are tested"
+            )
+
+
+def _cell(row: Mapping[str, Any], column: str) -> str:
+    """A value as the leaderboard shows it: mean ± standard deviation where there are several seeds."""
+    value, spread = row.get(column, ""), row.get("sd", {}).get(column)
+    shown = f"{value:.4f}" if isinstance(value, float) and column != "seconds" else str(value)
+    return shown if spread is None else f"{shown} ± {spread:.4f}"

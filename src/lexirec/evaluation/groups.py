@@ -85,7 +85,8 @@ class GroupRules:
         """
         forms = "80/20, items:80/20, llmemb:beauty, or item=20,user=10, each perhaps with ,count=all"
         options: dict[str, Any] = {}
-        for part in (word.strip() for word in text.split(",")):
+        parts = [word.strip() for word in text.split(",")]
+        for part in parts:
             key, sign, value = (word.strip() for word in part.partition("="))
             shares = re.fullmatch(r"(items:)?(\d+)/(\d+)", part)
             if part.startswith("llmemb:"):
@@ -102,6 +103,9 @@ class GroupRules:
                 options["count_heldout"] = value == "all"
             else:
                 raise InputError(f"groups {text!r}: {part!r} says nothing about groups; write {forms}")
+        kinds = [re.sub(r"[=\d].*", "", part) for part in parts if not part.startswith("count")]
+        if (len(kinds) > 1 and sorted(kinds) != ["item", "user"]) or sum(part.startswith("count") for part in parts) > 1:
+            raise InputError(f"groups {text!r} cuts the same thing twice; write one of {forms}")
         return cls(**options)
 
     def describe(self) -> str:

@@ -119,20 +119,32 @@ def seed_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
     return float(array.mean()) - half, float(array.mean()) + half
 
 
-def summarise(runs: Sequence[Mapping[str, float]], level: float = 0.95) -> dict[str, Any]:
-    """Mean and interval over seeds of every metric that all runs have: ``{"mean": {...}, "interval95": {...}}``.
+def standard_deviation(values: Sequence[float]) -> float | None:
+    """Sample standard deviation over seeds (divisor n - 1); ``None`` for a single seed.
 
-    ``interval95`` is empty for a single run.
+    >>> round(standard_deviation([0.1, 0.2, 0.3]), 4)
+    0.1
+    """
+    return float(np.std(np.asarray(values, dtype=np.float64), ddof=1)) if len(values) > 1 else None
+
+
+def summarise(runs: Sequence[Mapping[str, float]], level: float = 0.95) -> dict[str, Any]:
+    """Mean, sample standard deviation and interval over seeds of every metric that all runs have.
+
+    Returns:
+        ``mean``, ``sd`` and ``interval95``, each from metric to value; the last two are empty for a single run.
 
     >>> summarise([{"recall@20": 0.1}])
-    {'mean': {'recall@20': 0.1}, 'interval95': {}}
+    {'mean': {'recall@20': 0.1}, 'sd': {}, 'interval95': {}}
     """
     if not runs:
         raise InputError("there is no run to summarise")
     keys = [key for key in runs[0] if all(key in run for run in runs)]
+    spreads = {key: standard_deviation([run[key] for run in runs]) for key in keys}
     intervals = {key: seed_interval([run[key] for run in runs], level) for key in keys}
     return {
         "mean": {key: float(np.mean([run[key] for run in runs])) for key in keys},
+        "sd": {key: spread for key, spread in spreads.items() if spread is not None},
         f"interval{round(level * 100)}": {key: list(interval) for key, interval in intervals.items() if interval is not None},
     }
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +12,16 @@ from lexirec import results, runs
 from lexirec.errors import InputError
 from lexirec.evaluation.groups import GROUPS, GroupRules
 from lexirec.files import atomic_file, read_json, write_json
+from lexirec.models.saving import read_config
 from lexirec.progress import track
-from lexirec.report.html import Section, code, details, note, paragraph, table, write_report
+from lexirec.report.html import Section, code, details, note, number, paragraph, table, tag, write_report
 from lexirec.report.interactive import STYLE, script
 from lexirec.report.maps import MapOptions, map_section
+from lexirec.report.plots import Curve
 from lexirec.report.popularity import popularity_section
-from lexirec.report.sections import GROUP_NAMES, analysis_section, leaderboard_section
+from lexirec.report.sections import GROUP_NAMES, analysis_section, leaderboard_section, plus_minus
 from lexirec.report.tested import Tested, key_of, mean_popularity, paired_tests, row_of, set_titles, test_of
+from lexirec.training.options import TrainingOptions
 from lexirec.training.tracking import read_lines
 
 SHOWN = ("ndcg@10", "hr@10", "recall@20")
@@ -180,7 +184,9 @@ def _set_sections(page: Page, models: Mapping[str, list[Tested]], title: str, ru
         kept=page.pictures,
         name=f"leaderboard{mark}",
     )
-    extra = details("All numbers of the groups", table(_group_rows(rows, keys), caption="Means over seeds where a model has several runs."))
+    right = {"model": "model", "of": "of", **{key: tag("div", key, class_="number") for key in keys}}
+    caption = "Means over seeds where a model has several runs, ± their standard deviation."
+    extra = details("All numbers of the groups", table(_group_rows(rows, keys), right, caption=caption))
     page.sections.append(Section(board.title, [*board.body, extra]))
     tests: list[dict[str, Any]] = []
     if len(models) > 1:
@@ -189,8 +195,8 @@ def _set_sections(page: Page, models: Mapping[str, list[Tested]], title: str, ru
     by_class = {name: frame for name, members in models.items() if (frame := mean_popularity(members)) is not None}
     if by_class:
         page.sections.append(popularity_section(by_class, rows, keys[0], title=f"Popularity{at}", kept=page.pictures, suffix=mark))
-    curves = {name: read_lines(members[0].folder / "metrics.jsonl") for name, members in models.items()}
-    monitor = _monitor(curves)
+    curves = {name: [_curve(one.folder) for one in members] for name, members in models.items()}
+    monitor = _monitor([run for runs_ in curves.values() for run in runs_])
     if monitor:
         page.sections.append(analysis_section(curves, monitor, title=f"How they learned{at}", kept=page.pictures, name=f"curves{mark}"))
     return {
@@ -218,11 +224,11 @@ def _protocol(rows: Sequence[Mapping[str, Any]], first: Mapping[str, Any], rules
 def _group_rows(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[dict[str, Any]]:
     flat = []
     for row in rows:
-        flat.append({"model": row["model"], "of": "overall", **{key: row["test"].get(key) for key in keys}})
-        flat += [
-            {"model": row["model"], "of": GROUP_NAMES[group], **{key: values.get(key) for key in keys}}
-            for group, values in row["groups"].items()
-        ]
+        parts = [("overall", row["test"], row["sd"])]
+        parts += [(group, values, row["group_sd"][group]) for group, values in row["groups"].items()]
+        for group, values, spread in parts:
+            cells = {key: tag("div", number(values.get(key)), plus_minus(spread.get(key)), class_="number") for key in keys}
+            flat.append({"model": row["model"], "of": GROUP_NAMES[group], **cells})
     return flat
 
 
@@ -257,22 +263,26 @@ def _p(value: float) -> str:
     return text.replace("-", "\u2011")  # a hyphen that no line ends at
 
 
-def _monitor(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> str | None:
-    """The validation metric that most models have; NDCG@10 first."""
-    counts: dict[str, int] = {}
-    for lines in curves.values():
-        for key in {key for line in lines for key in line if "@" in key}:
-            counts[key] = counts.get(key, 0) + 1
-    return max(counts, key=lambda key: (counts[key], key == "ndcg@10", key.startswith("ndcg"), key)) if counts else None
+def _curve(folder: Path) -> Curve:
+    """How a run learned: a second stage of its training goes on where the first ended, as its epochs are counted."""
+    lines = read_lines(folder / "metrics.jsonl")
+    last = lines[-1] if lines else {"epoch": 0, "seconds": 0.0}
+    for line in read_lines(folder / "stage-2" / "metrics.jsonl"):
+        lines.append({**line, "epoch": line["epoch"] + last["epoch"], "seconds": line["seconds"] + last["seconds"]})
+    entry = read_json(folder / "result.json")
+    monitor = (read_config(folder).get("training") or {}).get("monitor", TrainingOptions().monitor)
+    return Curve(lines, entry.get("best_epoch"), monitor, entry.get("seed"))
+
+
+def _monitor(runs_: Sequence[Curve]) -> str | None:
+    """The validation metric by which most of the runs that have one chose their epoch."""
+    counts = Counter(run.monitor for run in runs_ if any(run.monitor in line for line in run.lines))
+    return counts.most_common(1)[0][0] if counts else None
 
 
 def _again_section(tested: Mapping[str, Sequence[Tested]]) -> Section:
-    commands = []
-    for members in tested.values():
-        for one in members:
-            command = read_json(one.folder / "result.json").get("command")
-            if command:
-                commands.append(command)
+    made = [read_json(one.folder / "result.json").get("command") for members in tested.values() for one in members]
+    commands = list(dict.fromkeys(command for command in made if command))  # one bench makes many runs
     settings = {name: (members[0].folder / "config.yaml").read_text(encoding="utf-8") for name, members in tested.items()}
     blocks: list[Any] = [paragraph("How the runs were made:"), code(commands)] if commands else []
     blocks += [details(f"Settings of {name}", code(text)) for name, text in settings.items()]

@@ -24,6 +24,10 @@ SIMULATED = "simulated"
 BANNER = "All products, brands, shoppers and purchases in this report are simulated: drawn from a seeded generator."
 
 
+LONG = 20
+"""Characters of a table's cell from which its column is kept wide enough to be read; the table scrolls then."""
+
+
 class Markup(str):
     """Text that is HTML already."""
 
@@ -119,7 +123,8 @@ def table(
             shown: Any = formats.get(key, number)(value)
             if key in top and value is not None and value == top[key]:
                 shown = tag("strong", shown)
-            kind = "number" if key in numeric else None
+            long = not isinstance(shown, Markup) and len(str(shown)) > LONG
+            kind = "number" if key in numeric else "long" if long else None
             cells.append(tag("th", shown, scope="row") if position == 0 else tag("td", shown, class_=kind))
         body.append(tag("tr", *cells))
     inside = [tag("caption", caption)] if caption else []
@@ -307,9 +312,9 @@ def write_report(
 STYLE = (
     """
 :root{--page:#f5f6f8;--card:#fff;--ink:#1c2430;--soft:#5a6675;--line:#dfe3e8;--accent:#1f5fbf;--mark:#8a4b00;--mark-ground:#fff1da;
-  --code:#f0f2f5;--zebra:#f9fafb}
+  --code:#f0f2f5;--zebra:#f9fafb;--stripe:#1c24300a;--shade:#1c243038}
 @media (prefers-color-scheme:dark){:root{--page:#0f1318;--card:#171c23;--ink:#dfe5ec;--soft:#98a4b3;--line:#2c343f;--accent:#7fb2ff;
-  --mark:#ffcf8f;--mark-ground:#3a2a12;--code:#10151b;--zebra:#1b212a}}
+  --mark:#ffcf8f;--mark-ground:#3a2a12;--code:#10151b;--zebra:#1b212a;--stripe:#dfe5ec0a;--shade:#000000b0}}
 *{box-sizing:border-box}
 html{scroll-behavior:smooth}
 @media (prefers-reduced-motion:reduce){html{scroll-behavior:auto}}
@@ -339,14 +344,20 @@ section{margin:0 0 1.25rem;padding:1.5rem 1.6rem;border:1px solid var(--line);bo
 .tile .remark,.small,figcaption,caption{color:var(--soft);font-size:.86rem}
 .grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,25rem),1fr));gap:1rem 1.5rem;align-items:start}
 .grid>*{min-width:0}
-.scroll{overflow-x:auto;margin:.8rem 0}
+.scroll{overflow-x:auto;margin:.8rem 0;background:linear-gradient(90deg,var(--card) 30%,transparent) local 0/2.5rem 100% no-repeat,
+  linear-gradient(270deg,var(--card) 30%,transparent) local 100%/2.5rem 100% no-repeat,
+  linear-gradient(90deg,var(--shade),transparent) 0/.7rem 100% no-repeat,
+  linear-gradient(270deg,var(--shade),transparent) 100%/.7rem 100% no-repeat}
 table{width:100%;border-collapse:collapse;font-size:.93rem}
 caption{text-align:left;padding:0 0 .4rem}
 th,td{padding:.45rem .5rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
 thead th{border-bottom:2px solid var(--line);color:var(--soft);font-size:.82rem;font-weight:600;vertical-align:bottom}
 tbody th{font-weight:600}
-tbody tr:nth-child(even){background:var(--zebra)}
+tbody tr:nth-child(even){background:var(--stripe)}
 tbody tr:last-child>*{border-bottom:0}
+td{white-space:nowrap}
+.long{min-width:11rem;white-space:normal}
+.spread{color:var(--soft);font-size:.74rem;font-weight:400}
 .number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .interval{display:block;color:var(--soft);font-size:.78rem;font-weight:400}
 figure{margin:1rem 0}

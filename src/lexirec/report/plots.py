@@ -33,6 +33,23 @@ class Theme:
     classes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Curve:
+    """How one run learned.
+
+    Attributes:
+        lines: of its ``metrics.jsonl``.
+        best_epoch: whose weights were kept; ``None`` if that is not known.
+        monitor: validation metric that chose it.
+        seed: of the run.
+    """
+
+    lines: Sequence[Mapping[str, Any]]
+    best_epoch: int | None = None
+    monitor: str = ""
+    seed: int | None = None
+
+
 VIRIDIS = ("#440154", "#482475", "#414487", "#355f8d", "#2a788e", "#21918c", "#22a884", "#44bf70", "#7ad151", "#bddf26", "#fde725")
 """matplotlib's order of colours in steps of a tenth; each ground goes without the step that it would swallow."""
 
@@ -110,10 +127,12 @@ def leaderboard_bars(
 
     def paint(axes: Any, theme: Theme) -> None:
         step = 0.8 / max(len(rows), 1)
+        # Points that a bar has on the page; four digits of this size are wider than 22 and then stand upright.
+        upright = 72 * 7.5 / len(names) * step < 22
         for position, row in enumerate(rows):
             at = np.arange(len(names)) + (position - (len(rows) - 1) / 2) * step
-            parts = [(row.get("test", {}), row.get("interval95", {}))] + [
-                (row.get("groups", {}).get(group, {}), row.get("group_interval95", {}).get(group, {})) for group in groups
+            parts = [(row.get("test", {}), row.get("interval95_users", {}))] + [
+                (row.get("groups", {}).get(group, {}), row.get("group_interval95_users", {}).get(group, {})) for group in groups
             ]
             values = np.array([part.get(metric, np.nan) for part, _ in parts], dtype=float)
             spans = [interval.get(metric) for _, interval in parts]
@@ -124,11 +143,13 @@ def leaderboard_bars(
             for x, value, top in zip(at, values, error[1], strict=True):
                 if np.isfinite(value):
                     axes.annotate(
-                        f"{value:.3f}",
+                        f"{value:.3f}" if value else "0",
                         (x, value + top),
                         xytext=(0, 3),
                         textcoords="offset points",
                         ha="center",
+                        va="bottom",
+                        rotation=90 if upright else 0,
                         fontsize=7.5,
                         color=theme.ink,
                     )
@@ -136,21 +157,20 @@ def leaderboard_bars(
         axes.tick_params(axis="x", labelcolor=theme.ink)
         axes.grid(axis="x", visible=False)
         axes.set_ylabel(metric)
-        axes.margins(y=0.12)
+        axes.margins(y=0.18 if upright else 0.12)
         axes.set_ylim(bottom=0)
-        axes.legend(fontsize=9, loc="upper right", ncols=min(len(rows), 3))
+        # Above the plot: inside it the bars of some run would lie beneath.
+        axes.legend(fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, ncols=min(len(rows), 4))
 
     return _draw(paint, 8.4, 3.6)
 
 
-def learning_curves(
-    curves: Mapping[str, Sequence[Mapping[str, Any]]], metric: str, over: str = "seconds", *, wide: bool = False
-) -> Pictures:
-    """Validation metric of each model over ``seconds`` or ``epoch``, the best one marked.
+def learning_curves(curves: Mapping[str, Sequence[Curve]], metric: str, over: str = "seconds", *, wide: bool = False) -> Pictures:
+    """Validation metric of each model over ``seconds`` or ``epoch``, one line per seed, a ring around the epoch that was kept.
 
     Args:
-        curves: for each model the lines of its ``metrics.jsonl``; lines without the metric are skipped. A model without lines keeps its
-            colour free, so that a model has one colour in all plots of a report.
+        curves: for each model its runs; lines without the metric are skipped. A model without lines keeps its colour free, so that a model
+            has one colour in all plots of a report.
         metric: which metric.
         over: the line's key for the horizontal axis.
         wide: as wide as a page, not half of it.
@@ -159,24 +179,33 @@ def learning_curves(
         InputError: if no line holds the metric.
     """
     points = {
-        name: [(float(line[over]), float(line[metric])) for line in lines if metric in line and over in line]
-        for name, lines in curves.items()
+        name: [
+            ([(float(line[over]), float(line[metric]), line.get("epoch")) for line in run.lines if metric in line and over in line], run)
+            for run in runs
+        ]
+        for name, runs in curves.items()
     }
-    if not any(points.values()):
+    values = [value for runs in points.values() for places, _ in runs for _, value, _ in places]
+    if not values:
         raise InputError(f"no line of the training curves holds {metric!r} and {over!r}")
 
     def paint(axes: Any, theme: Theme) -> None:
-        for position, (name, values) in enumerate(points.items()):
-            if not values:
-                continue
-            x, y = np.array(values).T
+        for position, (name, runs) in enumerate(points.items()):
             colour = theme.series[position % len(theme.series)]
-            axes.plot(x, y, color=colour, linewidth=1.8, marker="o", markersize=3, label=name)
-            axes.plot(x[y.argmax()], y.max(), marker="o", markersize=9, markerfacecolor="none", markeredgecolor=colour, linestyle="none")
+            drawn = [(places, run) for places, run in runs if places]
+            width, dot = (1.8, 3.0) if len(drawn) == 1 else (1.0, 1.8)
+            for number, (places, run) in enumerate(drawn):
+                x, y, epochs = zip(*places, strict=True)
+                axes.plot(x, y, color=colour, linewidth=width, marker="o", markersize=dot, label=name if number == 0 else None)
+                kept = [k for k, epoch in enumerate(epochs) if epoch is not None and epoch == run.best_epoch]
+                if kept:
+                    at, value = x[kept[-1]], y[kept[-1]]
+                    axes.plot(at, value, marker="o", markersize=9, markerfacecolor="none", markeredgecolor=colour, linestyle="none")
         axes.set_xlabel({"seconds": "seconds of training", "epoch": "epoch"}.get(over, over))
         axes.set_ylabel(f"validation {metric}")
         axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
+        if min(values) >= 0:  # a monitored loss is negative
+            axes.set_ylim(bottom=0)
         axes.legend(fontsize=9, loc="lower right")
 
     return _draw(paint, 8.4 if wide else 4.9, 3.4)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lexirec.errors import MissingExtraError
 from lexirec.report import plots
 from lexirec.report.html import Markup, Section, code, details, facts, figure, grid, join, number, paragraph, table, tag
-from lexirec.report.plots import Pictures
+from lexirec.report.plots import Curve, Pictures
 
 GROUP_NAMES = {
     "overall": "overall",
@@ -24,6 +24,7 @@ GROUP_NAMES = {
 
 COLD = "Cold items have no event in training: a model that knows items by id alone can't find them."
 BELOW_TABLE = "The best value of each column is bold; below a value its 95 % interval over users."
+SPREAD = "Behind ± stands the standard deviation over the seeds of a model that has several; its value is their mean."
 
 
 def plot_or_note(
@@ -56,8 +57,9 @@ def leaderboard_section(
     """Models side by side: a table with intervals, and bars of the first metric.
 
     Args:
-        rows: one mapping per model: ``model``, ``test`` (metric to value), and any of ``interval95`` (metric to [low,
-            high]), ``groups`` (group to metric to value), ``group_interval95``, ``seconds``, ``peak_memory_mb``.
+        rows: one mapping per model: ``model``, ``test`` (metric to value), and any of ``interval95_users`` (metric to [low,
+            high]), ``sd`` (metric to standard deviation over seeds), ``groups`` (group to metric to value), ``group_interval95_users``,
+            ``group_sd``, ``seeds``, ``seconds``, ``peak_memory_mb``.
         metrics: columns, the first also as bars.
         groups: groups shown for the first metric.
         protocol: how it was measured, in words.
@@ -67,26 +69,30 @@ def leaderboard_section(
         name: see ``kept``.
     """
     first = metrics[0]
-    flat, intervals = [], {}
+    flat, intervals, spreads = [], {}, {}
     for i, row in enumerate(rows):
-        line: dict[str, Any] = {"model": row["model"]}
+        line: dict[str, Any] = {"model": row["model"], "seeds": row.get("seeds")}
         for metric in metrics:
             line[metric] = row.get("test", {}).get(metric)
-            intervals[i, metric] = row.get("interval95", {}).get(metric)
+            intervals[i, metric] = row.get("interval95_users", {}).get(metric)
+            spreads[i, metric] = row.get("sd", {}).get(metric)
         for group in groups:
             line[group] = row.get("groups", {}).get(group, {}).get(first)
-            intervals[i, group] = row.get("group_interval95", {}).get(group, {}).get(first)
+            intervals[i, group] = row.get("group_interval95_users", {}).get(group, {}).get(first)
+            spreads[i, group] = row.get("group_sd", {}).get(group, {}).get(first)
         line["seconds"] = row.get("seconds")
         flat.append(line)
     headings = {
         "model": "model",
+        "seeds": "seeds",
         **{m: m for m in metrics},
         **{g: join([GROUP_NAMES.get(g, g), tag("span", first, class_="interval")]) for g in groups},
         "seconds": "seconds to fit",
     }
-    if not any(line["seconds"] is not None for line in flat):
-        headings.pop("seconds")
-    scored = [key for key in headings if key not in ("model", "seconds")]
+    for key in ("seeds", "seconds"):
+        if not any(line[key] is not None for line in flat):
+            headings.pop(key)
+    scored = [key for key in headings if key not in ("model", "seeds", "seconds")]
     best = {key: max((line[key] for line in flat if line[key] is not None), default=None) for key in scored}
     shown = []
     for i, line in enumerate(flat):
@@ -97,7 +103,9 @@ def leaderboard_section(
                 value = tag("strong", value)
             interval = intervals.get((i, key))
             below = [tag("span", f"{interval[0]:.4f} – {interval[1]:.4f}", class_="interval")] if interval else []
-            cells[key] = tag("div", value, *below, class_="number")
+            cells[key] = tag("div", value, plus_minus(spreads.get((i, key))), *below, class_="number")
+        if line["seeds"] is not None:
+            cells["seeds"] = tag("div", number(line["seeds"]), class_="number")
         if line["seconds"] is not None:
             cells["seconds"] = tag("div", f"{line['seconds']:,.1f}", class_="number")
         shown.append(cells)
@@ -107,7 +115,13 @@ def leaderboard_section(
             {key: (text if key == "model" else tag("div", text, class_="number")) for key, text in headings.items()},
             formats=dict.fromkeys(headings, str_or_markup),
         ),
-        tag("p", *([protocol, ". "] if protocol else []), BELOW_TABLE, class_="small"),
+        tag(
+            "p",
+            *([protocol, ". "] if protocol else []),
+            BELOW_TABLE,
+            *([" ", SPREAD] if any(value is not None for value in spreads.values()) else []),
+            class_="small",
+        ),
         plot_or_note(
             plots.leaderboard_bars,
             rows,
@@ -123,13 +137,24 @@ def leaderboard_section(
     return Section(title, body, simulated)
 
 
+def plus_minus(spread: float | None) -> Markup:
+    """What stands behind a mean over seeds; nothing for a single seed.
+
+    >>> plus_minus(0.00123).split()
+    ['<span', 'class="spread">', '±', '0.0012</span>']
+    >>> plus_minus(None)
+    ''
+    """
+    return Markup() if spread is None else tag("span", f"\u2009±\u2009{number(spread)}", class_="spread")
+
+
 def str_or_markup(value: Any) -> Any:
     """A table cell as it is; an en dash for nothing."""
     return "–" if value is None else value
 
 
 def analysis_section(
-    curves: Mapping[str, Sequence[Mapping[str, Any]]],
+    curves: Mapping[str, Sequence[Curve]],
     monitor: str,
     per_class: Mapping[str, Sequence[float]] | None = None,
     metric: str = "recall@20",
@@ -142,8 +167,8 @@ def analysis_section(
     """Learning curves on validation, and a metric by the popularity of the wanted item.
 
     Args:
-        curves: for each model the lines of its ``metrics.jsonl``.
-        monitor: validation metric that chose the epoch.
+        curves: for each model its runs.
+        monitor: the validation metric that is drawn.
         per_class: for each model one value of ``metric`` per popularity class, rarest first.
         metric: what ``per_class`` holds.
         title: heading.
@@ -152,7 +177,7 @@ def analysis_section(
         name: see ``kept``.
     """
     blocks = []
-    if any(monitor in line for lines in curves.values() for line in lines):
+    if any(monitor in line for runs in curves.values() for run in runs for line in run.lines):
         blocks.append(
             plot_or_note(
                 plots.learning_curves,
@@ -160,7 +185,7 @@ def analysis_section(
                 monitor,
                 alt=f"validation {monitor} of each model over seconds of training",
                 wide=not per_class,
-                caption="On the validation part. A ring marks the epoch that was kept; the test part plays no role in that choice.",
+                caption=_about_curves(curves, monitor),
                 kept=kept,
                 name=name,
             )
@@ -175,15 +200,43 @@ def analysis_section(
                 caption="Items in ten classes of about equal size by their training events; brand-new items are left out here.",
             )
         )
-    log = [
-        details(
-            f"{name}: {len(lines)} validations",
-            table([{k: v for k, v in line.items() if not isinstance(v, (dict, list))} for line in lines]),
-        )
-        for name, lines in curves.items()
-        if lines
-    ]
+    log = []
+    for name, runs in curves.items():
+        several = len(runs) > 1
+        lines = [
+            {**({"seed": run.seed} if several else {}), **{k: v for k, v in line.items() if not isinstance(v, (dict, list))}}
+            for run in runs
+            for line in run.lines
+        ]
+        if lines:
+            log.append(details(f"{name}: {len(lines)} validations" + (f" of {len(runs)} seeds" if several else ""), table(lines)))
     return Section(title, [grid(*blocks), *log], simulated)
+
+
+def _about_curves(curves: Mapping[str, Sequence[Curve]], monitor: str) -> str:
+    """What the learning curves show: whose metric it is, what a ring means, and which models chose their epoch by another one."""
+    trained = {name: [run for run in runs if run.lines] for name, runs in curves.items()}
+    others = {
+        name: sorted({run.monitor for run in runs if run.monitor and run.monitor != monitor})
+        for name, runs in trained.items()
+        if any(run.monitor and run.monitor != monitor for run in runs)
+    }
+    parts = [f"{monitor} on the validation part, by which the epoch was chosen{' in most runs' if others else ''}."]
+    parts.append("A ring marks the epoch that was kept; the test part plays no role in that choice.")
+    if any(len(runs) > 1 for runs in trained.values()):
+        parts.append("Several lines of one colour are the seeds of a model.")
+    if others:
+        parts.append(f"Chosen by another metric, so that the ring needn't be at the top: {_listed(others)}.")
+    missing: dict[str, list[str]] = {
+        name: [] for name, runs in trained.items() if runs and not any(monitor in line for run in runs for line in run.lines)
+    }
+    if missing:
+        parts.append(f"Without {monitor}, so not drawn: {_listed(missing)}.")
+    return " ".join(parts)
+
+
+def _listed(names: Mapping[str, Sequence[str]]) -> str:
+    return ", ".join(name + (f" ({', '.join(words)})" if words else "") for name, words in names.items())
 
 
 def recommendations_section(

@@ -12,7 +12,7 @@ from lexirec import runs
 from lexirec.errors import InputError
 from lexirec.evaluation.groups import GROUPS
 from lexirec.evaluation.popularity import by_popularity
-from lexirec.evaluation.statistics import bootstrap_interval, compare, holm, over_seeds
+from lexirec.evaluation.statistics import bootstrap_interval, compare, holm, over_seeds, standard_deviation
 from lexirec.files import read_json
 
 
@@ -58,14 +58,13 @@ def test_of(folder: Path, data: Sequence[str], split: str | None, again: bool, o
 
 
 def set_titles(sets: Mapping[str, Mapping[str, list[Tested]]]) -> list[str]:
-    """A name for each data set and protocol that occur, told apart where two would be called alike."""
-    titles: list[str] = []
-    for models in sets.values():
-        entry = next(iter(models.values()))[0].entry
-        title = f"{entry['dataset']} ({entry['split']})" if entry.get("split") else str(entry["dataset"])
-        if any(known.startswith(title) for known in titles):
-            title = f"{title}, {entry['protocol']}, {entry['data_hash'][:6]}"
-        titles.append(title)
+    """A name for each data set and protocol that occur: those that would be called alike are all told apart by what differs."""
+    entries = [next(iter(models.values()))[0].entry for models in sets.values()]
+    titles = [f"{entry['dataset']} ({entry['split']})" if entry.get("split") else str(entry["dataset"]) for entry in entries]
+    for more in (str(entry["protocol"]) for entry in entries), (str(entry["data_hash"])[:6] for entry in entries):
+        added = list(more)
+        alike = {title: {word for other, word in zip(titles, added, strict=True) if other == title} for title in titles}
+        titles = [f"{title}, {word}" if len(alike[title]) > 1 else title for title, word in zip(titles, added, strict=True)]
     return titles
 
 
@@ -79,24 +78,31 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
+def _sd(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return standard_deviation(known) if len(known) == len(values) else None
+
+
 def row_of(name: str, members: Sequence[Tested], metrics: Sequence[str]) -> dict[str, Any]:
-    """One row of the leaderboard: means over seeds, intervals over users."""
+    """One row of the leaderboard: means over seeds with their standard deviation, intervals over users."""
     groups = [group for group in GROUPS if all(group in one.entry["groups"] for one in members)]
     values = over_seeds([one.per_user for one in members])
     row: dict[str, Any] = {
         "model": name,
         "seeds": len(members),
         "test": {key: _mean([one.entry["test"].get(key) for one in members]) for key in members[0].entry["test"]},
-        "interval95": {key: list(bootstrap_interval(values[key], n=2000)) for key in metrics},
+        "sd": {key: _sd([one.entry["test"].get(key) for one in members]) for key in metrics},
+        "interval95_users": {key: list(bootstrap_interval(values[key], n=2000)) for key in metrics},
         "groups": {g: {key: _mean([one.entry["groups"][g].get(key) for one in members]) for key in metrics} for g in groups},
         "group_sizes": {g: members[0].entry["group_sizes"][g] for g in groups if "group_sizes" in members[0].entry},
-        "group_interval95": {},
+        "group_sd": {g: {key: _sd([one.entry["groups"][g].get(key) for one in members]) for key in metrics} for g in groups},
+        "group_interval95_users": {},
         "seconds": _mean([one.entry.get("seconds") for one in members]),
     }
     for group in groups:
         inside = inside_group(members, group)
         if inside is not None and inside.height >= 2:
-            row["group_interval95"][group] = {k: list(bootstrap_interval(inside[k], n=2000)) for k in metrics if k in inside.columns}
+            row["group_interval95_users"][group] = {k: list(bootstrap_interval(inside[k], n=2000)) for k in metrics if k in inside.columns}
     return row
 
 

@@ -10,7 +10,7 @@ import polars as pl
 from lexirec import columns as c
 from lexirec.data.dataset import TrainSet
 from lexirec.data.messages import warn
-from lexirec.errors import InputError
+from lexirec.errors import InputError, UnsupportedQueryError
 from lexirec.evaluation.evaluate import Evaluation, evaluate
 from lexirec.evaluation.groups import GroupRules
 from lexirec.evaluation.ranking import Questions
@@ -131,7 +131,15 @@ def retest(
             raise InputError(f"{folder} reads its own items as it was trained to; an own text needs another data set (--data DIR)")
         read_otherwise(model, text)
     if other:
-        model = model.transfer(parts.train)
+        try:
+            model = model.transfer(parts.train)
+        except UnsupportedQueryError as error:
+            if paths:
+                raise
+            raise UnsupportedQueryError(
+                f"{folder} was trained with split {document['data']['split']!r}, and this is another training part (split"
+                f" {data['split']!r}, or the data have changed since): {error}"
+            ) from error
     evaluation = measure(model, parts, groups=groups, sampled=sampled, seed=seed, progress=progress)
     keep: dict[str, Any] = {
         k: result[k] for k in ("seed", "best_epoch", "valid", "seconds", "peak_memory_mb", "device", "versions") if k in result
@@ -141,6 +149,7 @@ def retest(
         "dataset": parts.name,
         "data_hash": parts.train.content_hash,
         "split": data["split"],
+        "groups_are": (groups or GroupRules()).describe(),
     }
     entry |= diagnosed(model, parts, progress)
     return entry | ({} if text is None else {"text": text}), evaluation, parts.train

@@ -10,7 +10,7 @@ import yaml
 
 from lexirec.errors import InputError
 from lexirec.evaluation.evaluate import Evaluation
-from lexirec.files import atomic_file, replace_folder, storing
+from lexirec.files import atomic_file, replace_folder, storing, write_json
 from lexirec.models import model_class
 from lexirec.models.contract import Recommender
 from lexirec.progress import showing
@@ -18,7 +18,7 @@ from lexirec.runs.evaluating import diagnosed, measure
 from lexirec.runs.experiment import Experiment, Parts, load_parts, parse_options
 from lexirec.runs.folder import write_run
 from lexirec.runs.machine import device_name, own_command, peak_memory_mb, versions
-from lexirec.runs.resuming import check_resumable, reopen
+from lexirec.runs.resuming import DATA, check_resumable, check_same_data, reopen
 from lexirec.training.options import TrainingOptions
 
 
@@ -55,6 +55,7 @@ def fit_run(experiment: Experiment, out: str | Path, *, resume: bool = False, pr
     elif out.exists():
         reopen(out, partial, document)
     parts = load_parts(experiment.paths, experiment.data)
+    check_same_data(partial, parts.train.content_hash)
     options = parse_options(experiment.training).model_copy(
         update={"folder": partial, "resume": resume, "progress": progress, "mask_seen": parts.mask_seen}
     )
@@ -90,6 +91,7 @@ def fit_parts(
         folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(folder / "config.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(experiment.whole(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    write_json(folder / DATA, {"data_hash": parts.train.content_hash})
     started = time.perf_counter()
     try:
         model.fit(parts.train, parts.valid, options)
@@ -105,6 +107,7 @@ def fit_parts(
     result |= diagnosed(model, parts, options.progress)
     model.know_later(parts.later)
     with storing(folder):
+        (folder / DATA).unlink()
         write_run(folder, model, result, evaluation, experiment.document(), parts.train)
     return model, evaluation
 

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from lexirec.errors import InputError
-from lexirec.files import atomic_folder, read_json
+from lexirec.files import atomic_folder, read_json, write_json
 from lexirec.models.saving import read_config
 from lexirec.runs.experiment import Experiment
 from lexirec.training.checkpoint import read_position
 
+DATA = "data.json"
+"""Of an unfinished run: the hash of what it is trained on; a finished one has it in its result."""
 LIMIT = "training.max_minutes"
 """No part of what a run is, while it can go on."""
 ENDS = (LIMIT, "training.epochs", "training.patience")
@@ -36,6 +38,20 @@ def check_resumable(partial: Path, document: Mapping[str, Any]) -> None:
         why = f"; {'stage-2' if second else stages[0]} in it was trained with these"
     cure = "repeat the first command" + ("" if why or stages or second else " (only epochs, patience and max_minutes may change)")
     raise InputError(f"{partial} was made with other settings ({', '.join(differing)}{why}); {stands}: {cure}, or remove the folder")
+
+
+def check_same_data(partial: Path, content_hash: str) -> None:
+    """Check that an unfinished run goes on with the data that it began with: else it has been trained on what is held out now.
+
+    Raises:
+        InputError: if it doesn't.
+    """
+    began = read_json(partial / DATA)["data_hash"] if (partial / DATA).exists() else content_hash
+    if began != content_hash:
+        raise InputError(
+            f"{partial} was trained on other data ({began[:12]}) than is there now ({content_hash[:12]}), so it may have seen what is held"
+            " out now; train anew into another folder, or bring the data back"
+        )
 
 
 def _trained_on_the_way(folder: Path) -> list[str]:
@@ -78,10 +94,11 @@ def reopen(out: Path, partial: Path, document: Mapping[str, Any]) -> None:
                 shutil.copytree(folder, temporary / folder.name)
         for name in ("config.yaml", "metrics.jsonl"):
             shutil.copy2(out / name, temporary / name)
+        write_json(temporary / DATA, {"data_hash": read_json(out / "result.json")["data_hash"]})
 
 
-def same_experiment(folder: Path, experiment: Experiment) -> None:
-    """Check that a finished run was made with these settings.
+def same_experiment(folder: Path, experiment: Experiment, content_hash: str) -> None:
+    """Check that a finished run was made with these settings and on this data.
 
     Raises:
         InputError: naming the settings that differ.
@@ -90,3 +107,8 @@ def same_experiment(folder: Path, experiment: Experiment) -> None:
     differing = _other_settings(folder, document)
     if differing:
         raise InputError(f"{folder} holds a run with other settings ({', '.join(differing)}); choose another --out, or remove that folder")
+    if (before := read_json(folder / "result.json")["data_hash"]) != content_hash:
+        raise InputError(
+            f"{folder} was made on other data ({before[:12]}) than is there now ({content_hash[:12]}); choose another --out, or remove that"
+            " folder"
+        )

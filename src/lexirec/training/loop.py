@@ -120,7 +120,14 @@ def run_training(
         lines = read_lines(folder / "metrics.jsonl") if folder else []
         result.history = [line for line in lines if line["epoch"] <= start_epoch and planned(line["epoch"])]
         _rewrite_lines(options, result.history)
-        if best_file and best_file.exists():
+        if best_file and result.best_value is not None:
+            if not (best_file.exists() and read_position(best_file)["epoch"] == result.best_epoch):
+                # Killed between the two files. The last one is written first, so it holds the best weights.
+                if result.best_epoch != start_epoch:
+                    raise InputError(
+                        f"{best_file} does not hold epoch {result.best_epoch}, the best one by {last.name}; remove {folder} and train anew"
+                    )
+                save_checkpoint(best_file, model.network, optimiser, {"epoch": start_epoch})
             best = _copy_of(model.network, best_file)
     elif folder:
         # One line alone may be of an end within the first epoch, which leaves no checkpoint.
@@ -200,9 +207,9 @@ def run_training(
             if planned(epoch):
                 unseen, better = False, look(epoch)
                 waited = 0 if better else waited + 1
+                save(epoch)
                 if better and best_file is not None and accelerator.is_main_process:
                     save_checkpoint(best_file, model.network, optimiser, {"epoch": epoch})
-                save(epoch)
             elif epoch == options.epochs or time.perf_counter() - last_saved > SAVE_SECONDS:
                 save(epoch)
         if unseen:
