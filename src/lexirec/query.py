@@ -45,6 +45,15 @@ def as_id(value: Any, place: str) -> str:
     raise InputError(f"{place}: {str(value)[:60]!r} ({type(value).__name__}) is no id; give text or a whole number")
 
 
+def as_text(text: str) -> str:
+    """A text without lone surrogates (half a character, of a string cut in the middle), which nothing can write or take apart.
+
+    >>> as_text("a gift" + chr(0xD83C))
+    'a gift?'
+    """
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
 def as_id_list(values: Any, place: str) -> list[str]:
     """Ids as a list of text; ``values`` is any sequence, array or column of a table.
 
@@ -77,7 +86,7 @@ class Query:
         history: item ids, oldest first (warm). Any sequence, array or column of a table; kept as a list of text. Beside a ``user_id`` it is
             what this person has *now*, a basket or a session, and the answer is made from it; the user's stored items are then only left
             out of what is shown. A model that reads no histories answers for the user.
-        intent: a wish in words.
+        intent: a wish in words; lone surrogates are replaced.
         profile: a description of the person in words; beside a wish the two are read as one text.
         alpha: weight of the words against the person, in [0, 1]; ``None`` leaves it to the model. Used only where words
             and a person (``user_id`` or ``history``) are both given.
@@ -106,6 +115,8 @@ class Query:
         for name, text in given:
             if text is not None and not isinstance(text, str):
                 raise InputError(f"{name} is {str(text)[:60]!r} ({type(text).__name__}); give words")
+            if text is not None:
+                object.__setattr__(self, name, as_text(text))
         alpha: Any = self.alpha
         if alpha is not None and (not isinstance(alpha, Real) or not 0.0 <= float(alpha) <= 1.0):
             raise InputError(f"alpha is {self.alpha!r}; it is the weight of the wish and lies in [0, 1]")

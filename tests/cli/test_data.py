@@ -85,6 +85,38 @@ def test_convert_files_of_a_shop(tmp_path):
     assert one.interactions["item_id"].to_list() == ["a", "b"]
 
 
+def test_html_of_a_shop_is_seen_and_taken_out_on_request(tmp_path):
+    (tmp_path / "products.csv").write_text(
+        "item_id,title,description\na,<b>Soap</b> &amp; Oil,Line<br>next <script>alert(1)</script>\nb,I <3 tea,<p></p>\n"
+    )
+    (tmp_path / "orders.csv").write_text("user_id,item_id,review\nu,b,so &lt;so&gt;\nu,a,<i>fine</i>\n")
+    source = (tmp_path / "orders.csv", "--items", tmp_path / "products.csv")
+    said = call("check", *source)
+    assert "advice: items.title: 1 of 2 texts hold HTML ('<b>Soap</b> &amp; Oil')" in said
+    assert "--clean-html" in said
+    call("convert", *source, "--out", tmp_path / "kept")
+    assert read_dataset(tmp_path / "kept").items["title"][0] == "<b>Soap</b> &amp; Oil"
+    call("convert", *source, "--out", tmp_path / "new", "--clean-html")
+    data = read_dataset(tmp_path / "new")
+    assert data.items.rows() == [("a", "Soap & Oil", "Line next"), ("b", "I <3 tea", None)]
+    assert data.interactions["review"].to_list() == ["so <so>", "fine"]
+    assert "HTML" not in call("check", tmp_path / "new")
+    assert json.loads((tmp_path / "new" / "dataset.json").read_text())["made"]["clean_html"] is True
+    # Lists of text, as Parquet has them.
+    lists = pl.DataFrame({"item_id": ["a", "b", "c"], "title": ["A", "B", "C"], "tags": [["x &amp; y", "<p>"], None, []]})
+    lists.write_parquet(tmp_path / "lists.parquet")
+    call("convert", tmp_path / "orders.csv", "--items", tmp_path / "lists.parquet", "--out", tmp_path / "lists", "--clean-html")
+    assert read_dataset(tmp_path / "lists").items["tags"].to_list() == [["x & y"], None, []]
+
+
+def test_reviews_of_own_tables_are_kept_without_asking(folder, tmp_path):
+    with pytest.raises(InputError, match=r"column 'review' of your own tables is always kept .*leave --reviews \(reviews=...\) out"):
+        call("convert", folder, "--out", tmp_path / "new", "--reviews")
+    with pytest.raises(InputError, match="the format 'movielens-1m' has no reviews; leave --reviews"):
+        call("convert", folder, "--format", "movielens-1m", "--out", tmp_path / "new", "--reviews")
+    assert not (tmp_path / "new").exists()
+
+
 def test_convert_filters_in_order(folder, tmp_path):
     options = ("--min-rating", "4", "--duplicates", "consecutive", "--k-core-user", "2", "--k-core-item", "2", "--core-mode", "single-pass")
     call("convert", folder, "--out", tmp_path / "new", *options)

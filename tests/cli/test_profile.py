@@ -144,6 +144,23 @@ def test_a_server_that_refuses_everything_is_an_error_with_its_reason(folder, ca
         assert {body["max_completion_tokens"] for body in server.requests[1:]} == {900}
 
 
+def test_no_folder_where_no_text_is_the_models_and_the_budget_names_the_fault(folder, capsys):
+    pytest.importorskip("openai", reason="the language-model client needs the extra `llm`")
+    base = ["profile", "--data", str(folder / "shop"), "--out", str(folder / "p"), "--llm", "writer", "--versions", "0"]
+    with Faulty(every="Sorry, I can't.") as server:
+        assert run([*base, "--base-url", server.url]) == 1
+        message = capsys.readouterr().err
+        assert "none of the first 12 prompts" in message
+        assert "take another model, a larger --max-tokens or other --prompts" in message
+    with Faulty(every=error(500, "out of memory")) as server:
+        assert run([*base, "--base-url", server.url, "--temperature", "1", "--budget", "calls=4"]) == 1
+        message = capsys.readouterr().err
+        assert "budget of 4 calls" in message
+        assert "out of memory" in message
+        assert "would end alike" in message
+    assert not (folder / "p").exists()
+
+
 def test_without_a_key_the_cure_is_an_option_of_the_command(folder, capsys, monkeypatch):
     pytest.importorskip("openai", reason="the language-model client needs the extra `llm`")
     monkeypatch.delenv("OPENAI_API_KEY")

@@ -102,6 +102,33 @@ def test_new_items_and_saved_models(folder: Path, tmp_path: Path, capsys: pytest
     assert "like i01:" in capsys.readouterr().out
 
 
+def test_tables_with_names_of_their_own(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "new.csv").write_text("sku,title\nnew,red apple fruit 99\ni00,red apple fruit 0\n")
+    command = [
+        "recommend",
+        folder / "run",
+        "--history",
+        "new",
+        "--items",
+        tmp_path / "new.csv",
+        "--column",
+        "item_id=sku",
+        "--seen",
+        "--json",
+    ]
+    assert run([str(word) for word in [*command, "--candidates", tmp_path / "new.csv"]]) == 0
+    said = capsys.readouterr()
+    assert {row["item_id"] for row in json.loads(said.out)["items"]} == {"new", "i00"}
+    assert "1 of 2 item ids exist already" in said.err
+    assert run(["recommend", str(folder / "run"), "--user", "u03", "--items", str(tmp_path / "new.csv")]) == 2
+    assert "--column item_id=YOURS" in capsys.readouterr().err
+    assert run(["recommend", str(folder / "run"), "--user", "u03", "--exclude", str(tmp_path / "new.csv")]) == 2
+    assert "--column item_id=YOURS" in capsys.readouterr().err
+    assert run(["recommend", str(folder / "run"), "--user", "u03", "--alpha", ".3"]) == 2
+    assert run(["recommend", str(folder / "run"), "--history", ","]) == 2
+    assert "names no item" in capsys.readouterr().err
+
+
 def test_a_basket_beside_a_known_user(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = ask(capsys, "recommend", folder / "run", "--user", "u02", "--history", "i01,gone", "-k", 3)
     assert found["answered_by"] == "history" and found["reason"] is None

@@ -24,6 +24,17 @@ def test_clean_data_has_no_problem():
     assert found() == []
 
 
+def test_html_in_texts_is_advised_on_and_signs_are_not_taken_for_it():
+    items = ITEMS.with_columns(
+        title=pl.Series(["<b>Soap</b>", "Salt &amp; Oil", "I <3 tea, 1 < 2 > 0", "AT&T; R&D <new>"]),
+        description=pl.Series([None, "Tea<br/>green", "<script>x()</script>", None]),
+    )
+    assert found(items=items) == [
+        "advice items.title: 2 of 4 texts hold HTML ('<b>Soap</b>', 'Salt &amp; Oil'); an encoder reads it as words",
+        "advice items.description: 2 of 4 texts hold HTML ('Tea<br/>green', '<script>x()</script>'); an encoder reads it as words",
+    ]
+
+
 def test_describe():
     items = pl.concat([ITEMS, pl.DataFrame({"item_id": ["e"], "title": [None]}, schema_overrides={"title": pl.String})]).with_columns(
         tags=pl.Series([["x"], [], None, ["y"], ["z"]]), brand=pl.Series(["B", " ", None, None, None])

@@ -3,7 +3,6 @@
 import re
 import shlex
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,9 @@ import pytest
 from lexirec.cli.main import run
 from lexirec.data.dataset import Dataset
 from lexirec.models import create, load_model
-from lexirec.query import Query
+from lexirec.testing import check_model
 from lexirec.training.options import TrainingOptions
-from tests.models.toys import checkerboard
+from tests.models.toys import checkerboard, write_shop
 
 DOCS = Path(__file__).parents[2] / "docs"
 README = DOCS.parent / "README.md"
@@ -25,21 +24,48 @@ def blocks(path: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
-def test_the_model_of_the_extending_page_learns_the_checkerboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = types.ModuleType("metric_learning_of_the_docs")
-    exec(compile(blocks(DOCS / "extending.md")[0], "extending.md", "exec"), module.__dict__)  # our own page
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setitem(__import__("lexirec.models", fromlist=["MODELS"]).MODELS, "metric-learning", f"{module.__name__}:MetricLearning")
-    from lexirec.models import create, load_model
+@pytest.fixture
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The models of the extending page as an installed package of somebody else, known by its entry points alone."""
+    own = tmp_path / "site"
+    (own / "ofthedocs-1.dist-info").mkdir(parents=True)
+    (own / "ofthedocs-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: ofthedocs\nVersion: 1\n")
+    names = [("metric-learning", "MetricLearning"), ("aligned-graph", "AlignedGraph"), ("mean-rec", "MeanRec")]
+    points = [f"{name} = ofthedocs_{k}:{kind}\n" for k, (name, kind) in enumerate(names)]
+    (own / "ofthedocs-1.dist-info" / "entry_points.txt").write_text("".join(["[lexirec.models]\n", *points]))
+    for k, code in enumerate(blocks(DOCS / "extending.md")[:3]):
+        (own / f"ofthedocs_{k}.py").write_text(code)
+        monkeypatch.delitem(sys.modules, f"ofthedocs_{k}", raising=False)
+    monkeypatch.syspath_prepend(own)
 
-    train = checkerboard()[0].train_set()
-    model = create("metric-learning", embedding_dim=4, batch_size=64, lr=0.02).fit(
-        train, options=TrainingOptions(epochs=60, progress=False)
-    )
-    found = model.recommend(train.users.ids.to_list(), k=1)
-    assert np.mean([row["item_id"][1:] == row["user_id"][1:] for row in found.iter_rows(named=True)]) == 1.0
-    model.save(tmp_path / "saved")
-    assert load_model(tmp_path / "saved").recommend(Query(user_id="u03"), k=3).equals(model.recommend(Query(user_id="u03"), k=3))
+
+@pytest.mark.usefixtures("outside")
+def test_the_extending_page_holds_its_first_model_to_the_contract() -> None:
+    found: dict = {}
+    exec(compile(blocks(DOCS / "extending.md")[3], "extending.md", "exec"), found)  # our own page
+    found["test_contract"]()
+
+
+@pytest.mark.usefixtures("outside")
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("aligned-graph", {"lr": 0.05, "embedding_dim": 16, "batch_size": 64, "num_negs": 8}),
+        ("mean-rec", {"lr": 0.01, "embedding_dim": 16, "loss": "ce", "batch_size": 4}),
+    ],
+)
+def test_the_other_models_of_the_extending_page_keep_the_contract(name: str, settings: dict) -> None:
+    check_model(name, **settings)
+
+
+@pytest.mark.usefixtures("outside")
+def test_the_graph_model_of_the_extending_page_is_fitted_and_asked_from_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = str(write_shop(tmp_path / "data")), str(tmp_path / "run")
+    sets = [part for text in ("epochs=2", "threads=1", "embedding_dim=8") for part in ("--set", text)]
+    assert run(["fit", "aligned-graph", "--data", data, "--split", "leave-one-out", "--out", out, *sets]) == 0, capsys.readouterr().err
+    assert run(["recommend", out, "--user", "u03"]) == 0, capsys.readouterr().err
 
 
 def test_the_readme_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -219,6 +219,7 @@ def test_renaming_items_changes_nothing() -> None:  # 18
 def test_wish_mixes_with_the_person(monkeypatch: pytest.MonkeyPatch) -> None:  # 19
     model = identity(toy(), 0, torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
     monkeypatch.setattr(model, "encode_words", lambda texts: torch.tensor([[0.0, 1.0]]).expand(len(texts), 2))
+    monkeypatch.setattr(model.reader, "readable", lambda texts: np.ones(len(texts), dtype=bool))
     found = [
         (
             torch.nn.functional.normalize(model.encode_queries([Query(user_id="u0", intent="up", alpha=a)]), dim=1)

@@ -168,3 +168,9 @@ def test_another_catalogue_leaves_profiles_of_this_one_behind(tmp_path: Path) ->
     other = model.transfer(elsewhere)
     assert other.config.profiles == () and model.config.profiles
     assert other.recommend("u03", k=1).height == 1
+
+
+def test_only_what_is_drawn_depends_on_the_seed() -> None:
+    drawn = {name: create("zero-shot", encoder=name).seeded for name in ("lsa", "minilm", "random", "random?seed=3")}
+    assert drawn == {"lsa": False, "minilm": False, "random": True, "random?seed=3": False}
+    assert [name for name in ("popularity", "lir", "mf-bpr") if create(name).seeded] == ["mf-bpr"]

@@ -9,6 +9,7 @@ import torch
 from lexirec.data.dataset import Dataset, TrainSet
 from lexirec.models.alpharec import AlphaRec, Projector
 from lexirec.models.reading import TextReader
+from lexirec.testing import checkerboard
 
 
 def toy() -> TrainSet:
@@ -42,25 +43,6 @@ def identity(train: TrainSet, num_layers: int, text: torch.Tensor = Z, **setting
     return model
 
 
-def checkerboard(n: int = 20) -> tuple[Dataset, pl.DataFrame]:
-    """Users like the items of their own parity, in random order; each misses one of them, which is the right answer.
-
-    Titles say the parity, so that text models can read it.
-    """
-    rng = np.random.default_rng(0)
-    rows = [(f"u{u:02d}", f"i{i:02d}", t) for u in range(n) for t, i in enumerate(rng.permutation(range(u % 2, n, 2))) if i != u]
-    log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
-    words = ["red apple fruit", "blue car wheel"]
-    items = pl.DataFrame(
-        {
-            "item_id": [f"i{i:02d}" for i in range(n)],
-            "title": [f"{words[i % 2]} {i}" for i in range(n)],
-            "categories": [["Food"] if i % 2 == 0 else ["Vehicles"] for i in range(n)],
-        }
-    )
-    return Dataset(log, items, name="checkerboard"), items
-
-
 def markov(dial: float, users: int = 60, items: int = 12, length: int = 9) -> Dataset:
     """Histories on a ring of items: with probability ``dial`` the next item is the successor, else any; at 0 there is no order to learn.
 
@@ -91,3 +73,6 @@ def write_shop(folder: Path, suffix: str = ".parquet") -> Path:
         log.write_parquet(folder / "interactions.parquet")
         items.write_parquet(folder / "items.parquet")
     return folder
+
+
+__all__ = ["Z", "alpharec", "checkerboard", "identity", "markov", "toy", "write_shop"]

@@ -165,6 +165,7 @@ def test_a_saved_model_is_read_as_it_was_accepted(data: Path, tmp_path: Path) ->
     folder = runs.fit_run(runs.resolve("lightgcn", [data], sets=SETS), tmp_path / "run", progress=False)
     config = folder / "config.yaml"
     config.write_text(config.read_text().replace("tau: 0.15", "tau: 0.33"))
+    runs.write_manifest(folder)
     assert load_model(folder).config.tau == 0.33
     with pytest.raises(InputError, match=r"tau = 0\.33 has no effect"):
         create("lightgcn", tau=0.33)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lexirec.text import CacheError, EmbeddingCache, item_vectors
+from lexirec.text import EmbeddingCache, item_vectors
 from lexirec.text import cache as module
 from lexirec.text.cache import CacheWarning
 from tests.text.worlds import HashEncoder
@@ -204,13 +204,14 @@ def test_a_full_disk_is_named_and_leaves_no_partial_file(tmp_path):
     script = """
 import resource
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-from lexirec.text import CacheError
+import warnings
 cache, encoder = EmbeddingCache(sys.argv[1]), HashEncoder(dim=256)
 cache.encode(encoder, ["small"])
-try:
-    cache.encode(encoder, [f"text {i}" for i in range(100)])
-except CacheError as error:
-    print(error)
+with warnings.catch_warnings(record=True) as found:
+    warnings.simplefilter("always")
+    vectors = cache.encode(encoder, [f"text {i}" for i in range(100)])
+print(*(warning.message for warning in found))
+assert len(found) == 1 and (vectors[99] == encoder.vector("text 99")).all()
 """
     process = child(script, tmp_path)
     output, _ = process.communicate(timeout=120)
@@ -229,9 +230,25 @@ def test_no_space_left(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(CacheError, match=r"is on a full disk \(No space left on device; .*MB free\); make room, set LEXIREC_CACHE"):
-        EmbeddingCache(tmp_path).encode(HashEncoder(), TEXTS)
+    monkeypatch.setattr(module, "MIN_CHUNK", 10)
+    monkeypatch.setattr(module, "MAX_CHUNK", 10)
+    encoder = HashEncoder()
+    with pytest.warns(CacheWarning, match=r"is on a full disk \(No space left on device; .*MB free\); new vectors aren't kept") as found:
+        vectors = EmbeddingCache(tmp_path).encode(encoder, TEXTS)
+    assert len(found) == 1  # not one for each block
+    assert (vectors == expected(encoder, TEXTS)).all()
     assert shards(tmp_path) + leftovers(tmp_path) == []
+
+
+def test_a_disk_too_full_for_a_folder_is_no_obstacle(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    encoder = HashEncoder()
+    with pytest.warns(CacheWarning, match="is on a full disk"):
+        vectors = EmbeddingCache(tmp_path / "x").encode(encoder, TEXTS)
+    assert (vectors == expected(encoder, TEXTS)).all()
 
 
 def test_an_interrupted_run_keeps_what_it_has_encoded(tmp_path, monkeypatch):

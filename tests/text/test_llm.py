@@ -466,6 +466,92 @@ def test_bad_settings(options, match):
         LanguageModel(" ")
 
 
+def half(good):
+    """A model that can do some prompts and not the others."""
+    return lambda body: echo(body) if good(int(body["messages"][1]["content"])) else "I'd rather not"
+
+
+def test_a_model_without_a_valid_answer_is_not_paid_for_the_whole_catalogue():
+    with Faulty(echo, every="I'd rather not") as server:
+        asked = model(server, concurrency=4)
+        with pytest.raises(LlmError, match=r"none of the first 5\d prompts.*\(last: the answer holds no .*--max-tokens.*--prompts"):
+            asked.ask(prompts(1000), PARSE)
+        assert 2 * llm.USELESS <= len(server.requests) <= 2 * (llm.USELESS + 4)  # each answer and its repair
+        assert asked.spent.in_flight == 0
+        # All is kept: the same again ends alike and pays for nothing but what was dropped on its way.
+        sent = len(server.requests)
+        with pytest.raises(LlmError, match="none of the first 5"):
+            model(server, concurrency=4).ask(prompts(1000), PARSE)
+        assert len(server.requests) <= sent + 2 * 4
+        server.every = None
+        assert values(model(server, retry_failed=True).ask(prompts(200), PARSE)) == list(range(200))
+    # Few prompts at a time count together as long as none had a valid answer.
+    with Faulty(every="I'd rather not") as server:
+        asked = model(server, cache=False)
+        asked.ask(prompts(30), PARSE)
+        with pytest.raises(LlmError, match=r"none of the first 5\d"):
+            asked.ask(prompts(30), PARSE)
+
+
+def test_prompts_that_alone_have_no_valid_answer_are_their_own_fault():
+    with Faulty(half(lambda n: n == 40)) as server:  # one among the first
+        assert values(model(server, concurrency=1).ask(prompts(200), PARSE)).count(None) == 199
+        # The others have theirs from an earlier run.
+        results = model(server).ask([*prompts(41), *[Prompt("Say it.", str(n)) for n in range(100)]], PARSE)
+        assert values(results).count(None) == 139
+    with Faulty(half(lambda n: n < 3)) as server:
+        asked = model(server, cache=False)
+        asked.ask(prompts(3), PARSE)
+        for _ in range(3):  # another kind of prompts, each time
+            assert values(asked.ask(prompts(33)[3:], PARSE)) == [None] * 30
+        with pytest.raises(LlmError, match=r"none of the first 5\d prompts \(rewriting\)"):
+            asked.ask(prompts(333)[3:], PARSE, what="rewriting")
+
+
+EMPTY = (200, {}, b'{"choices": []}')
+HTML = (200, {"Content-Type": "text/html"}, b"<html>welcome</html>")
+CUT = (200, {}, b'{"choices": [{"mess')
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"), [(error(500, "out of memory"), "out of memory"), (HTML, "welcome"), (EMPTY, "IndexError"), (CUT, "mess")]
+)
+def test_a_budget_does_not_hide_what_is_wrong_with_the_server(fault, said):
+    with Faulty(echo, every=fault) as server:
+        asked = model(server, budget=Budget(calls=4))
+        with pytest.raises(BudgetError, match=f"none of the 1 prompts that were asked.*{said}.*would end alike") as caught:
+            asked.ask(prompts(200), PARSE)
+        assert "only what is missing" not in str(caught.value)
+        # Of a server that is down, one prompt learns it first, then as many as it takes: not all workers.
+        asked = model(server, budget=Budget(calls=60))
+        with pytest.raises(LlmError, match=f"left 8 prompts in a row without an answer.*{said}"):
+            asked.ask(prompts(200), PARSE)
+        assert asked.spent.calls == asked.tries * llm.GIVE_UP
+
+
+def test_a_budget_error_tells_how_many_had_a_valid_answer():
+    told = pytest.raises(BudgetError, match=r"6 of the 12 prompts that were asked .*\(last failure: the answer holds.*what is missing")
+    with Faulty(half(lambda n: n % 2 == 0)) as server, told:
+        model(server, concurrency=1, budget=Budget(calls=18)).ask(prompts(100), PARSE)
+    told = pytest.raises(BudgetError, match="7 of the 7 prompts that were asked had a valid answer; all answers are kept")
+    with Faulty(echo) as server, told:
+        model(server, cache=False, budget=Budget(calls=7)).ask(prompts(100), PARSE)
+
+
+def test_one_prompt_goes_first_and_alone():
+    with Faulty(echo, delay=0.2) as server:
+        asked = model(server, concurrency=16, cache=False)
+        seen = []
+        server.reply = lambda body: seen.append(len(server.requests)) or echo(body)
+        asked.ask(prompts(17), PARSE)
+        assert seen[0] == 1  # still alone when it was answered
+        assert server.most_at_once > llm.GIVE_UP
+        seen.clear()
+        server.requests.clear()
+        asked.ask(prompts(16), PARSE)  # known to work: nobody goes first
+        assert seen[0] > 1
+
+
 @pytest.mark.parametrize("text", ["calls", "calls=x", "money=3", "calls=-1", "calls=1,calls=2", "cost=inf"])
 def test_bad_budgets(text):
     with pytest.raises(InputError, match="budget"):

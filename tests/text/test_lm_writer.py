@@ -8,7 +8,7 @@ import pytest
 from lexirec.data.dataset import Dataset
 from lexirec.errors import InputError
 from lexirec.text import llm
-from lexirec.text.llm import Budget, BudgetError, LanguageModel, Prompt, json_answer
+from lexirec.text.llm import Budget, BudgetError, LanguageModel, LlmError, Prompt, json_answer
 from lexirec.text.lm_writer import LmWriter, ProfileWarning
 from lexirec.text.plain_writer import PlainWriter
 from lexirec.text.profile_prompts import FAMILIES, ProfileAnswer, family, rephrase_prompt, revised
@@ -147,14 +147,27 @@ def test_injected_instructions_are_quoted_and_the_output_schema_holds():
 )
 def test_useless_answers_fall_back_to_the_plain_writer_and_are_counted(answer):
     train = shop().split("all").train
-    with Faulty(every=answer) as server:
-        with pytest.warns(ProfileWarning, match=r"8 items, 6 users.*\(the first reason: (the JSON|the answer holds)"):
-            profiles = LmWriter(model(server), versions=1).write(train)
-        assert len(server.requests) == 2 * (8 + 6)  # each answer and its one repair; nobody rephrases what isn't there
-    plain = PlainWriter(1).write(train)
-    for version in range(2):
-        assert profiles.item_texts(version) == plain.item_texts(version)
-        assert profiles.user_texts(version) == plain.user_texts(version)
+
+    def once(body):
+        return helpful(body) if "Leather basketball" in body["messages"][1]["content"][:40] else answer
+
+    with Faulty(once) as server:
+        with pytest.warns(ProfileWarning, match=r"7 items, 6 users.*\(the first reason: (the JSON|the answer holds)"):
+            profiles = LmWriter(model(server), versions=0).write(train)
+        assert len(server.requests) == 1 + 2 * (7 + 6)  # each answer and its one repair
+    plain = PlainWriter(0).write(train)
+    own = [one for one, other in zip(profiles.item_texts(), plain.item_texts(), strict=True) if one != other]
+    assert len(own) == 1
+    assert own[0].startswith("A fine thing")
+    assert profiles.user_texts() == plain.user_texts()
+    assert profiles.facts["fallbacks"] == {"items": 7, "users": 6}
+
+
+def test_without_one_text_of_the_model_there_are_no_profiles():
+    with Faulty(every="{") as server:
+        with pytest.raises(LlmError, match=r"none of the first 14 prompts.*\(last: the answer holds no complete JSON"):
+            LmWriter(model(server), versions=1).write(shop().split("all").train)
+        assert len(server.requests) == 2 * (8 + 6)  # nobody rephrases what isn't there
 
 
 def test_refused_prompts_are_counted_and_the_first_reason_is_told():

@@ -211,6 +211,7 @@ def convert(
     k_core_item: Annotated[int, typer.Option("--k-core-item", min=0, help="Least number of events of an item.")] = 0,
     core_mode: Annotated[str, typer.Option("--core-mode", help="iterated, single-pass (users, then items) or simultaneous.")] = "iterated",
     reviews: Annotated[bool, typer.Option("--reviews", help="Keep the reviews' text (Amazon, Yelp, Steam).")] = False,
+    clean_html: Annotated[bool, typer.Option("--clean-html", help="Take HTML tags and entities out of items' texts and reviews.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write interactions.parquet and items.parquet, after rating filter, duplicates, k-core, catalogue; whole or not at all."""
@@ -230,6 +231,7 @@ def convert(
         k_core_item=k_core_item,
         core_mode=core_mode,
         interacted=catalogue == "interacted",
+        clean_html=clean_html,
         **read,
     )
     if as_json:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 Run = Annotated[Path, typer.Argument(help="A run folder, or what model.save wrote.")]
 Count = Annotated[int, typer.Option("-k", min=1, help="How many items.")]
 NewItems = Annotated[Path | None, typer.Option("--items", help="A table of new items (item_id, title, ...), added first.")]
+Columns = Annotated[
+    list[str],
+    typer.Option("--column", help="ours=theirs, such as item_id=sku, for --items, --users, --candidates and --exclude. Repeatable."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 
 
@@ -38,6 +42,7 @@ def recommend(
         list[str], typer.Option("--where", help="Only items that meet it: 'price<50', 'brand=Acme', 'categories~garden'. Repeatable.")
     ] = [],  # noqa: B006 (typer reads the default)
     items: NewItems = None,
+    column: Columns = [],  # noqa: B006 (typer reads the default)
     hybrid: Annotated[str | None, typer.Option("--hybrid", help="Fuse with BM25 over the items' texts: rrf or sum.")] = None,
     hybrid_weight: Annotated[float, typer.Option("--hybrid-weight", help="Share of BM25, 0 to 1.")] = 0.5,
     explain: Annotated[bool, typer.Option("--explain", help="Say what pulled each item up.")] = False,
@@ -49,6 +54,8 @@ def recommend(
     told = user is not None or history is not None or intent is not None or profile is not None
     if users is None and not told:
         raise InputError("nothing to ask with; give --user, --history, --intent or --profile, or --users all --out FILE")
+    if alpha is not None and intent is None and profile is None:
+        raise InputError("--alpha weighs words against the person, and there are none; add --intent or --profile")
     if users is not None and (user is not None or history is not None):
         raise InputError("--users asks for many; leave out --user and --history")
     if users is not None and (explain or as_json):
@@ -57,18 +64,21 @@ def recommend(
         raise InputError("--users and --out go together: --users all --out recommendations.csv")
     if out is not None:
         _check_out(out)
-    model = _load(run, items)
+    theirs = _names(column)
+    model = _load(run, items, theirs)
     if hybrid is not None:
         from lexirec.models.hybrid import Hybrid
 
         model = Hybrid(model, cast(Any, hybrid), weight=hybrid_weight)
-    wanted: dict[str, Any] = {"k": k, "filter_seen": not seen, "candidates": _candidates(model, candidates, where)}
-    wanted["exclude"] = None if exclude is None else _ids(exclude, "item_id")
+    wanted: dict[str, Any] = {"k": k, "filter_seen": not seen, "candidates": _candidates(model, candidates, where, theirs)}
+    wanted["exclude"] = None if exclude is None else _ids(exclude, "item_id", theirs)
     if out is not None:
-        names = model.users.ids.to_list() if users == "all" else _ids(Path(str(users)), "user_id")
+        names = model.users.ids.to_list() if users == "all" else _ids(Path(str(users)), "user_id", theirs)
         _write(model, [Query(user_id=name, intent=intent, profile=profile, alpha=alpha) for name in names], out, wanted)
         return
     given = [name.strip() for name in history.split(",") if name.strip()] if history is not None else None
+    if given == []:
+        raise InputError(f"--history {history!r} names no item; write item ids, separated by commas")
     query = Query(user_id=user, history=given, intent=intent, profile=profile, alpha=alpha)
     _answer(model, query, wanted, explain, as_json)
 
@@ -122,10 +132,11 @@ def similar(
     item: Annotated[str, typer.Option("--item", help="Item ids, separated by commas.")],
     k: Count = 10,
     items: NewItems = None,
+    column: Columns = [],  # noqa: B006 (typer reads the default)
     as_json: AsJson = False,
 ) -> None:
     """The items nearest to some in the model's own space."""
-    model = _load(run, items)
+    model = _load(run, items, _names(column))
     found = model.similar_items([name.strip() for name in item.split(",") if name.strip()], k=k)
     titles = _titles(model).rename({"item_id": "similar_item_id"})
     rows = found.join(titles, on="similar_item_id", how="left", maintain_order="left").to_dicts()
@@ -138,18 +149,33 @@ def similar(
         print(f"{row['rank']:>3}  {row['score']:>9.4f}  {printable(row['similar_item_id'])}  {printable(row['title'] or '')}")
 
 
-def _load(run: Path, items: Path | None) -> "Recommender":
-    """The model of a run, checked by its manifest, or a saved one; with further items."""
+def _names(column: list[str]) -> dict[str, str]:
+    """``--column``: their name of each of ours."""
+    from lexirec.cli.data import _pairs
+
+    return {ours: str(theirs) for ours, theirs in _pairs(column, "--column").items()}
+
+
+def _read(file: Path, theirs: dict[str, str]) -> pl.DataFrame:
+    """A table under our names."""
     from lexirec.data.tables import read_table
+
+    table = read_table(file)
+    return table.rename({own: ours for ours, own in theirs.items() if own in table.columns and ours not in table.columns})
+
+
+def _load(run: Path, items: Path | None, theirs: dict[str, str]) -> "Recommender":
+    """The model of a run, checked by its manifest, or a saved one; with further items."""
     from lexirec.models import load_model
     from lexirec.runs import load_run
 
-    saved = not (run / "manifest.json").exists() and (run / "model.safetensors").exists() and not run.name.endswith(".partial")
+    of_a_run = any((run / name).exists() for name in ("result.json", "metrics.jsonl", "per_user.parquet")) or run.name.endswith(".partial")
+    saved = (run / "model.safetensors").exists() and not of_a_run
     model = load_model(run) if saved else load_run(run)[0]
-    return model if items is None else model.add_items(read_table(items))
+    return model if items is None else model.add_items(_read(items, theirs), skip_known=True)
 
 
-def _candidates(model: "Recommender", file: Path | None, where: list[str]) -> list[str] | None:
+def _candidates(model: "Recommender", file: Path | None, where: list[str], theirs: dict[str, str]) -> list[str] | None:
     if file is None and not where:
         return None
     ids = model.items["item_id"]
@@ -161,18 +187,18 @@ def _candidates(model: "Recommender", file: Path | None, where: list[str]) -> li
             raise InputError(f"no item of the catalogue meets {' and '.join(map(repr, where))}; loosen a condition")
     if file is None:
         return ids.to_list()
-    listed = _ids(file, "item_id")
+    listed = _ids(file, "item_id", theirs)
     kept = set(ids.to_list())
     return [name for name in listed if name in kept] if where else listed
 
 
-def _ids(file: Path, column: str) -> list[str]:
+def _ids(file: Path, column: str, theirs: dict[str, str]) -> list[str]:
     """Ids of a table, or of a text file with one per line.
 
     Raises:
         InputError: if the table has no such column.
     """
-    from lexirec.data.tables import is_table, read_table
+    from lexirec.data.tables import is_table
     from lexirec.data.text_files import text_lines
     from lexirec.errors import nearest
 
@@ -181,9 +207,12 @@ def _ids(file: Path, column: str) -> list[str]:
     if not is_table(file) or file.suffix == ".txt":
         lines = text_lines(file)
         return lines[1:] if lines[:1] == [column] else lines
-    table = read_table(file)
+    table = _read(file, theirs)
     if column not in table.columns:
-        raise InputError(f"{file} has no column {column!r}{nearest(column, table.columns)}; it has {', '.join(table.columns)}")
+        raise InputError(
+            f"{file} has no column {column!r}{nearest(column, table.columns)}; it has {', '.join(table.columns)}; name yours with"
+            f" --column {column}=YOURS"
+        )
     from lexirec.data.checks import as_ids
 
     return as_ids(table[column], str(file)).unique(maintain_order=True).to_list()

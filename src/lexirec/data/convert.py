@@ -11,6 +11,7 @@ from lexirec.data.checks import as_ids
 from lexirec.data.dataset import Dataset
 from lexirec.data.description import describe
 from lexirec.data.filters import drop_duplicates, filter_rating, interacted_only, k_core
+from lexirec.data.formats.texts import without_markup
 from lexirec.data.readers import add_item_table, dataset_of, read_tables
 from lexirec.errors import InputError
 from lexirec.files import atomic_folder, write_json
@@ -27,6 +28,7 @@ def convert_dataset(
     k_core_item: int = 0,
     core_mode: str = "iterated",
     interacted: bool = False,
+    clean_html: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
     """Read a source, filter it and write it; the folder ``out`` is whole or absent.
@@ -42,6 +44,7 @@ def convert_dataset(
         k_core_item: third, least number of events of an item.
         core_mode: how the k-core is made.
         interacted: last, drop items without events.
+        clean_html: take HTML out of the items' texts and the reviews.
         options: of :func:`~lexirec.data.readers.read_dataset`.
 
     Returns:
@@ -58,6 +61,7 @@ def convert_dataset(
     tables = read_tables(source, format=format, **options)
     data = dataset_of(tables, Path(source), **checked)
     data = data if further is None else add_item_table(data, further)
+    data = _without_html(data) if clean_html else data
     data = data if min_rating is None else filter_rating(data, min_rating)
     data = drop_duplicates(data, duplicates)
     if k_core_user or k_core_item:
@@ -72,6 +76,7 @@ def convert_dataset(
         "duplicates": duplicates,
         "k_core": {"user": k_core_user, "item": k_core_item, "mode": core_mode},
         "catalogue": "interacted" if interacted else "all",
+        "clean_html": clean_html,
     }
     with atomic_folder(out) as folder:
         data.interactions.write_parquet(folder / "interactions.parquet")
@@ -81,6 +86,20 @@ def convert_dataset(
             users.write_parquet(folder / "users.parquet")
         write_json(folder / "dataset.json", {"made": made, "facts": facts})
     return facts
+
+
+def _without_html(data: Dataset) -> Dataset:
+    """The items' texts and lists of text, and the reviews, without HTML."""
+    log, items = data.interactions, data.items
+    for name, values in {name: items[name] for name in items.columns if name != c.ITEM_ID}.items():
+        if values.dtype == pl.String:
+            items = items.with_columns(without_markup(values).alias(name))
+        elif values.dtype == pl.List(pl.String):
+            inner = pl.element().map_batches(without_markup, return_dtype=pl.String).drop_nulls()
+            items = items.with_columns(values.list.eval(inner).alias(name))
+    if c.REVIEW in log.columns and log[c.REVIEW].dtype == pl.String:
+        log = log.with_columns(without_markup(log[c.REVIEW]).alias(c.REVIEW))
+    return Dataset(log, items, data.name, folder=data.folder)
 
 
 def _users(users: pl.DataFrame | None, data: Dataset) -> pl.DataFrame | None:

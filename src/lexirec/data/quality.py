@@ -10,6 +10,7 @@ import polars as pl
 from lexirec import columns as c
 from lexirec.data.dataset import Dataset, Heldout, Split
 from lexirec.data.description import UNITS, moment, repeats, seconds
+from lexirec.data.formats.texts import MARKUP
 from lexirec.data.messages import count, shown
 from lexirec.data.numbers import numbers
 
@@ -99,6 +100,18 @@ def _item_problems(dataset: Dataset) -> list[Problem]:
                 "move the rest to 'description'; an encoder reads only the beginning",
             )
         )
+    for name in items.columns:
+        if name != c.ITEM_ID and items[name].dtype == pl.String:
+            marked = items[name].filter(items[name].str.contains(MARKUP).fill_null(False))
+            if len(marked):
+                found.append(
+                    Problem(
+                        "advice",
+                        f"items.{name}",
+                        f"{count(len(marked), dataset.n_items)} texts hold HTML ({shown(marked, 2)}); an encoder reads it as words",
+                        "lexirec data convert --clean-html takes tags out and decodes entities",
+                    )
+                )
     twins = title.drop_nulls().is_duplicated()
     if int(twins.sum()) > 0.01 * dataset.n_items:
         found.append(

@@ -167,6 +167,13 @@ def read_tables(path: str | PathLike[str], *, format: str | None = None, **optio
 def _known_options(format: str, options: Mapping[str, Any]) -> dict[str, Any]:  # noqa: A002
     allowed = FORMATS[format].options
     for option in options:
+        if option == "reviews" and option not in allowed:
+            kept = (
+                "the column 'review' of your own tables is always kept (--column review=ITS_NAME reads another one as it)"
+                if format in ("folder", "file")
+                else f"the format {format!r} has no reviews"
+            )
+            raise InputError(f"{kept}; leave --reviews (reviews=...) out")
         if option not in allowed:
             has = f"its options are {', '.join(allowed)}" if allowed else "it has no options"
             raise InputError(f"the format {format!r} has no option {option!r}{nearest(option, allowed)}; {has}")

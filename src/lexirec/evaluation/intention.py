@@ -36,7 +36,7 @@ class _Mixed(Scores):
         self.train = train
         super().__init__(model, train, self._asking(np.arange(len(texts)), 0.0))
         self.parts: tuple[torch.Tensor, Ints, torch.Tensor, Ints] | None = None
-        if not self.by_vectors or self.questions.any_cold:
+        if not self.by_vectors or self.questions.any_cold or not self._all_read():
             return
         _, first, person = np.unique(task.users, return_index=True, return_inverse=True)
         numbers: dict[str, int] = {}
@@ -51,6 +51,14 @@ class _Mixed(Scores):
     def _asking(self, rows: Ints, alpha: float) -> Questions:
         words = [self.texts[row] for row in rows.tolist()]
         return Questions(self.train, self.seen, self.task.users[rows], self.with_history, words, alpha)
+
+    def _all_read(self) -> bool:
+        """Whether the model reads each wish; one that its encoder knows no word of is answered by the person, so it has no vector."""
+        basis = getattr(self.model, "answered_by", None)
+        if basis is None:
+            return True
+        distinct = np.unique(np.array(self.texts, dtype=object), return_index=True)[1]
+        return all(basis(query).words for query in self._asking(distinct, 1.0).block(0, len(distinct)))
 
     def _vectors(self, rows: Ints, alpha: float) -> torch.Tensor:
         """Query vectors of some rows, ``(len(rows), D)``."""

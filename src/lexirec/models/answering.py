@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
@@ -9,7 +10,10 @@ from torch import Tensor
 
 from lexirec.errors import UnsupportedQueryError
 from lexirec.models.contract import Recommender
-from lexirec.query import Query
+from lexirec.query import Basis, Query
+
+if TYPE_CHECKING:
+    from lexirec.models.reading import TextReader
 
 
 class VectorRecommender(Recommender):
@@ -30,6 +34,14 @@ class VectorRecommender(Recommender):
     def encode_words(self, texts: Sequence[str]) -> Tensor:
         """Vectors of wishes or profiles, ``(B, D)``, unit length."""
         raise UnsupportedQueryError(f"{self.name} can't read words")
+
+    def answered_by(self, query: Query) -> Basis:
+        basis = super().answered_by(query)
+        reader: TextReader | None = getattr(self, "reader", None)
+        if not basis.words or reader is None or reader.readable([query.words or ""])[0]:
+            return basis
+        # A picture, a mark or another script, to an encoder that knows the catalogue's words alone: as good as no words.
+        return Basis((basis.person,)) if basis.person else Basis(reason=f"the encoder {reader.encoder.name} knows none of the words")
 
     def encode_queries(self, queries: Sequence[Query]) -> Tensor:
         self._check_fitted()

@@ -18,9 +18,10 @@ from lexirec.errors import InputError, NotFittedError, UnsupportedQueryError, ne
 from lexirec.files import atomic_folder
 from lexirec.models.config import LENIENT, ModelConfig, Supports
 from lexirec.models.explaining import near_history, shared_attributes
-from lexirec.models.listing import ANSWER, allowed_items, best_items, nearest_items, seen_items
+from lexirec.models.listing import ANSWER, allowed_items, best_items, list_length, nearest_items, seen_items
 from lexirec.models.new_items import joined_items
-from lexirec.models.saving import read_model, write_model
+from lexirec.models.saving import read_model, write_manifest, write_model
+from lexirec.models.turns import Turns, asks, changes
 from lexirec.query import Basis, Query, as_id, as_id_list, as_query
 from lexirec.training.loop import TrainingResult, pick_device, run_training
 from lexirec.training.options import TrainingOptions
@@ -57,6 +58,11 @@ class Recommender(ABC):
 
     network: nn.Module
 
+    @property
+    def seeded(self) -> bool:
+        """Whether another seed can give another model; not where nothing is trained and nothing drawn."""
+        return True
+
     def __init__(self, config: ModelConfig | None = None, **settings: Any) -> None:
         self.config: Any = (
             config if config is not None and not settings else self.Config.parse({**(config.model_dump() if config else {}), **settings})
@@ -67,6 +73,7 @@ class Recommender(ABC):
         self._fitted = False
         self.mask_seen = True
         self.later: tuple[NDArray[np.int64], NDArray[np.int32]] | None = None
+        self._turns = Turns()
 
     # --- fitting -----------------------------------------------------------------------------------------------------------------
 
@@ -260,6 +267,7 @@ class Recommender(ABC):
             )
         return ""
 
+    @asks
     def recommend(
         self,
         queries: Query | str | int | Sequence[Query | str | int],
@@ -289,8 +297,7 @@ class Recommender(ABC):
             UnsupportedQueryError: if the model can't answer one of the queries.
         """
         self._check_fitted()
-        if k < 1:
-            raise InputError(f"k = {k}; ask for at least one item")
+        k = list_length(k)
         many = isinstance(queries, Iterable) and not isinstance(queries, (str, bytes, Mapping))
         asked = [as_query(query) for query in (cast(Iterable[Any], queries) if many else [queries])]
         allowed = allowed_items(self.item_map, candidates, exclude)
@@ -307,6 +314,7 @@ class Recommender(ABC):
             frames.append(best_items(self.item_map, block, scores, bases, k).with_columns(pl.col(c.QUERY) + start))
         return pl.concat(frames) if frames else pl.DataFrame(schema=ANSWER)
 
+    @asks
     def similar_items(self, item_ids: Sequence[str] | Sequence[int], k: int = 10) -> pl.DataFrame:
         """Nearest items by the cosine of item vectors.
 
@@ -317,11 +325,12 @@ class Recommender(ABC):
             InputError: if an item is unknown.
         """
         self._check_fitted()
-        item_ids = as_id_list(item_ids, "item_ids")
+        k, item_ids = list_length(k), as_id_list(item_ids, "item_ids")
         at = self._positions(item_ids)
         vectors = torch.nn.functional.normalize(self.encode_items(), dim=1)
         return nearest_items(self.item_map, at, (vectors[at] @ vectors.T).cpu(), k)
 
+    @asks
     def explain(self, query: Query | str | int, item_id: str | int, k: int = 5) -> pl.DataFrame:
         """What pulled an item up: the history items closest to it in the model's own space, and the attributes that they share with it.
 
@@ -333,18 +342,20 @@ class Recommender(ABC):
             InputError: if the item is unknown.
         """
         self._check_fitted()
-        query = as_query(query)
+        k, query = list_length(k), as_query(query)
         target = int(self._positions([as_id(item_id, "item_id")])[0])
         seen = self._answered_from(query)
         seen = seen[seen != target]
         return pl.concat([near_history(self, target, seen, k), shared_attributes(self.items, target, seen, k)])
 
-    def add_items(self, items: Any) -> "Recommender":
-        """Add new items by their text, without training.
+    @changes
+    def add_items(self, items: Any, *, skip_known: bool = False) -> "Recommender":
+        """Add new items by their text, without training. Other threads may ask meanwhile: they wait until it is done.
 
         Args:
             items: pandas, Polars or Arrow table with ``item_id`` and the columns that the model reads. An item without text gets the
                 mean vector of the catalogue.
+            skip_known: leave out, with a warning, what is in the catalogue already; refused by default.
 
         Raises:
             UnsupportedQueryError: if this model knows items by id only.
@@ -357,7 +368,9 @@ class Recommender(ABC):
             raise UnsupportedQueryError(
                 f"{self.name} knows items by id only, so a new item has no vector; use a model that reads text, such as alpharec"
             )
-        items, catalogue = joined_items(self.items, self.item_map, items)
+        items, catalogue = joined_items(self.items, self.item_map, items, skip_known=skip_known)
+        if not items.height:
+            return self
         with fill_from(self.items):
             self.append_items(items)
         self.items = catalogue
@@ -396,13 +409,14 @@ class Recommender(ABC):
         """Write the model into a new folder, whole or not at all.
 
         Files: ``config.yaml``, ``model.safetensors``, ``vectors.safetensors``, ``items.parquet``, ``history.parquet``,
-        and ``later.parquet`` after :meth:`know_later`.
+        ``later.parquet`` after :meth:`know_later`, and ``manifest.json`` with the SHA-256 of each.
 
         Raises:
             InputError: if the folder exists.
         """
         with atomic_folder(folder) as temporary:
             self.save_files(temporary)
+            write_manifest(temporary)
         return Path(folder)
 
     def save_files(self, folder: Path, extra: Mapping[str, Any] | None = None) -> None:

@@ -4,6 +4,7 @@ layer 0 -> mean over neighbours x L -> (unit norm) -> dot / temperature -> loss 
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -12,13 +13,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from torch import Tensor
+from torch import Tensor, nn
 
 from lexirec.data.dataset import TrainSet
-from lexirec.errors import UnsupportedQueryError
+from lexirec.errors import RunFolderError, UnsupportedQueryError
 from lexirec.losses import infonce, softmax_over_items
 from lexirec.models.answering import VectorRecommender
-from lexirec.models.contract import ModelConfig
+from lexirec.models.contract import ModelConfig, Recommender, Supports
 from lexirec.models.layers.graph import Graph, sampled_scores
 from lexirec.query import Query
 from lexirec.training.samplers import NegativeSampler, PositiveSampler, Sampling
@@ -59,7 +60,8 @@ class GraphConfig(ModelConfig):
 class GraphRecommender(VectorRecommender):
     """Base of the graph models.
 
-    A subclass gives :meth:`layer0` and says in ``ranks_by_cosine`` whether the ranked vectors are unit length.
+    A subclass gives :meth:`layer0` and :meth:`loss`, and makes ``network``, the module with the weights, in :meth:`build` and again in
+    :meth:`restore`. Where layer 0 is one table of all users and items, :class:`IdGraphRecommender` does all of this but the loss.
     """
 
     Config = GraphConfig
@@ -187,8 +189,8 @@ class GraphRecommender(VectorRecommender):
 
     @property
     def ranks_by_cosine(self) -> bool:
-        """Whether training and ranking compare by cosine."""
-        raise NotImplementedError
+        """Whether training and ranking compare by cosine; by inner product if a subclass says nothing."""
+        return False
 
     def user_vectors(self) -> Tensor:
         return self.hot_users
@@ -247,3 +249,48 @@ class GraphRecommender(VectorRecommender):
         self.item_layers, self.item_degree, self.hot_users = tensors["item_layers"], tensors["item_degree"], tensors["users"]
         self.item_rows = self.unit(self.item_layers.sum(0) / len(self.item_layers))
         self.n_users, self.n_items = len(self.hot_users), len(self.item_rows)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Recommender:
+        """As in the base class.
+
+        Raises:
+            RunFolderError: also if the network that :meth:`restore` makes is not the one that was saved.
+        """
+        try:
+            return super().load(folder)
+        except RuntimeError as error:
+            if "loading state_dict" not in str(error):
+                raise
+            differences = " ".join(line.strip() for line in str(error).splitlines()[1:])
+            raise RunFolderError(
+                f"{folder}: the network that restore() of {cls.__name__} makes does not fit the weights saved by {cls.name!r}"
+                f" ({differences.rstrip('. ')}); make the network in restore() as in build(): the weights are whole, and the folder can"
+                " then be read"
+            ) from error
+
+
+class IdGraphRecommender(GraphRecommender):
+    """Base of the graph models whose layer 0 is one learned table of all users and items; a subclass gives :meth:`loss`."""
+
+    supports = Supports(user_id=True, history=True)
+
+    def build(self, train: TrainSet, rng: np.random.Generator) -> None:
+        super().build(train, rng)
+        self.network = self.make_network()
+        self.initialise()
+
+    def make_network(self) -> nn.Module:
+        """The module with the weights, for :meth:`build` and :meth:`restore`; one that has more adds it to this one's table."""
+        return nn.ModuleDict({"embedding": nn.Embedding(self.n_users + self.n_items, self.config.embedding_dim)})
+
+    def initialise(self) -> None:
+        """First values of the table: N(0, 0.1)."""
+        nn.init.normal_(self.layer0(), std=0.1)
+
+    def layer0(self) -> Tensor:
+        return self.network.get_parameter("embedding.weight")
+
+    def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        super().restore(tensors, values)
+        self.network = self.make_network()

@@ -17,6 +17,7 @@ from lexirec.errors import InputError, UnsupportedQueryError
 from lexirec.models.contract import Recommender, Supports
 from lexirec.models.lexical import REASON, shared_words
 from lexirec.models.listing import seen_items
+from lexirec.models.turns import changes
 from lexirec.query import Basis, Query, as_id, as_query
 from lexirec.retrieval.bm25 import BM25, Tokens
 from lexirec.retrieval.hybrid import RRF_K, Fusion, fuse
@@ -75,6 +76,7 @@ class Hybrid(Recommender):
         self.model, self.method, self.weight, self.recent, self.rrf_k = model, method, weight, recent, rrf_k
         self.template = parse_template(present if text is None else text)
         self.options: dict[str, Any] = {"k1": k1, "b": b, "tokens": tokens}
+        self._turns = model._turns
         self._follow()
         fuse([torch.zeros(1, 1)], method, rrf_k=rrf_k)  # refuses a bad method before the first question
         self._fitted = True
@@ -124,6 +126,8 @@ class Hybrid(Recommender):
 
     def score(self, queries: Sequence[Query], items: Sequence[str] | None = None) -> Tensor:
         self._check_fitted()
+        if len(self.model.items) != len(self.texts):
+            raise InputError("items were added to the model inside this hybrid; add them with the hybrid's add_items, or make it anew")
         self.prepare(queries)
         asked = [self._asked(query) for query in queries]
         scores = torch.from_numpy(self.popularity.astype(np.float32)).repeat(len(queries), 1)
@@ -164,8 +168,9 @@ class Hybrid(Recommender):
     def similar_items(self, item_ids: Sequence[str] | Sequence[int], k: int = 10) -> pl.DataFrame:
         return self.model.similar_items(item_ids, k)
 
-    def add_items(self, items: Any) -> "Hybrid":
-        self.model.add_items(items)
+    @changes
+    def add_items(self, items: Any, *, skip_known: bool = False) -> "Hybrid":
+        self.model.add_items(items, skip_known=skip_known)
         self._follow()
         return self
 

@@ -8,17 +8,15 @@ Numbers: ``lexirec fit lightgcn --data DIR --split ratio --config configs/amazon
 ID embeddings -> mean over neighbours x L -> dot -> BPR (or cosine / temperature -> cross entropy over sampled items)
 """
 
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from lexirec.data.dataset import TrainSet
 from lexirec.losses import bpr, layer0_regulariser
 from lexirec.models.contract import Supports
-from lexirec.models.graph import Batch, GraphConfig, GraphRecommender
+from lexirec.models.graph import Batch, GraphConfig, IdGraphRecommender
 
 
 class LightGCNConfig(GraphConfig):
@@ -63,32 +61,28 @@ class LightGCNConfig(GraphConfig):
         return found
 
 
-class LightGCN(GraphRecommender):
+class LightGCN(IdGraphRecommender):
     """LightGCN; ``lightgcn-infonce`` and ``mf-bpr`` are this class with other defaults."""
 
     name = "lightgcn"
     Config = LightGCNConfig
-    supports = Supports(user_id=True, history=True)
 
-    def build(self, train: TrainSet, rng: np.random.Generator) -> None:
-        super().build(train, rng)
-        size = (train.n_users + train.n_items, self.config.embedding_dim)
-        table = nn.Embedding(*size)
+    def initialise(self) -> None:
+        table = self.layer0()
         with torch.no_grad():
             if self.config.init == "xavier":
                 # Users and items are two tables in the official code, and Xavier's scale depends on each one's size.
-                nn.init.xavier_normal_(table.weight[: train.n_users])
-                nn.init.xavier_normal_(table.weight[train.n_users :])
+                nn.init.xavier_normal_(table[: self.n_users])
+                nn.init.xavier_normal_(table[self.n_users :])
             elif self.config.init == "normal":
-                nn.init.normal_(table.weight, std=self.config.init_std)
+                nn.init.normal_(table, std=self.config.init_std)
             else:
-                table.weight.copy_(self._text_rows(train))
-        self.network = nn.ModuleDict({"embedding": table})
+                table.copy_(self._text_rows())
 
-    def _text_rows(self, train: TrainSet) -> Tensor:
+    def _text_rows(self) -> Tensor:
         from lexirec.text.embed import item_vectors
 
-        vectors = torch.from_numpy(item_vectors(train.items, self.config.encoder, self.config.text))
+        vectors = torch.from_numpy(item_vectors(self.items, self.config.encoder, self.config.text))
         vectors = vectors - vectors.mean(0)
         _, _, directions = torch.linalg.svd(vectors, full_matrices=False)
         items = vectors @ directions[: self.config.embedding_dim].T
@@ -100,13 +94,6 @@ class LightGCN(GraphRecommender):
     @property
     def ranks_by_cosine(self) -> bool:
         return bool(self.config.cosine)
-
-    def layer0(self) -> Tensor:
-        return self.network.get_parameter("embedding.weight")
-
-    def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        super().restore(tensors, values)
-        self.network = nn.ModuleDict({"embedding": nn.Embedding(self.n_users + self.n_items, self.config.embedding_dim)})
 
     def loss(self, batch: Batch) -> Tensor:
         assert self.graph is not None  # noqa: S101 (set by build)

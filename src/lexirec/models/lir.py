@@ -49,6 +49,10 @@ class LIR(LexicalRecommender):
     Config = LIRConfig
 
     @property
+    def seeded(self) -> bool:
+        return False
+
+    @property
     def wish_share(self) -> float:
         return float(self.config.alpha)
 

@@ -1,5 +1,6 @@
 """Lists of items: what may be shown, what a person has already, the best of what is left, the nearest to an item."""
 
+import operator
 from collections.abc import Iterable, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,21 @@ ANSWER = {
 """Columns of what :meth:`~lexirec.models.contract.Recommender.recommend` gives."""
 
 
+def list_length(k: Any) -> int:
+    """``k`` as a whole number.
+
+    Raises:
+        InputError: if it is none, or below 1.
+    """
+    try:
+        length = operator.index(k)
+    except TypeError:
+        raise InputError(f"k = {k!r} is of type {type(k).__name__}; give a whole number, at least 1") from None
+    if length < 1:
+        raise InputError(f"k = {k}; ask for at least one item")
+    return length
+
+
 def allowed_items(items: IdMap, candidates: Iterable[Any] | None, exclude: Iterable[Any] | None) -> Tensor | None:
     """Items that may be shown, ``(I,)`` bool; ``None``: all.
 
@@ -38,10 +54,12 @@ def allowed_items(items: IdMap, candidates: Iterable[Any] | None, exclude: Itera
         ids = as_id_list(list(candidates) if isinstance(candidates, Set) else candidates, "candidates")
         at = items.index(ids)
         unknown = [name for name, position in zip(ids, at, strict=True) if position < 0]
-        if len(unknown) == len(ids):
-            such = f", such as {unknown[0]!r}{nearest(unknown[0], items.ids.head(10_000))}" if unknown else ""
+        if not ids:
+            warn("the list of candidates is empty, so nothing can be shown")
+        elif len(unknown) == len(ids):
+            such = f", such as {unknown[0]!r}{nearest(unknown[0], items.ids.head(10_000))}"
             raise InputError(f"none of {len(ids)} candidates is in the catalogue{such}; give its item ids, or add them with add_items")
-        if unknown:
+        elif unknown:
             names = shown(pl.Series(unknown))
             warn(f"{len(unknown):,} of {len(ids):,} candidates are not in the catalogue ({names}); they are left out")
         allowed[at[at >= 0]] = True
@@ -104,4 +122,4 @@ def nearest_items(items: IdMap, at: NDArray[np.int64], scores: Tensor, k: int) -
     )
 
 
-__all__ = ["ANSWER", "allowed_items", "best_items", "nearest_items", "seen_items"]
+__all__ = ["ANSWER", "allowed_items", "best_items", "list_length", "nearest_items", "seen_items"]

@@ -22,6 +22,10 @@ class Popularity(Recommender):
     name = "popularity"
     supports = Supports(user_id=True, history=True, new_items=True)
 
+    @property
+    def seeded(self) -> bool:
+        return False
+
     def build(self, train: TrainSet, rng: np.random.Generator) -> None:
         """Nothing to build: the counts are kept by the base class."""
 

@@ -1,6 +1,6 @@
 """How a model is written and read: safetensors, JSON, YAML and Parquet; reading runs no code."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from lexirec import columns as c
 from lexirec.data.ids import IdMap
 from lexirec.errors import RunFolderError
+from lexirec.files import read_json, sha256_file, write_json
 from lexirec.training.checkpoint import load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from lexirec.models.contract import Recommender
 
+FILES = ("config.yaml", "model.safetensors", "items.parquet", "history.parquet", "later.parquet")
+"""Of a saved model, as far as loading reads them."""
 FORMAT = 1
 """Version of the saved form; a loader for the previous one is kept when it changes."""
 
@@ -59,6 +62,36 @@ def _positions(model: "Recommender", lists: pl.DataFrame) -> tuple[NDArray[np.in
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), items
 
 
+def write_manifest(folder: Path) -> None:
+    """``manifest.json``: SHA-256 of every other file of the folder."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
+    write_json(folder / "manifest.json", {p.relative_to(folder).as_posix(): sha256_file(p) for p in files})
+
+
+def verify_files(folder: Path, among: Callable[[str], bool] = lambda name: True) -> None:
+    """Check the files that ``manifest.json`` names, or some of them.
+
+    Raises:
+        RunFolderError: if the manifest is damaged, or a file is missing, differs from its hash or lies outside the folder.
+    """
+    try:
+        manifest = read_json(folder / "manifest.json")
+    except ValueError as error:
+        raise RunFolderError(f"{folder}/manifest.json is damaged ({error}); copy the folder again or train again") from error
+    if not isinstance(manifest, dict):
+        raise RunFolderError(f"{folder}/manifest.json is no table of files; the folder is damaged")
+    for name, expected in manifest.items():
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise RunFolderError(f"{folder}/manifest.json names {name!r}, which lies outside the folder; the folder was tampered with")
+        if not among(name):
+            continue
+        if not path.is_file():
+            raise RunFolderError(f"{folder}: {name} is missing; the folder is incomplete, copy it again or train again")
+        if sha256_file(path) != expected:
+            raise RunFolderError(f"{folder}: {name} is not the file that was written (its SHA-256 differs); copy it again or train again")
+
+
 def read_model(kind: "type[Recommender]", folder: Path) -> "Recommender":
     """Read what :func:`write_model` wrote.
 
@@ -66,6 +99,8 @@ def read_model(kind: "type[Recommender]", folder: Path) -> "Recommender":
         RunFolderError: if the folder is not one of this model's, or a file in it is damaged.
     """
     document = read_config(folder)
+    if (folder / "manifest.json").exists():  # the model's own files: a run's checkpoints, which may be large, are not read here
+        verify_files(folder, lambda name: name in FILES)
     model = kind(kind.Config.parse(document["config"]))
     tensors, metadata = load_tensors(folder / "model.safetensors")
     found = (metadata.get("model"), metadata.get("format"))

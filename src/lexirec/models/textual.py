@@ -18,16 +18,19 @@ from torch import Tensor
 from lexirec import columns as c
 from lexirec.data.dataset import TrainSet
 from lexirec.data.ids import IdMap
-from lexirec.data.messages import warn
+from lexirec.data.messages import shown, warn
 from lexirec.errors import InputError
 from lexirec.models.answering import VectorRecommender
 from lexirec.models.contract import ModelConfig, Supports
 from lexirec.query import Query, as_id
 from lexirec.text.embed import PLACEHOLDER
+from lexirec.text.plain_wording import NO_ITEM
 from lexirec.text.plain_writer import PlainWriter
 from lexirec.text.profiles import RAW, Profiles, read_profiles, version_column
 from lexirec.text.templates import render
 
+WORDLESS = frozenset({f"{NO_ITEM}.", PLACEHOLDER})
+"""Texts of items that nothing is said of."""
 REMEMBERED = 1 << 18
 """Texts whose vectors are kept in memory until the weights change."""
 WRITER = "writer."
@@ -176,10 +179,11 @@ class TextRecommender(VectorRecommender):
 
     def encode_items(self, items: pl.DataFrame | None = None) -> Tensor:
         if items is not None:
-            return self.encode_texts_of(self.new_item_texts(items))
+            texts = self.new_item_texts(items)
+            return without_words(self.encode_texts_of(texts), texts, self.encode_items())
         if self.item_rows is None:
             texts = self.item_texts[min(self.version, len(self.item_texts) - 1)] + self.new_texts
-            self.item_rows = self.encode_texts_of(texts)
+            self.item_rows = without_words(self.encode_texts_of(texts), texts)
         return self.item_rows
 
     def encode_texts_of(self, texts: Sequence[str]) -> Tensor:
@@ -202,7 +206,7 @@ class TextRecommender(VectorRecommender):
             ``weight``.
         """
         others = super().explain(query, item_id, k)
-        words = query.words if isinstance(query, Query) else None
+        words = query.words if isinstance(query, Query) and self.answered_by(query).words else None
         if words is None:
             return others
         target = self.encode_items()[int(self._positions([as_id(item_id, "item_id")])[0])]
@@ -218,7 +222,10 @@ class TextRecommender(VectorRecommender):
 
     def append_items(self, items: pl.DataFrame) -> None:
         before, texts = self.encode_items(), self.new_item_texts(items)
-        self.item_rows = torch.cat([before, self.encode_texts_of(texts)])
+        self.item_rows = torch.cat([before, without_words(self.encode_texts_of(texts), texts, before)])
+        silent = items[c.ITEM_ID].filter(pl.Series([text in WORDLESS for text in texts]))
+        if len(silent):
+            warn(f"{len(silent):,} of {len(texts):,} new items have no text (item_id {shown(silent)}); they get the mean vector")
         self.new_texts += texts
         self.writer.add_items(items)
 
@@ -245,6 +252,27 @@ class TextRecommender(VectorRecommender):
         self.forget()
         # A copy: products differ in the last bit with where memory begins, and in a file that may be anywhere.
         self.item_rows = tensors["items"].clone()
+
+
+def without_words(rows: Tensor, texts: Sequence[str], others: Tensor | None = None) -> Tensor:
+    """Item vectors in which items that nothing is said of have the mean of the others.
+
+    A placeholder is a text too, and the nearest one to a vague wish. The mean is not brought to unit length: its score for anybody is the
+    mean of all items' scores, neither first nor last.
+
+    Args:
+        rows: ``(n, D)`` vectors of the texts.
+        texts: of the items.
+        others: ``(m, D)`` vectors to take the mean of; by default those of ``rows`` that have words.
+    """
+    silent = torch.tensor([text in WORDLESS for text in texts], dtype=torch.bool, device=rows.device)
+    if others is None:
+        others = rows[~silent]
+    if not silent.any() or not len(others):
+        return rows
+    rows = rows.clone()
+    rows[silent] = others.to(rows).mean(0)
+    return rows
 
 
 def readable(text: str) -> str:

@@ -36,10 +36,15 @@ class ZeroShot(TextRecommender):
     name = "zero-shot"
     Config = ZeroShotConfig
 
+    @property
+    def seeded(self) -> bool:
+        """Only the encoder without a meaning is drawn."""
+        kind, _, options = parse_name(self.config.encoder)
+        return kind == "random" and "seed" not in options
+
     def build(self, train: TrainSet, rng: np.random.Generator) -> None:
         self.read_texts(train)
-        kind, _, options = parse_name(self.config.encoder)
-        drawn = {"seed": int(rng.integers(2**31))} if kind == "random" and "seed" not in options else {}
+        drawn = {"seed": int(rng.integers(2**31))} if self.seeded else {}
         self.reader = TextReader(load_encoder(self.config.encoder, **drawn))
         self.encode_items()  # an encoder that is fitted (lsa) is fitted on the catalogue's texts, before it reads anybody's
 

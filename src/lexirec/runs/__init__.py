@@ -4,7 +4,7 @@ While a run trains, everything is in ``RUN.partial`` (resumable); when all files
 """
 
 from lexirec.models.reading import read_otherwise
-from lexirec.models.saving import read_config
+from lexirec.models.saving import read_config, write_manifest
 from lexirec.runs.evaluating import evaluate_run, measure, no_test_part, retest
 from lexirec.runs.experiment import DATA_KEYS, Experiment, Parts, load_parts, parse_options, read_experiment, resolve
 from lexirec.runs.fitting import fit_parts, fit_run
@@ -15,7 +15,6 @@ from lexirec.runs.folder import (
     remove_checkpoints,
     verify_run,
     with_test,
-    write_manifest,
 )
 from lexirec.runs.machine import device_name, own_command, peak_memory_mb, versions
 from lexirec.runs.resuming import same_experiment

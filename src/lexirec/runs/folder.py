@@ -12,10 +12,10 @@ from lexirec.data.dataset import TrainSet
 from lexirec.errors import RunFolderError
 from lexirec.evaluation.evaluate import Evaluation
 from lexirec.evaluation.popularity import by_popularity
-from lexirec.files import read_json, sha256_file, write_json
+from lexirec.files import read_json, write_json
 from lexirec.models import load_model
 from lexirec.models.contract import Recommender
-from lexirec.models.saving import read_config
+from lexirec.models.saving import read_config, verify_files, write_manifest
 
 
 def with_test(entry: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any]:
@@ -68,12 +68,6 @@ def write_run(
     write_manifest(folder)
 
 
-def write_manifest(folder: Path) -> None:
-    """``manifest.json``: SHA-256 of every other file of the folder."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
-    write_json(folder / "manifest.json", {p.relative_to(folder).as_posix(): sha256_file(p) for p in files})
-
-
 def verify_run(folder: str | Path) -> Path:
     """Check that a folder is a whole run and that no file changed since it was written.
 
@@ -87,17 +81,7 @@ def verify_run(folder: str | Path) -> Path:
         raise RunFolderError(f"there is no run folder {folder}{hint}")
     if not (folder / "manifest.json").exists():
         raise RunFolderError(f"{folder} has no manifest.json; it is not a run folder of lexirec, or it is incomplete")
-    manifest = read_json(folder / "manifest.json")
-    if not isinstance(manifest, dict):
-        raise RunFolderError(f"{folder}/manifest.json is no table of files; the folder is damaged")
-    for name, expected in manifest.items():
-        path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise RunFolderError(f"{folder}/manifest.json names {name!r}, which lies outside the folder; the folder was tampered with")
-        if not path.is_file():
-            raise RunFolderError(f"{folder}: {name} is missing; the folder is incomplete, copy it again or train again")
-        if sha256_file(path) != expected:
-            raise RunFolderError(f"{folder}: {name} is not the file that was written (its SHA-256 differs); copy it again or train again")
+    verify_files(folder)
     return folder
 
 

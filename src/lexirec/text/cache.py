@@ -16,7 +16,8 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ MIN_CHUNK, MAX_CHUNK = 256, 16384
 MERGE_ABOVE = 16
 """Small shards (below half of SHARD_BYTES) are merged once there are more than this many."""
 STALE_SECONDS = 86_400.0
+_OFF: ContextVar[bool] = ContextVar("_OFF", default=False)
 
 
 class CacheWarning(UserWarning):
@@ -40,7 +42,7 @@ class CacheWarning(UserWarning):
 
 
 class CacheError(LexirecError, OSError):
-    """The cache folder can't take the vectors (a full disk); no partial file is left."""
+    """The cache folder can't take a file (a full disk); no partial file is left."""
 
 
 def _reason(error: OSError) -> str:
@@ -57,6 +59,16 @@ def default_folder() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "lexirec"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lexirec"
+
+
+@contextlib.contextmanager
+def off_disk() -> Iterator[None]:
+    """Inside, every cache only encodes, those within encoders (``join:``) too: for a few texts that have to be answered at once."""
+    token = _OFF.set(True)
+    try:
+        yield
+    finally:
+        _OFF.reset(token)
 
 
 def text_key(text: str) -> bytes:
@@ -86,11 +98,14 @@ class EmbeddingCache:
             ``(n, D)`` float32, as ``encoder.encode(texts)`` gives it.
 
         Raises:
-            CacheError: if the disk is full. What was stored before stays; no partial file is left.
             InputError: as the encoder raises it.
+
+        Warns:
+            CacheWarning: if the vectors can't be stored (a full disk, no permission); they are given all the same. What was stored before
+                stays, and no partial file is left.
         """
         clean = check_texts(texts)
-        if not encoder.cacheable or not clean:
+        if not encoder.cacheable or not clean or _OFF.get():
             return encoder.encode(clean, progress=progress)
         rows = {text: i for i, text in enumerate(dict.fromkeys(clean))}
         distinct = list(rows)
@@ -130,7 +145,11 @@ class EmbeddingCache:
                 )
             vectors[part] = fresh
             if writable:
-                self._write(place, [keys[i] for i in part], fresh)
+                try:
+                    self._write(place, [keys[i] for i in part], fresh)
+                except CacheError as error:
+                    warn(str(error), CacheWarning)
+                    writable = False
             start += len(part)
             size = _chunk(fresh.shape[1])
         if writable:
@@ -140,7 +159,7 @@ class EmbeddingCache:
         return vectors
 
     def _prepare(self, encoder: Encoder, place: Path) -> bool:
-        """Make the folder; false (with a warning) where this user may not write."""
+        """Make the folder; false (with a warning) where it can't be written."""
         try:
             place.mkdir(parents=True, exist_ok=True)
             if not (place / "encoder.json").exists():
@@ -151,20 +170,17 @@ class EmbeddingCache:
                     if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
                         leftover.unlink()
         except OSError as error:
-            if error.errno in REFUSED:
-                warn(
-                    f"the cache folder {self.folder} can't be written ({_reason(error)}); vectors aren't kept. Set LEXIREC_CACHE",
-                    CacheWarning,
-                )
-                return False
-            raise self._full(error) from error
+            warn(self._not_kept(error), CacheWarning)
+            return False
         return True
 
-    def _full(self, error: OSError) -> LexirecError:
+    def _not_kept(self, error: OSError) -> str:
+        if error.errno in REFUSED:
+            return f"the cache folder {self.folder} can't be written ({_reason(error)}); vectors aren't kept. Set LEXIREC_CACHE"
         what = "is on a full disk" if error.errno in FULL else "can't be written"
-        return CacheError(
-            f"the cache folder {self.folder} {what} ({_reason(error)}; {free_space(self.folder)}); make room, set LEXIREC_CACHE to another"
-            " folder, or switch the cache off (cache=False)"
+        return (
+            f"the cache folder {self.folder} {what} ({_reason(error)}; {free_space(self.folder)}); new vectors aren't kept. Make room, or"
+            " set LEXIREC_CACHE to another folder"
         )
 
     def _write(self, place: Path, keys: list[bytes], vectors: FloatArray) -> Path:
@@ -179,7 +195,7 @@ class EmbeddingCache:
             with atomic_file(path) as temporary:
                 temporary.write_bytes(data)
         except OSError as error:
-            raise self._full(error) from error
+            raise CacheError(self._not_kept(error)) from error
         return path
 
     def _shards(self, place: Path) -> list[Path]:

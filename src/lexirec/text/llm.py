@@ -14,9 +14,10 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -52,6 +53,8 @@ FATAL = frozenset({401, 402, 403, 404, 405})
 """What holds for every prompt: a wrong key, model or address, an account without money."""
 ALIKE = 50
 """So many prompts in a row that are refused in the very same words stop the run, whatever was answered before."""
+USELESS = 50
+"""So many prompts without one valid answer among them, repairs included, stop the run: this model can't do what it is asked."""
 UNSENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"})
 """Errors of the HTTP client after which nothing can have been charged: the request never left."""
 OTHER_NAME = re.compile(r"unsupported|not supported|unrecogni[sz]ed|unknown|unexpected|use\W+max_completion_tokens", re.IGNORECASE)
@@ -153,8 +156,10 @@ class LanguageModel:
         self._json_refused = self._renamed = False
         self._pause_until = 0.0
         self._unanswered = self._answered = self._refused = self._alike = 0
-        self._proven = False
-        self._last_reason = ""
+        self._proven = self._served = self._able = False
+        self._valid = self._wrong = self._useful = 0
+        self._asked: set[Prompt] = set()
+        self._last_reason = self._last_failure = self._what = ""
         if not dry_run and not os.environ.get("OPENAI_API_KEY") and self.base_url == DEFAULT_URL:
             raise InputError("OPENAI_API_KEY is not set; set it, or give the address of a server of your own (--base-url)")
 
@@ -182,7 +187,8 @@ class LanguageModel:
 
         Raises:
             BudgetError: before the budget would be passed.
-            LlmError: if the server doesn't answer at all, or refuses key, model or address, or every one of the prompts.
+            LlmError: if the server doesn't answer at all, or refuses key, model or address, or every one of the prompts, or if the first
+                :data:`USELESS` prompts have no valid answer (those of earlier calls count as long as none had one).
         """
         parameters = {k: v for k, v in self.parameters.items() if not (plain_text and k == "response_format")}
         check: Check[T] = partial(checked, parse=parse, plain_text=plain_text)
@@ -205,7 +211,10 @@ class LanguageModel:
                 self.plan.output_tokens += min(prompt.likely_words * 4 // 3, self.parameters["max_tokens"])
                 found[prompt] = Result(None, "dry run")
         elif missing:
-            self._proven = bool(found)
+            self._able = self._able or bool(found)
+            if self._able:  # each kind of prompt is judged alone; as long as nothing was valid, all of them together
+                self._wrong = 0
+            self._proven, self._valid, self._what = bool(found), len(found), what
             steps = track(self._results(missing, check, parameters), what, total=len(missing), enabled=progress)
             found.update(steps)
         return [found[prompt] for prompt in prompts]
@@ -249,29 +258,48 @@ class LanguageModel:
         client = self._client()
         waiting = iter(prompts)
         self._unanswered, self._answered, self._refused, self._alike, self._pause_until = 0, 0, 0, 0, 0.0
+        self._asked, self._useful, self._last_failure = set(), 0, ""
 
-        async def worker() -> None:
-            for prompt in waiting:
-                done((prompt, await self._one(client, prompt, check, parameters)))
+        async def one(prompt: Prompt) -> None:
+            result = await self._one(client, prompt, check, parameters)
+            done((prompt, result))
+            self._judge(prompt, result)
 
-        workers = [asyncio.ensure_future(worker()) for _ in range(min(self.concurrency, len(prompts)))]
         try:
-            await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
-            failed = next((w for w in workers if w.done() and w.exception() is not None), None)
-            if failed is not None:
-                if isinstance(failed.exception(), BudgetError):
-                    # What is on its way is paid for: it is awaited and kept. Each worker ends at the first call that doesn't fit.
-                    await asyncio.wait(workers)
-                failed.result()
+            # One prompt alone, then as many as show that the server is down: its faults are not paid for by all workers at once.
+            for size in (1, GIVE_UP - 1):
+                if not self._served:
+                    await self._together(islice(waiting, size), one, min(size, len(prompts)))
+            await self._together(waiting, one, len(prompts))
             # Fewer prompts than GIVE_UP, none of them answered. What alone is refused where others have their answers from an earlier run
             # is no fault of the server.
             if not self._answered and self._in_a_row():
                 raise self._down()
         finally:
+            await client.close()
+
+    async def _together(self, waiting: Iterator[Prompt], one: Callable[[Prompt], Awaitable[None]], most: int) -> None:
+        """Each of the prompts, up to ``most`` of them at a time where the concurrency allows it."""
+
+        async def worker() -> None:
+            for prompt in waiting:
+                await one(prompt)
+
+        workers = [asyncio.ensure_future(worker()) for _ in range(min(self.concurrency, most))]
+        try:
+            await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+            failed = next((w for w in workers if w.done() and w.exception() is not None), None)
+            if failed is not None:
+                error = failed.exception()
+                if isinstance(error, BudgetError):
+                    # What is on its way is paid for: it is awaited and kept. Each worker ends at the first call that doesn't fit.
+                    await asyncio.wait(workers)
+                    raise self._spent_on(error)
+                failed.result()
+        finally:
             for other in workers:
                 other.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-            await client.close()
 
     def _client(self) -> Any:
         # Retries are ours (max_retries=0), so that every request is counted and Retry-After holds for all workers.
@@ -284,14 +312,15 @@ class LanguageModel:
         messages = prompt.messages()
         try:
             answer, fresh = await self._answer(
-                client, messages, parameters, self.retry_failed and self._invalid(messages, parameters, check)
+                client, prompt, messages, parameters, self.retry_failed and self._invalid(messages, parameters, check)
             )
             result = check(answer)
             if result.error is None:
                 return result
+            self._last_failure = result.error
             again = [*messages, *repair(answer.text, result.error)]
             repaired, _ = await self._answer(
-                client, again, parameters, self.retry_failed and not fresh and self._invalid(again, parameters, check)
+                client, prompt, again, parameters, self.retry_failed and not fresh and self._invalid(again, parameters, check)
             )
             return check(repaired)
         except _NoAnswerError as error:
@@ -304,17 +333,19 @@ class LanguageModel:
     def _known(self, messages: list[dict[str, str]], parameters: Mapping[str, Any]) -> Answer | None:
         return None if self._cache is None else self._cache.get(answer_key(self.model, parameters, messages))
 
-    async def _answer(self, client: Any, messages: list[dict[str, str]], parameters: Mapping[str, Any], anew: bool) -> tuple[Answer, bool]:
+    async def _answer(
+        self, client: Any, prompt: Prompt, messages: list[dict[str, str]], parameters: Mapping[str, Any], anew: bool
+    ) -> tuple[Answer, bool]:
         """From the cache, else from the server; true if it came from the server."""
         known = None if anew else self._known(messages, parameters)
         if known is not None:
             return known, False
-        answer = await self._request(client, messages, parameters)
+        answer = await self._request(client, prompt, messages, parameters)
         if self._cache is not None:
             self._cache.put(answer_key(self.model, parameters, messages), self.model, answer)
         return answer, True
 
-    async def _request(self, client: Any, messages: list[dict[str, str]], parameters: Mapping[str, Any]) -> Answer:
+    async def _request(self, client: Any, prompt: Prompt, messages: list[dict[str, str]], parameters: Mapping[str, Any]) -> Answer:
         openai = self._openai
         most = most_tokens(messages), int(parameters["max_tokens"])
         reason, attempt = "", 0
@@ -322,6 +353,7 @@ class LanguageModel:
             await self._wait_for_pause()
             sent = self._sent(parameters)
             await self._reserve(*most)
+            self._asked.add(prompt)
             used = most  # unless more is known: it may have been served and charged
             try:
                 # As `extra_body` the messages are merged into the request as they are; as `messages` the client walks through their types,
@@ -357,6 +389,7 @@ class LanguageModel:
                 reason, pause = str(error), None
             finally:
                 self.spent.settle(*most, *used)
+            self._last_failure = reason
             if pause is not None and pause > LONGEST_PAUSE:
                 raise LlmError(f"{self._place()} asks to come back in {pause:.0f} s ({reason}); all answers are kept: run again then")
             attempt += 1
@@ -384,6 +417,37 @@ class LanguageModel:
             self._renamed = True
             return True
         return False
+
+    def _judge(self, prompt: Prompt, result: Result[Any]) -> None:
+        """Note what became of a prompt; if none of the first ones has a valid answer, that ends the run."""
+        if result.error is None:
+            self._valid, self._able = self._valid + 1, True
+            if prompt in self._asked:
+                self._useful, self._served = self._useful + 1, True
+            return
+        self._wrong, self._last_failure = self._wrong + 1, result.error
+        if not self._valid and self._wrong >= USELESS:
+            raise self.useless()
+
+    def useless(self) -> LlmError:
+        """The error that says that no prompt had a valid answer, why, and what to do."""
+        return LlmError(
+            f"{self._place()} gave a valid answer to none of the first {self._wrong:,} prompts ({self._what}), nor when it was asked to "
+            f"mend it (last: {self._last_failure}); take another model, a larger --max-tokens or other --prompts; all answers are kept, "
+            "and --retry-failed asks these prompts again"
+        )
+
+    def _spent_on(self, error: BudgetError) -> BudgetError:
+        """What the budget was spent on, and whether more of it would help."""
+        last = f" (last failure: {self._last_failure})" if self._last_failure else ""
+        had = ""
+        if self._asked:
+            had = f"{self._useful or 'none'} of the {len(self._asked):,} prompts that were asked had a valid answer{last}; "
+        if last and not (self._useful or self._proven):
+            return BudgetError(f"{error}; {had}the same command would end alike until that is mended")
+        return BudgetError(
+            f"{error}; {had}all answers are kept: the same command again asks only what is missing, with a budget of its own"
+        )
 
     def _left_out(self, reason: str, refused: bool = False) -> None:
         """Note a prompt without an answer; too many in a row end the run."""

@@ -130,8 +130,7 @@ class Spending:
     def _over(self, limit: str) -> BudgetError:
         return BudgetError(
             f"the budget of {limit} for this run doesn't allow another call (spent in it: {self.calls:,} calls, {self.input_tokens:,} + "
-            f"{self.output_tokens:,} tokens, cost {self.cost:.4g}); all answers are kept: the same command again asks only what is "
-            "missing, with a budget of its own"
+            f"{self.output_tokens:,} tokens, cost {self.cost:.4g})"
         )
 
 

@@ -68,6 +68,7 @@ class LmWriter:
 
         Raises:
             BudgetError, LlmError: as the client raises them; answers so far are kept, and the next call goes on from there.
+            LlmError: also if no text at all is the model's.
         """
         plain = self.plain.write(train)
         self._reason: str | None = None
@@ -76,6 +77,8 @@ class LmWriter:
         user_texts, ok_users = self._asked(
             "users", self._user_prompts(train, item_texts), plain.user_texts(), self.family.user_words, failed
         )
+        if any(failed.values()) and not (self.model.dry_run or any(ok_items) or any(ok_users)):
+            raise self.model.useless()
         items, users = [item_texts], [user_texts]
         for version in range(1, self.versions + 1):
             for texts, ok, versions, fallback in (

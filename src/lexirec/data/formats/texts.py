@@ -6,12 +6,31 @@ Categories are lists: each path one entry, its levels joined by " > ".
 import html
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
 from lexirec import columns as c
 from lexirec.data.messages import warn
+
+_BLOCK: Final = (
+    r"(?is)<script\b.*?</script\s*>|<style\b.*?</style\s*>|<!--.*?-->"
+    r"|</?(?:br|p|div|li|ul|ol|dl|dt|dd|h[1-6]|hr|table|tbody|thead|tr|td|th|img|script|style|center|section)(?:[\s/][^<>]*)?>"
+)
+_INLINE: Final = r"(?is)</?(?:a|b|i|u|s|em|strong|span|font|small|big|sup|sub|mark|code|tt|strike|del|ins)(?:[\s/][^<>]*)?>"
+MARKUP: Final = rf"{_BLOCK}|{_INLINE}|&(?:[A-Za-z][A-Za-z0-9]{{1,30}}|#[0-9]{{1,7}}|#[xX][0-9A-Fa-f]{{1,6}});"
+"""Tags of HTML that shops write into texts, comments and entities; ``a < b`` and ``<3`` are none."""
+
+
+def without_markup(values: pl.Series) -> pl.Series:
+    """Without tags (scripts with all they hold), entities and runs of white space; empty text becomes null.
+
+    >>> without_markup(pl.Series(["<b>Salt</b> &amp; H<sub>2</sub>O<br>1 &lt; 2", "<script>x()</script>", "&lt;p&gt;Tea"])).to_list()
+    ['Salt & H2O 1 < 2', None, 'Tea']
+    """
+    for _ in range(2):  # an entity may stand for the sign that opens a tag
+        values = clean(values.str.replace_all(_BLOCK, " ").str.replace_all(_INLINE, ""))
+    return values
 
 
 def clean(values: pl.Series) -> pl.Series:

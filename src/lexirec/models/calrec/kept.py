@@ -5,6 +5,7 @@ A folder ``<cache folder>/written/<key of weights and sampling>`` holds tables `
 """
 
 import uuid
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from lexirec.models.calrec.writing import Written
 
 FEWEST = 64
 """Histories of a file; fewer are not worth one."""
+REMEMBERED = 4096
+"""Histories asked a few at a time whose texts are kept in memory: the latest."""
 COLUMNS = {"history": pl.UInt64(), "texts": pl.List(pl.String), "logprobs": pl.List(pl.Float32), "counts": pl.List(pl.Int32)}
 
 
@@ -29,6 +32,7 @@ class Kept:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self.known: dict[int, Written] = {}
+        self._few: deque[int] = deque()
         for path in sorted(folder.glob("*.parquet")) if folder is not None and folder.is_dir() else []:
             try:
                 frame = pl.read_parquet(path, columns=list(COLUMNS)).cast(COLUMNS)  # type: ignore[arg-type]
@@ -40,6 +44,10 @@ class Kept:
     def add(self, keys: NDArray[np.uint64], found: list[Written]) -> None:
         """Remember the texts of some histories."""
         self.known.update(zip(keys.tolist(), found, strict=True))
+        if len(keys) < FEWEST:  # asked one by one, as a service does: without an end
+            self._few.extend(keys.tolist())
+            while len(self._few) > REMEMBERED:
+                self.known.pop(self._few.popleft(), None)
         if self.folder is None or len(keys) < FEWEST:
             return
         frame = pl.DataFrame(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lexirec.errors import InputError
 from lexirec.models.layers.softmax import cross_entropy_over_items
+from lexirec.query import as_text
 from lexirec.text.encoders.transformer import CHARACTERS_PER_TOKEN, cut
 
 Pooling = Literal["first", "mean"]
@@ -110,7 +111,7 @@ class Tokenizer:
                 made.no_padding()
                 made.enable_truncation(max_length)
                 self._made[max_length] = made
-            return [found.ids for found in self._made[max_length].encode_batch([cut(text, width) for text in texts])]
+            return [found.ids for found in self._made[max_length].encode_batch([as_text(cut(text, width)) for text in texts])]
 
 
 class TextNetwork(nn.Module):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexirec.errors import InputError, nearest
+from lexirec.query import as_text
 
 FloatArray = NDArray[np.float32]
 
@@ -76,6 +77,10 @@ class Encoder(ABC):
         row = {text: i for i, text in enumerate(distinct)}
         return vectors[np.fromiter((row[text] for text in clean), dtype=np.int64, count=len(clean))]
 
+    def readable(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """Which texts, none of them blank, :meth:`encode` can turn into vectors, ``(n,)``; all, but for encoders of a closed vocabulary."""
+        return np.ones(len(texts), dtype=bool)
+
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """What :func:`lexirec.text.encoder_from_state` needs to make this encoder again: a JSON-able dict and arrays."""
         return {"name": self.name, "fingerprint": self.fingerprint}, {}
@@ -109,7 +114,7 @@ def check_texts(texts: Sequence[str]) -> list[str]:
             raise InputError(f"texts[{i}] is {shorten(repr(text))} of type {type(text).__name__}; every text must be a string")
         if not text.strip():
             blank.append(i)
-        clean.append(text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8"))
+        clean.append(as_text(text))
     if blank:
         raise InputError(
             f"texts: {len(blank):,} of {len(clean):,} are empty (first: row {blank[0]}); "

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from lexirec import columns as c
 from lexirec.errors import InputError, UnsupportedQueryError, nearest
@@ -157,6 +158,9 @@ class FileEncoder(Encoder):
                 "name the encoder that did"
             )
         return vectors
+
+    def readable(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        return super().readable(texts) if self._words is None else self._words.readable(texts)
 
 
 def _quoted(name: str) -> str:

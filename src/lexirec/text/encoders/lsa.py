@@ -17,6 +17,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from lexirec.errors import InputError
+from lexirec.query import as_text
 from lexirec.text.encoders.base import Encoder, FloatArray, as_int, check_texts, shorten
 
 WORD = re.compile(r"\w+|[^\w\s]")
@@ -24,6 +25,8 @@ MAX_CHARACTERS = 20_000
 """Characters read of one text: a page or ten, far beyond any title."""
 DENSE_LIMIT = 2_000_000
 """Matrices of up to this many cells are decomposed exactly."""
+LEAST_NORM = 1e-6
+"""A text whose vector is shorter holds nothing of the catalogue."""
 
 
 def terms(text: str) -> list[str]:
@@ -118,18 +121,27 @@ class LsaEncoder(Encoder):
     def _encode(self, texts: list[str], progress: bool) -> FloatArray:
         if self.components is None:
             self.fit(texts)
-        idf, components = self.idf, self.components
-        if idf is None or components is None:  # not reached: fit sets both
-            raise InputError("lsa is not fitted")
-        vectors = np.asarray(self._matrix([Counter(terms(text)) for text in texts], idf) @ components, dtype=np.float32)
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        unknown = np.flatnonzero(norms[:, 0] < 1e-6)
+        vectors, norms = self._projected(texts)
+        unknown = np.flatnonzero(norms < LEAST_NORM)
         if len(unknown):
             raise InputError(
                 f"lsa: {len(unknown):,} of {len(texts):,} texts hold no word or trigram of the catalogue "
                 f"(first: {shorten(texts[unknown[0]])}); use other words, or an encoder that knows the language (minilm)"
             )
-        return vectors / norms
+        return vectors / norms[:, None]
+
+    def _projected(self, texts: Sequence[str]) -> tuple[FloatArray, FloatArray]:
+        """Vectors in the fitted space ``(n, D)``, not yet of unit length, and their lengths ``(n,)``."""
+        idf, components = self.idf, self.components
+        if idf is None or components is None:  # not reached: asked once fitted
+            raise InputError("lsa is not fitted")
+        vectors = np.asarray(self._matrix([Counter(terms(text)) for text in texts], idf) @ components, dtype=np.float32)
+        return vectors, np.asarray(np.linalg.norm(vectors, axis=1), dtype=np.float32)
+
+    def readable(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        if self.components is None:  # these texts would be what it is fitted with
+            return super().readable(texts)
+        return np.asarray(self._projected([as_text(text) for text in texts])[1] >= LEAST_NORM)
 
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         config, _ = super().state()

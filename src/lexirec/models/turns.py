@@ -1,0 +1,89 @@
+"""Who may use a model at a time: many threads may ask, and one that adds items waits for them and lets nobody in between."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Turns:
+    """A lock for many readers or one writer; who waits to change goes before those who come to ask.
+
+    What is asked within an asking or a changing of the same thread goes on at once.
+    """
+
+    def __init__(self) -> None:
+        self._free = threading.Condition()
+        self._asking = self._waiting = 0
+        self._changing = False
+        self._inside = threading.local()
+
+    def __deepcopy__(self, memo: Any) -> "Turns":
+        return Turns()
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Wait until nobody changes the model."""
+        depth = getattr(self._inside, "depth", 0)
+        if not depth:
+            with self._free:
+                self._free.wait_for(lambda: not (self._changing or self._waiting))
+                self._asking += 1
+        self._inside.depth = depth + 1
+        try:
+            yield
+        finally:
+            self._inside.depth = depth
+            if not depth:
+                with self._free:
+                    self._asking -= 1
+                    self._free.notify_all()
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Wait until nobody asks or changes the model."""
+        depth = getattr(self._inside, "depth", 0)
+        if not depth:
+            with self._free:
+                self._waiting += 1
+                self._free.wait_for(lambda: not (self._changing or self._asking))
+                self._waiting -= 1
+                self._changing = True
+        self._inside.depth = depth + 1
+        try:
+            yield
+        finally:
+            self._inside.depth = depth
+            if not depth:
+                with self._free:
+                    self._changing = False
+                    self._free.notify_all()
+
+
+def asks(method: "Callable[Concatenate[Any, P], R]") -> "Callable[Concatenate[Any, P], R]":
+    """A method that reads the model, whose ``_turns`` it takes."""
+
+    @wraps(method)
+    def inner(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self._turns.asking():
+            return method(self, *args, **kwargs)
+
+    return inner
+
+
+def changes(method: "Callable[Concatenate[Any, P], R]") -> "Callable[Concatenate[Any, P], R]":
+    """A method that changes the model, whose ``_turns`` it takes."""
+
+    @wraps(method)
+    def inner(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self._turns.changing():
+            return method(self, *args, **kwargs)
+
+    return inner
+
+
+__all__ = ["Turns", "asks", "changes"]
