@@ -81,6 +81,7 @@ def main() -> None:
         | {f"{who}, ndcg@10": " ".join(f"{point['ndcg@10']:.4f}" for point in points) for who, points in found["curves"].items()}
         for job, found in result["jobs"].items()
     ]
+    result |= {key: result["jobs"][jobs[-1]][key] for key in ("machine", "command", "date")}  # of the latest; each job has its own
     write_json(target, result)
     print(f"written to {target}", file=sys.stderr)
 

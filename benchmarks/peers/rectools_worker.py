@@ -143,8 +143,8 @@ def sequential():
             model.lightning_model.torch_model.load_state_dict(weights)
             lists = model.recommend(users=held[Columns.User].unique(), dataset=dataset, k=10, filter_viewed=True)
             ranks = held.merge(lists, on=[Columns.User, Columns.Item], how="left")[Columns.Rank].to_numpy()
-            found = ~np.isnan(ranks)
-            values = {"recall@10": float(found.mean()), "ndcg@10": float(np.where(found, 1 / np.log2(np.nan_to_num(ranks) + 1), 0).mean())}
+            gain = np.nan_to_num(1 / np.log2(ranks + 1))  # no rank: not in the list
+            values = {"recall@10": float((gain > 0).mean()), "ndcg@10": float(gain.mean())}
             points.append({"epoch": number, **values})
         return {"points": points, "seconds": trained}
 
