@@ -174,7 +174,7 @@ def test_all_broken_promises_of_a_model_are_named_at_once(monkeypatch: pytest.Mo
 def test_a_model_that_answers_everybody_alike_may_say_so(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match="don't get the right item first"):
         CHECKS["checkerboard_has_a_known_answer"](Subject(Popularity, {}), tmp_path)
-    check_model(Popularity, personal=False, draws=False)
+    check_model(Popularity, personal=False)
 
 
 def test_importing_the_checks_imports_no_pytest() -> None:

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from lexirec import runs
-from lexirec.data.mixing import mix
+from lexirec.data.mixing import domain_part, mix
 from lexirec.errors import InputError
 from lexirec.evaluation.evaluate import evaluate
 from lexirec.models import create, load_model
-from lexirec.models.textual import domain_part, pack_texts, unpack_texts
+from lexirec.models.textual import pack_texts, unpack_texts
 from lexirec.query import Query
 from lexirec.text import load_encoder
 from lexirec.text.plain_writer import PlainWriter

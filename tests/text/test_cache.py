@@ -240,17 +240,6 @@ def test_no_space_left(tmp_path, monkeypatch):
     assert shards(tmp_path) + leftovers(tmp_path) == []
 
 
-def test_a_disk_too_full_for_a_folder_is_no_obstacle(tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Path, "mkdir", full)
-    encoder = HashEncoder()
-    with pytest.warns(CacheWarning, match="is on a full disk"):
-        vectors = EmbeddingCache(tmp_path / "x").encode(encoder, TEXTS)
-    assert (vectors == expected(encoder, TEXTS)).all()
-
-
 def test_an_interrupted_run_keeps_what_it_has_encoded(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MIN_CHUNK", 10)
     monkeypatch.setattr(module, "MAX_CHUNK", 10)
@@ -268,13 +257,17 @@ def test_an_interrupted_run_keeps_what_it_has_encoded(tmp_path, monkeypatch):
     assert encoder.asked == TEXTS[20:]
 
 
-def test_a_folder_that_can_not_be_written_is_no_obstacle(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(errno.EROFS, r"can't be written \(Read-only file system\); vectors aren't kept"), (errno.ENOSPC, "is on a full disk")],
+)
+def test_a_folder_that_can_not_be_made_is_no_obstacle(tmp_path, monkeypatch, number, said):
     def refused(*_, **__):
-        raise OSError(errno.EROFS, "Read-only file system")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(Path, "mkdir", refused)
     encoder = HashEncoder()
-    with pytest.warns(CacheWarning, match="can't be written .Read-only file system.; vectors aren't kept"):
+    with pytest.warns(CacheWarning, match=said):
         vectors = EmbeddingCache(tmp_path / "x").encode(encoder, TEXTS)
     assert (vectors == expected(encoder, TEXTS)).all()
 

@@ -70,3 +70,33 @@ def mix(parts: Sequence[tuple[TrainSet, Heldout | None]], name: str = "mix") -> 
     if not valid_users:
         return mixed, None
     return mixed, Heldout(np.concatenate(valid_users).astype(np.int32), np.concatenate(valid_items).astype(np.int32), "valid")
+
+
+def domain_part(train: TrainSet, number: int) -> TrainSet:
+    """One data set of a mix as it was before mixing: its own ids, columns and content hash."""
+    if train.n_domains == 1:
+        return train
+    u0, u1 = (int(v) for v in train.user_domains[number : number + 2])
+    i0, i1 = (int(v) for v in train.item_domains[number : number + 2])
+    name = str(train.items[c.ITEM_ID][i0]).split("/", 1)[0]
+    events = slice(int(train.offsets[u0]), int(train.offsets[u1]))
+
+    def own(column: str) -> pl.Expr:
+        return pl.col(column).str.strip_prefix(f"{name}/")
+
+    items = train.items[i0:i1].with_columns(own(c.ITEM_ID))
+    log = train.interactions[events].with_columns(own(c.USER_ID), own(c.ITEM_ID))
+    if c.REVIEW in log.columns and log[c.REVIEW].null_count() == log.height:  # another data set's column
+        log = log.drop(c.REVIEW)
+    return TrainSet(
+        items=items.select([s.name for s in items if s.null_count() < len(s) or s.name == c.TITLE]),
+        users=IdMap(train.users.ids[u0:u1].str.strip_prefix(f"{name}/")),
+        interactions=log,
+        offsets=train.offsets[u0 : u1 + 1] - train.offsets[u0],
+        item_index=train.item_index[events] - np.int32(i0),
+        new_items=train.new_items[i0:i1],
+        user_domains=np.array([0, u1 - u0], dtype=np.int64),
+        item_domains=np.array([0, i1 - i0], dtype=np.int64),
+        content_hash=train.domain_hashes[number] if train.domain_hashes else "",
+        name=name,
+    )

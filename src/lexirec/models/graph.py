@@ -4,7 +4,6 @@ layer 0 -> mean over neighbours x L -> (unit norm) -> dot / temperature -> loss 
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,10 +15,10 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 from torch import Tensor, nn
 
 from lexirec.data.dataset import TrainSet
-from lexirec.errors import RunFolderError, UnsupportedQueryError
+from lexirec.errors import UnsupportedQueryError
 from lexirec.losses import infonce, softmax_over_items
 from lexirec.models.answering import VectorRecommender
-from lexirec.models.contract import ModelConfig, Recommender, Supports
+from lexirec.models.contract import ModelConfig, Supports
 from lexirec.models.layers.graph import Graph, sampled_scores
 from lexirec.query import Query
 from lexirec.training.samplers import NegativeSampler, PositiveSampler, Sampling
@@ -249,25 +248,6 @@ class GraphRecommender(VectorRecommender):
         self.item_layers, self.item_degree, self.hot_users = tensors["item_layers"], tensors["item_degree"], tensors["users"]
         self.item_rows = self.unit(self.item_layers.sum(0) / len(self.item_layers))
         self.n_users, self.n_items = len(self.hot_users), len(self.item_rows)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Recommender:
-        """As in the base class.
-
-        Raises:
-            RunFolderError: also if the network that :meth:`restore` makes is not the one that was saved.
-        """
-        try:
-            return super().load(folder)
-        except RuntimeError as error:
-            if "loading state_dict" not in str(error):
-                raise
-            differences = " ".join(line.strip() for line in str(error).splitlines()[1:])
-            raise RunFolderError(
-                f"{folder}: the network that restore() of {cls.__name__} makes does not fit the weights saved by {cls.name!r}"
-                f" ({differences.rstrip('. ')}); make the network in restore() as in build(): the weights are whole, and the folder can"
-                " then be read"
-            ) from error
 
 
 class IdGraphRecommender(GraphRecommender):

@@ -47,18 +47,19 @@ def joined_items(catalogue: pl.DataFrame, known: IdMap, items: Any, *, skip_know
             return items, catalogue
     if c.TITLE in items.columns:
         items = check_items(items, where="new items")
-    structs = [name for name in items.columns if name in catalogue.columns and items.schema[name] == pl.Struct != catalogue.schema[name]]
+    odd = {
+        name: f"{name!r} is {kind}, {catalogue.schema[name]} in the catalogue"
+        for name, kind in items.schema.items()
+        if name in catalogue.columns and kind != catalogue.schema[name]
+    }
+    structs = [name for name in odd if items.schema[name] == pl.Struct]  # would be written out as text
     try:
-        both = pl.concat([catalogue, items.drop(structs)], how="diagonal_relaxed")
-        if structs:  # would be written out as text
-            raise pl.exceptions.SchemaError(", ".join(structs))
-    except pl.exceptions.PolarsError as error:
-        odd = [
-            f"{name!r} is {items.schema[name]}, {catalogue.schema[name]} in the catalogue"
-            for name in items.columns
-            if name in catalogue.columns and items.schema[name] != catalogue.schema[name]
-        ]
-        raise InputError(f"new items: {'; '.join(odd)}: store these columns as the catalogue does") from error
+        both = pl.concat([catalogue, items], how="diagonal_relaxed") if not structs else None
+    except pl.exceptions.PolarsError:
+        both = None
+    if both is None:
+        said = "; ".join(odd[name] for name in structs or odd)
+        raise InputError(f"new items: {said}: store these columns as the catalogue does")
     return both.tail(items.height), both
 
 

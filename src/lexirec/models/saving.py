@@ -96,7 +96,8 @@ def read_model(kind: "type[Recommender]", folder: Path) -> "Recommender":
     """Read what :func:`write_model` wrote.
 
     Raises:
-        RunFolderError: if the folder is not one of this model's, or a file in it is damaged.
+        RunFolderError: if the folder is not one of this model's, a file in it is damaged, or the model's ``restore`` makes another network
+            than was saved.
     """
     document = read_config(folder)
     if (folder / "manifest.json").exists():  # the model's own files: a run's checkpoints, which may be large, are not read here
@@ -118,7 +119,15 @@ def read_model(kind: "type[Recommender]", folder: Path) -> "Recommender":
     model.later = None if later is None else _positions(model, later)
     model.popularity = tensors["popularity"].numpy()
     model.restore({k.removeprefix("state."): v for k, v in tensors.items() if k.startswith("state.")}, metadata["values"])
-    model.network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+    try:
+        model.network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+    except RuntimeError as error:
+        differences = " ".join(line.strip() for line in str(error).splitlines()[1:])
+        raise RunFolderError(
+            f"{folder}: the network that restore() of {kind.__name__} makes does not fit the weights saved by {kind.name!r}"
+            f" ({differences.rstrip('. ')}); make the network in restore() as in build(): the weights are whole, and the folder can"
+            " then be read"
+        ) from error
     model.network.eval()
     model.refresh()
     return model

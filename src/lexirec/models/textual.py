@@ -26,7 +26,7 @@ from lexirec.query import Query, as_id
 from lexirec.text.embed import PLACEHOLDER
 from lexirec.text.plain_wording import NO_ITEM
 from lexirec.text.plain_writer import PlainWriter
-from lexirec.text.profiles import RAW, Profiles, read_profiles, version_column
+from lexirec.text.profiles import Profiles, merge_profiles, read_profiles, version_column
 from lexirec.text.templates import render
 
 WORDLESS = frozenset({f"{NO_ITEM}.", PLACEHOLDER})
@@ -280,55 +280,6 @@ def readable(text: str) -> str:
     return text if text.strip() else PLACEHOLDER
 
 
-def merge_profiles(train: TrainSet, written: Profiles, folders: Sequence[str]) -> tuple[Profiles, pl.DataFrame]:
-    """Profiles from folders where a data set has one, else those that were written just now.
-
-    Args:
-        train: of one data set or a mix.
-        written: profiles of all of it.
-        folders: each written from the training part of one data set.
-
-    Returns:
-        The profiles, with as many versions as all of them have, and the users' part of those that came from folders.
-
-    Raises:
-        InputError: if no folder was written from any of these training parts, or one is damaged.
-    """
-    parts = [domain_part(train, number) for number in range(train.n_domains)]
-    items, users, found = [], [], []
-    fitting: dict[int, Profiles] = {}
-    refused: dict[str, str] = {}
-    for folder in folders:
-        for number, part in enumerate(parts):
-            try:
-                fitting[number] = read_profiles(folder, part)
-                refused.pop(folder, None)
-                break
-            except InputError as error:
-                refused[folder] = str(error)
-    if not fitting:
-        which = f"no folder of profiles goes with {train.name}: " if len(parts) > 1 else ""
-        raise InputError(which + "; ".join(dict.fromkeys(refused.values())))
-    for reason in dict.fromkeys(refused.values()):
-        warn(f"{reason}; the plain writer's texts are read instead")
-    least = min([written.n_versions, *(profiles.n_versions for profiles in fitting.values())])
-    kept = [version_column(version) for version in range(least + 1)]
-    for number in range(train.n_domains):
-        own = slice(int(train.item_domains[number]), int(train.item_domains[number + 1]))
-        people = slice(int(train.user_domains[number]), int(train.user_domains[number + 1]))
-        ours_items, ours_users = written.items[own], written.users[people]
-        if number in fitting:
-            theirs = fitting[number]
-            extra = [RAW] if RAW in theirs.items.columns else []
-            items.append(theirs.items.select(ours_items[c.ITEM_ID], *kept, *extra))
-            users.append(theirs.users.select(ours_users[c.USER_ID], *kept))
-            found.append(users[-1])
-        else:
-            items.append(ours_items.select(c.ITEM_ID, *kept, *([RAW] if RAW in ours_items.columns else [])))
-            users.append(ours_users.select(c.USER_ID, *kept))
-    return Profiles(pl.concat(items, how="diagonal"), pl.concat(users)), pl.concat(found)
-
-
 def on_another(config: TextConfig, train: TrainSet) -> Any:
     """Settings of a trained model on another data set: of the folders of profiles those that were written from this training part."""
     fits = []
@@ -339,36 +290,6 @@ def on_another(config: TextConfig, train: TrainSet) -> Any:
             continue
         fits.append(folder)
     return config.model_copy(update={"profiles": tuple(fits)})
-
-
-def domain_part(train: TrainSet, number: int) -> TrainSet:
-    """One data set of a mix as it was before mixing: its own ids, columns and content hash."""
-    if train.n_domains == 1:
-        return train
-    u0, u1 = (int(v) for v in train.user_domains[number : number + 2])
-    i0, i1 = (int(v) for v in train.item_domains[number : number + 2])
-    name = str(train.items[c.ITEM_ID][i0]).split("/", 1)[0]
-    events = slice(int(train.offsets[u0]), int(train.offsets[u1]))
-
-    def own(column: str) -> pl.Expr:
-        return pl.col(column).str.strip_prefix(f"{name}/")
-
-    items = train.items[i0:i1].with_columns(own(c.ITEM_ID))
-    log = train.interactions[events].with_columns(own(c.USER_ID), own(c.ITEM_ID))
-    if c.REVIEW in log.columns and log[c.REVIEW].null_count() == log.height:  # another data set's column
-        log = log.drop(c.REVIEW)
-    return TrainSet(
-        items=items.select([s.name for s in items if s.null_count() < len(s) or s.name == c.TITLE]),
-        users=IdMap(train.users.ids[u0:u1].str.strip_prefix(f"{name}/")),
-        interactions=log,
-        offsets=train.offsets[u0 : u1 + 1] - train.offsets[u0],
-        item_index=train.item_index[events] - np.int32(i0),
-        new_items=train.new_items[i0:i1],
-        user_domains=np.array([0, u1 - u0], dtype=np.int64),
-        item_domains=np.array([0, i1 - i0], dtype=np.int64),
-        content_hash=train.domain_hashes[number] if train.domain_hashes else "",
-        name=name,
-    )
 
 
 def pack_texts(texts: Sequence[str]) -> Tensor:
@@ -401,8 +322,6 @@ __all__ = [
     "ProfileFolders",
     "TextConfig",
     "TextRecommender",
-    "domain_part",
-    "merge_profiles",
     "on_another",
     "pack_texts",
     "unit",

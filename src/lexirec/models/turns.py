@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -28,31 +28,22 @@ class Turns:
     @contextmanager
     def asking(self) -> Iterator[None]:
         """Wait until nobody changes the model."""
-        depth = getattr(self._inside, "depth", 0)
-        if not depth:
-            with self._free:
-                self._free.wait_for(lambda: not (self._changing or self._waiting))
-                self._asking += 1
-        self._inside.depth = depth + 1
-        try:
+        with self._within(self._ask, self._asked):
             yield
-        finally:
-            self._inside.depth = depth
-            if not depth:
-                with self._free:
-                    self._asking -= 1
-                    self._free.notify_all()
 
     @contextmanager
     def changing(self) -> Iterator[None]:
         """Wait until nobody asks or changes the model."""
+        with self._within(self._change, self._changed):
+            yield
+
+    @contextmanager
+    def _within(self, begin: Callable[[], None], end: Callable[[], None]) -> Iterator[None]:
+        """Begin and end, unless this thread is inside already."""
         depth = getattr(self._inside, "depth", 0)
         if not depth:
             with self._free:
-                self._waiting += 1
-                self._free.wait_for(lambda: not (self._changing or self._asking))
-                self._waiting -= 1
-                self._changing = True
+                begin()
         self._inside.depth = depth + 1
         try:
             yield
@@ -60,27 +51,42 @@ class Turns:
             self._inside.depth = depth
             if not depth:
                 with self._free:
-                    self._changing = False
+                    end()
                     self._free.notify_all()
+
+    def _ask(self) -> None:
+        self._free.wait_for(lambda: not (self._changing or self._waiting))
+        self._asking += 1
+
+    def _asked(self) -> None:
+        self._asking -= 1
+
+    def _change(self) -> None:
+        self._waiting += 1
+        self._free.wait_for(lambda: not (self._changing or self._asking))
+        self._waiting -= 1
+        self._changing = True
+
+    def _changed(self) -> None:
+        self._changing = False
 
 
 def asks(method: "Callable[Concatenate[Any, P], R]") -> "Callable[Concatenate[Any, P], R]":
     """A method that reads the model, whose ``_turns`` it takes."""
-
-    @wraps(method)
-    def inner(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with self._turns.asking():
-            return method(self, *args, **kwargs)
-
-    return inner
+    return _taking(Turns.asking, method)
 
 
 def changes(method: "Callable[Concatenate[Any, P], R]") -> "Callable[Concatenate[Any, P], R]":
     """A method that changes the model, whose ``_turns`` it takes."""
+    return _taking(Turns.changing, method)
 
+
+def _taking(
+    turn: Callable[[Turns], AbstractContextManager[None]], method: "Callable[Concatenate[Any, P], R]"
+) -> "Callable[Concatenate[Any, P], R]":
     @wraps(method)
     def inner(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with self._turns.changing():
+        with turn(self._turns):
             return method(self, *args, **kwargs)
 
     return inner

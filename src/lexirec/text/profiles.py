@@ -19,6 +19,8 @@ import polars as pl
 
 from lexirec import columns as c
 from lexirec.data.dataset import TrainSet
+from lexirec.data.messages import warn
+from lexirec.data.mixing import domain_part
 from lexirec.errors import InputError
 from lexirec.files import atomic_folder, read_json, sha256_file, write_json
 
@@ -162,6 +164,55 @@ def read_profiles(folder: "str | os.PathLike[str]", train: TrainSet) -> Profiles
     )
     _check_rows(profiles, train, str(place))
     return profiles
+
+
+def merge_profiles(train: TrainSet, written: Profiles, folders: Sequence[str]) -> tuple[Profiles, pl.DataFrame]:
+    """Profiles from folders where a data set has one, else those that were written just now.
+
+    Args:
+        train: of one data set or a mix.
+        written: profiles of all of it.
+        folders: each written from the training part of one data set.
+
+    Returns:
+        The profiles, with as many versions as all of them have, and the users' part of those that came from folders.
+
+    Raises:
+        InputError: if no folder was written from any of these training parts, or one is damaged.
+    """
+    parts = [domain_part(train, number) for number in range(train.n_domains)]
+    items, users, found = [], [], []
+    fitting: dict[int, Profiles] = {}
+    refused: dict[str, str] = {}
+    for folder in folders:
+        for number, part in enumerate(parts):
+            try:
+                fitting[number] = read_profiles(folder, part)
+                refused.pop(folder, None)
+                break
+            except InputError as error:
+                refused[folder] = str(error)
+    if not fitting:
+        which = f"no folder of profiles goes with {train.name}: " if len(parts) > 1 else ""
+        raise InputError(which + "; ".join(dict.fromkeys(refused.values())))
+    for reason in dict.fromkeys(refused.values()):
+        warn(f"{reason}; the plain writer's texts are read instead")
+    least = min([written.n_versions, *(profiles.n_versions for profiles in fitting.values())])
+    kept = [version_column(version) for version in range(least + 1)]
+    for number in range(train.n_domains):
+        own = slice(int(train.item_domains[number]), int(train.item_domains[number + 1]))
+        people = slice(int(train.user_domains[number]), int(train.user_domains[number + 1]))
+        ours_items, ours_users = written.items[own], written.users[people]
+        if number in fitting:
+            theirs = fitting[number]
+            extra = [RAW] if RAW in theirs.items.columns else []
+            items.append(theirs.items.select(ours_items[c.ITEM_ID], *kept, *extra))
+            users.append(theirs.users.select(ours_users[c.USER_ID], *kept))
+            found.append(users[-1])
+        else:
+            items.append(ours_items.select(c.ITEM_ID, *kept, *([RAW] if RAW in ours_items.columns else [])))
+            users.append(ours_users.select(c.USER_ID, *kept))
+    return Profiles(pl.concat(items, how="diagonal"), pl.concat(users)), pl.concat(found)
 
 
 def _check_rows(profiles: Profiles, train: TrainSet, what: str) -> None:

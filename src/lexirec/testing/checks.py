@@ -1,116 +1,28 @@
-"""The contract of every model as checks that any model can be held to, from whichever package it comes.
+"""What every model promises, a check each."""
 
-One line of a test runs them all (pytest or not): ``check_model("my-model", lr=0.05)``. Data: :func:`checkerboard`, on which the right
-answers are known.
-"""
-
-import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 
-from lexirec.data.dataset import Dataset, TrainSet
+from lexirec.data.dataset import Dataset
 from lexirec.data.messages import DataWarning
 from lexirec.errors import InputError, NotFittedError, UnsupportedQueryError
 from lexirec.evaluation.evaluate import evaluate
-from lexirec.models import create, load_model, model_class
 from lexirec.models.contract import Recommender
 from lexirec.query import Basis, Query
+from lexirec.testing.subject import Subject, cache_at, checkerboard
 from lexirec.training.options import TrainingOptions
-
-OPTIONS: dict[str, Any] = {"epochs": 40, "eval_every": 10, "progress": False, "threads": 1, "monitor": "ndcg@5"}
-"""How the models of the checks are trained; a few dozen steps on :func:`checkerboard` must do."""
 
 
 class ContractError(AssertionError):
     """A model does not keep what every model promises."""
-
-
-def checkerboard(n: int = 20) -> tuple[Dataset, pl.DataFrame]:
-    """Users like the items of their own parity, in random order; each misses one of them, which is the right answer.
-
-    Titles say the parity, so that text models can read it.
-
-    Args:
-        n: users, and items.
-
-    Returns:
-        The data set and its catalogue.
-
-    >>> checkerboard(4)[0].interactions["item_id"].to_list()
-    ['i02', 'i03', 'i00', 'i01']
-    """
-    rng = np.random.default_rng(0)
-    rows = [(f"u{u:02d}", f"i{i:02d}", t) for u in range(n) for t, i in enumerate(rng.permutation(range(u % 2, n, 2))) if i != u]
-    log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
-    words = ["red apple fruit", "blue car wheel"]
-    items = pl.DataFrame(
-        {
-            "item_id": [f"i{i:02d}" for i in range(n)],
-            "title": [f"{words[i % 2]} {i}" for i in range(n)],
-            "categories": [["Food"] if i % 2 == 0 else ["Vehicles"] for i in range(n)],
-        }
-    )
-    return Dataset(log, items, name="checkerboard"), items
-
-
-class Subject:
-    """A model under the contract: how to make it, and one that has learned the checkerboard.
-
-    Args:
-        model: its registered name, or its class.
-        settings: of its configuration; such that it learns the checkerboard in seconds.
-        options: training options that differ from :data:`OPTIONS`.
-        personal: whether it answers different people differently.
-        draws: whether anything in it is random.
-        transfers: whether it works on another data set without training; ``None``: it may do so or refuse.
-    """
-
-    def __init__(
-        self, model: str | type[Recommender], settings: Mapping[str, Any], options: Mapping[str, Any] | None = None,
-        *, personal: bool = True, draws: bool = True, transfers: bool | None = None,
-    ) -> None:  # fmt: skip
-        self.kind = model_class(model) if isinstance(model, str) else model
-        self.registered = isinstance(model, str)
-        self.settings, self.options = dict(settings), {**OPTIONS, **(options or {})}
-        self.personal, self.draws, self.transfers = personal, draws, transfers
-        self._cache = TemporaryDirectory()  # what the trained model refers to lives as long as this object
-
-    def made(self, **settings: Any) -> Recommender:
-        """An unfitted model with other settings than the subject's, made as a user makes it."""
-        return create(self.kind.name, **settings) if self.registered else self.kind(**settings)
-
-    def new(self) -> Recommender:
-        """An unfitted model with the subject's settings."""
-        return self.made(**self.settings)
-
-    def fitted(self, train: TrainSet | None = None, valid: Any = None, **options: Any) -> Recommender:
-        """A new model, trained on the checkerboard or on ``train``."""
-        return self.new().fit(self.train if train is None else train, valid, TrainingOptions(**{**self.options, **options}))
-
-    def loaded(self, folder: Path) -> Recommender:
-        """What was saved there."""
-        return load_model(folder) if self.registered else self.kind.load(folder)
-
-    @cached_property
-    def train(self) -> TrainSet:
-        """The checkerboard."""
-        return checkerboard()[0].train_set()
-
-    @cached_property
-    def trained(self) -> Recommender:
-        """One model for all checks that only ask it."""
-        with _cache_at(self._cache.name):
-            return self.fitted()
 
 
 Check = Callable[[Subject, Path], None]
@@ -120,51 +32,6 @@ Raises: ContractError or another AssertionError.
 """
 CHECKS: dict[str, Check] = {}
 """All checks by name."""
-
-
-def check_model(
-    model: str | type[Recommender], /, *, options: Mapping[str, Any] | None = None,
-    personal: bool = True, draws: bool = True, transfers: bool | None = None, **settings: Any,
-) -> None:  # fmt: skip
-    """Hold one model to all that every model promises.
-
-    Args:
-        model: its registered name (an entry point of another package counts), or its class.
-        options: training options that differ from :data:`OPTIONS`, such as ``{"epochs": 100}``.
-        personal: ``False`` for a model that answers everybody alike.
-        draws: ``False`` for a model in which nothing is random.
-        transfers: whether it works on another data set without training; ``None``: it may do so or refuse.
-        **settings: of its configuration; such that it learns :func:`checkerboard` in seconds.
-
-    Raises:
-        ContractError: with every check that failed and what was found.
-
-    >>> check_model("popularity", personal=False, draws=False)
-    """
-    subject = Subject(model, settings, options, personal=personal, draws=draws, transfers=transfers)
-    failed = []
-    for name, check in CHECKS.items():
-        with TemporaryDirectory() as folder, _cache_at(f"{folder}/cache"):
-            try:
-                check(subject, Path(folder) / "files")
-            except AssertionError as error:
-                failed.append(f"{name}: {error}")
-    if failed:
-        raise ContractError("\n".join([f"{subject.kind.name} breaks {len(failed)} of {len(CHECKS)} promises", *failed]))
-
-
-@contextmanager
-def _cache_at(folder: str) -> Iterator[None]:
-    """A cache of its own: no check finds what another one, or the user, has left."""
-    before = os.environ.get("LEXIREC_CACHE")
-    os.environ["LEXIREC_CACHE"] = folder
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["LEXIREC_CACHE"]
-        else:
-            os.environ["LEXIREC_CACHE"] = before
 
 
 def _hold(kept: Any, otherwise: str) -> None:
@@ -206,7 +73,7 @@ def _arguments_of_fit_are_checked_before_anything_is_done(subject: Subject, fold
         ((train, None, {"epochs": 1}), r"pass TrainingOptions\(\*\*options\)"),
         ((train, None, 3), "options is of type int"),
     ]
-    with _cache_at(f"{folder}/cache"):
+    with cache_at(f"{folder}/cache"):
         for arguments, message in cases:
             with _refused(InputError, message, f"fit{tuple(type(value).__name__ for value in arguments)}"):
                 subject.new().fit(*arguments)
@@ -421,7 +288,7 @@ def _candidates_and_seen(subject: Subject, folder: Path) -> None:
 
 @_check
 def _same_seed_same_answer_other_seed_other_weights(subject: Subject, folder: Path) -> None:
-    if not subject.draws:
+    if not subject.new().seeded:
         return
     query = [Query(user_id="u03")]
     _same(subject.fitted().score(query), subject.trained.score(query), "the same seed again")
@@ -494,4 +361,4 @@ def _transfer(subject: Subject, folder: Path) -> None:
     _hold(other.recommend("u03", k=1).height == 1, "after the transfer there is no answer")
 
 
-__all__ = ["CHECKS", "OPTIONS", "ContractError", "Subject", "check_model", "checkerboard"]
+__all__ = ["CHECKS", "Check", "ContractError"]
