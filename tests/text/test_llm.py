@@ -19,6 +19,7 @@ from lexirec.text.llm import Budget, BudgetError, LanguageModel, LlmError, Price
 from lexirec.text.llm_budget import most_tokens
 from lexirec.text.llm_cache import Answer, AnswerCache
 from lexirec.text.llm_protocol import NotTheProtocolError, checked, read_answer
+from lexirec.text.llm_verdict import ALIKE, GIVE_UP, USELESS
 from tests.text.llm_server import HANG_UP, KEY, Faulty, error
 
 pytest.importorskip("openai", reason="the language-model client needs the extra `llm`")
@@ -190,7 +191,7 @@ def test_the_same_refusal_again_and_again_ends_the_run_whatever_was_answered_bef
         server.every = error(400, "this account is on hold")
         with pytest.raises(LlmError, match=r"5\d prompts in a row in the same words.*on hold"):
             model(server, concurrency=4).ask(prompts(500), PARSE)
-        assert len(server.requests) <= 3 + llm.ALIKE + 4
+        assert len(server.requests) <= 3 + ALIKE + 4
         # Refusals in other words are the prompts' own.
         server.every, server.faults = None, [error(400, f"{n} tokens are too many") for n in range(200)]
         assert values(model(server).ask(prompts(250), PARSE)).count(None) == 200
@@ -234,7 +235,7 @@ def test_a_server_that_refuses_every_prompt_ends_the_run_with_its_reason(status,
         asked = model(server, concurrency=4, temperature=0.3)
         with pytest.raises(LlmError, match=r"refused all \d+ prompts.*'temperature' does not support"):
             asked.ask(prompts(n), PARSE)
-        assert len(server.requests) <= min(n, llm.GIVE_UP + 4)
+        assert len(server.requests) <= min(n, GIVE_UP + 4)
         assert asked.spent.in_flight == 0
 
 
@@ -289,7 +290,7 @@ def test_a_server_that_is_down():
         asked = LanguageModel("small", base_url=url, tries=2)
         with pytest.raises(LlmError, match="check the server"):
             asked.ask(prompts(n), PARSE)
-        assert asked.spent.calls <= 2 * (llm.GIVE_UP + asked.concurrency)
+        assert asked.spent.calls <= 2 * (GIVE_UP + asked.concurrency)
         # A refused connection costs nothing; those that were cancelled on their way may have been sent.
         assert asked.spent.output_tokens <= (0 if n == 1 else 400 * asked.concurrency)
         assert asked.spent.in_flight == 0
@@ -476,7 +477,7 @@ def test_a_model_without_a_valid_answer_is_not_paid_for_the_whole_catalogue():
         asked = model(server, concurrency=4)
         with pytest.raises(LlmError, match=r"none of the first 5\d prompts.*\(last: the answer holds no .*--max-tokens.*--prompts"):
             asked.ask(prompts(1000), PARSE)
-        assert 2 * llm.USELESS <= len(server.requests) <= 2 * (llm.USELESS + 4)  # each answer and its repair
+        assert 2 * USELESS <= len(server.requests) <= 2 * (USELESS + 4)  # each answer and its repair
         assert asked.spent.in_flight == 0
         # All is kept: the same again ends alike and pays for nothing but what was dropped on its way.
         sent = len(server.requests)
@@ -526,7 +527,7 @@ def test_a_budget_does_not_hide_what_is_wrong_with_the_server(fault, said):
         asked = model(server, budget=Budget(calls=60))
         with pytest.raises(LlmError, match=f"left 8 prompts in a row without an answer.*{said}"):
             asked.ask(prompts(200), PARSE)
-        assert asked.spent.calls == asked.tries * llm.GIVE_UP
+        assert asked.spent.calls == asked.tries * GIVE_UP
 
 
 def test_a_budget_error_tells_how_many_had_a_valid_answer():
@@ -545,7 +546,7 @@ def test_one_prompt_goes_first_and_alone():
         server.reply = lambda body: seen.append(len(server.requests)) or echo(body)
         asked.ask(prompts(17), PARSE)
         assert seen[0] == 1  # still alone when it was answered
-        assert server.most_at_once > llm.GIVE_UP
+        assert server.most_at_once > GIVE_UP
         seen.clear()
         server.requests.clear()
         asked.ask(prompts(16), PARSE)  # known to work: nobody goes first

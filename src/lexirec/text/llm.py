@@ -21,7 +21,7 @@ from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from lexirec.errors import InputError, LexirecError, require
+from lexirec.errors import InputError, require
 from lexirec.progress import track
 from lexirec.text.encoders.api import DEFAULT_URL, public_url, redacted
 from lexirec.text.llm_budget import Budget, BudgetError, Price, Spending, likely_tokens, most_tokens
@@ -38,6 +38,7 @@ from lexirec.text.llm_protocol import (
     read_answer,
     repair,
 )
+from lexirec.text.llm_verdict import GIVE_UP, LlmError, Verdict
 
 __all__ = ["Budget", "BudgetError", "LanguageModel", "LlmError", "Plan", "Price", "Prompt", "Result", "json_answer"]
 
@@ -45,16 +46,9 @@ T = TypeVar("T")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 """Seconds. Pauses double; a server that asks for a longer pause (Retry-After) is taken to be down for this run."""
-GIVE_UP = 8
-"""So many prompts in a row without an answer stop the run: the server is down, not the prompt hard. Refused prompts count as long as none
-was answered; after that they are those prompts' own fault (too long, filtered)."""
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 FATAL = frozenset({401, 402, 403, 404, 405})
 """What holds for every prompt: a wrong key, model or address, an account without money."""
-ALIKE = 50
-"""So many prompts in a row that are refused in the very same words stop the run, whatever was answered before."""
-USELESS = 50
-"""So many prompts without one valid answer among them, repairs included, stop the run: this model can't do what it is asked."""
 UNSENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"})
 """Errors of the HTTP client after which nothing can have been charged: the request never left."""
 OTHER_NAME = re.compile(r"unsupported|not supported|unrecogni[sz]ed|unknown|unexpected|use\W+max_completion_tokens", re.IGNORECASE)
@@ -62,10 +56,6 @@ OTHER_NAME = re.compile(r"unsupported|not supported|unrecogni[sz]ed|unknown|unex
 
 SHOWN = 300
 """Characters of a server's message that an error repeats."""
-
-
-class LlmError(LexirecError, RuntimeError):
-    """The language model's server doesn't answer, or refuses. The message never holds the key; all answers so far are kept."""
 
 
 @dataclass
@@ -155,11 +145,8 @@ class LanguageModel:
         self._openai: Any = None if dry_run else require("openai", "llm")
         self._json_refused = self._renamed = False
         self._pause_until = 0.0
-        self._unanswered = self._answered = self._refused = self._alike = 0
-        self._proven = self._served = self._able = False
-        self._valid = self._wrong = self._useful = 0
-        self._asked: set[Prompt] = set()
-        self._last_reason = self._last_failure = self._what = ""
+        self._place = f"{model} at {public_url(self.base_url)}"
+        self._verdict = Verdict(self._place, tries)
         if not dry_run and not os.environ.get("OPENAI_API_KEY") and self.base_url == DEFAULT_URL:
             raise InputError("OPENAI_API_KEY is not set; set it, or give the address of a server of your own (--base-url)")
 
@@ -187,8 +174,9 @@ class LanguageModel:
 
         Raises:
             BudgetError: before the budget would be passed.
-            LlmError: if the server doesn't answer at all, or refuses key, model or address, or every one of the prompts, or if the first
-                :data:`USELESS` prompts have no valid answer (those of earlier calls count as long as none had one).
+            LlmError: if the server doesn't answer at all, or refuses key, model or address, or every one of the prompts, or if none of
+                the first :data:`~lexirec.text.llm_verdict.USELESS` prompts has a valid answer (those of earlier calls count as long as none
+                had one).
         """
         parameters = {k: v for k, v in self.parameters.items() if not (plain_text and k == "response_format")}
         check: Check[T] = partial(checked, parse=parse, plain_text=plain_text)
@@ -211,13 +199,14 @@ class LanguageModel:
                 self.plan.output_tokens += min(prompt.likely_words * 4 // 3, self.parameters["max_tokens"])
                 found[prompt] = Result(None, "dry run")
         elif missing:
-            self._able = self._able or bool(found)
-            if self._able:  # each kind of prompt is judged alone; as long as nothing was valid, all of them together
-                self._wrong = 0
-            self._proven, self._valid, self._what = bool(found), len(found), what
+            self._verdict.begin(what, known=bool(found))
             steps = track(self._results(missing, check, parameters), what, total=len(missing), enabled=progress)
             found.update(steps)
         return [found[prompt] for prompt in prompts]
+
+    def useless(self) -> LlmError:
+        """The error that says that no prompt had a valid answer, why, and what to do."""
+        return self._verdict.useless()
 
     # --- many at a time ----------------------------------------------------------------------------------------------------------
 
@@ -257,24 +246,20 @@ class LanguageModel:
     ) -> None:
         client = self._client()
         waiting = iter(prompts)
-        self._unanswered, self._answered, self._refused, self._alike, self._pause_until = 0, 0, 0, 0, 0.0
-        self._asked, self._useful, self._last_failure = set(), 0, ""
+        self._pause_until = 0.0
 
         async def one(prompt: Prompt) -> None:
             result = await self._one(client, prompt, check, parameters)
             done((prompt, result))
-            self._judge(prompt, result)
+            self._verdict.judge(prompt, result.error)
 
         try:
             # One prompt alone, then as many as show that the server is down: its faults are not paid for by all workers at once.
             for size in (1, GIVE_UP - 1):
-                if not self._served:
+                if not self._verdict.served:
                     await self._together(islice(waiting, size), one, min(size, len(prompts)))
             await self._together(waiting, one, len(prompts))
-            # Fewer prompts than GIVE_UP, none of them answered. What alone is refused where others have their answers from an earlier run
-            # is no fault of the server.
-            if not self._answered and self._in_a_row():
-                raise self._down()
+            self._verdict.finish()
         finally:
             await client.close()
 
@@ -294,7 +279,7 @@ class LanguageModel:
                 if isinstance(error, BudgetError):
                     # What is on its way is paid for: it is awaited and kept. Each worker ends at the first call that doesn't fit.
                     await asyncio.wait(workers)
-                    raise self._spent_on(error)
+                    raise self._verdict.spent_on(error)
                 failed.result()
         finally:
             for other in workers:
@@ -317,7 +302,7 @@ class LanguageModel:
             result = check(answer)
             if result.error is None:
                 return result
-            self._last_failure = result.error
+            self._verdict.failed(result.error)
             again = [*messages, *repair(answer.text, result.error)]
             repaired, _ = await self._answer(
                 client, prompt, again, parameters, self.retry_failed and not fresh and self._invalid(again, parameters, check)
@@ -353,7 +338,7 @@ class LanguageModel:
             await self._wait_for_pause()
             sent = self._sent(parameters)
             await self._reserve(*most)
-            self._asked.add(prompt)
+            self._verdict.asked(prompt)
             used = most  # unless more is known: it may have been served and charged
             try:
                 # As `extra_body` the messages are merged into the request as they are; as `messages` the client walks through their types,
@@ -363,7 +348,7 @@ class LanguageModel:
                 )
                 answer = read_answer(raw.http_response.content, messages)
                 used = (answer.input_tokens, answer.output_tokens)
-                self._unanswered, self._refused, self._answered, self._alike = 0, 0, self._answered + 1, 0
+                self._verdict.answered()
                 return answer
             except openai.APIConnectionError as error:
                 if type(error.__cause__).__name__ in UNSENT:
@@ -381,24 +366,24 @@ class LanguageModel:
                         "check OPENAI_API_KEY" if error.status_code in (401, 403) else "check the model's name, the address and the account"
                     )
                     # `from None`: the library's error holds the request and with it the key.
-                    raise LlmError(f"{self._place()} refused ({reason}); {cure}") from None
+                    raise LlmError(f"{self._place} refused ({reason}); {cure}") from None
                 if error.status_code not in AGAIN:
-                    self._left_out(reason, refused=True)
+                    self._verdict.left_out(reason, refused=True)
                     raise _NoAnswerError(reason) from None
             except NotTheProtocolError as error:
                 reason, pause = str(error), None
             finally:
                 self.spent.settle(*most, *used)
-            self._last_failure = reason
+            self._verdict.failed(reason)
             if pause is not None and pause > LONGEST_PAUSE:
-                raise LlmError(f"{self._place()} asks to come back in {pause:.0f} s ({reason}); all answers are kept: run again then")
+                raise LlmError(f"{self._place} asks to come back in {pause:.0f} s ({reason}); all answers are kept: run again then")
             attempt += 1
             if attempt < self.tries:
                 if pause is not None:  # the server speaks to all of us
                     self._pause_until = max(self._pause_until, time.monotonic() + pause)
                 else:
                     await asyncio.sleep(min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0))
-        self._left_out(reason)
+        self._verdict.left_out(reason)
         raise _NoAnswerError(f"no answer after {self.tries} tries ({reason})")
 
     def _sent(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -418,65 +403,6 @@ class LanguageModel:
             return True
         return False
 
-    def _judge(self, prompt: Prompt, result: Result[Any]) -> None:
-        """Note what became of a prompt; if none of the first ones has a valid answer, that ends the run."""
-        if result.error is None:
-            self._valid, self._able = self._valid + 1, True
-            if prompt in self._asked:
-                self._useful, self._served = self._useful + 1, True
-            return
-        self._wrong, self._last_failure = self._wrong + 1, result.error
-        if not self._valid and self._wrong >= USELESS:
-            raise self.useless()
-
-    def useless(self) -> LlmError:
-        """The error that says that no prompt had a valid answer, why, and what to do."""
-        return LlmError(
-            f"{self._place()} gave a valid answer to none of the first {self._wrong:,} prompts ({self._what}), nor when it was asked to "
-            f"mend it (last: {self._last_failure}); take another model, a larger --max-tokens or other --prompts; all answers are kept, "
-            "and --retry-failed asks these prompts again"
-        )
-
-    def _spent_on(self, error: BudgetError) -> BudgetError:
-        """What the budget was spent on, and whether more of it would help."""
-        last = f" (last failure: {self._last_failure})" if self._last_failure else ""
-        had = ""
-        if self._asked:
-            had = f"{self._useful or 'none'} of the {len(self._asked):,} prompts that were asked had a valid answer{last}; "
-        if last and not (self._useful or self._proven):
-            return BudgetError(f"{error}; {had}the same command would end alike until that is mended")
-        return BudgetError(
-            f"{error}; {had}all answers are kept: the same command again asks only what is missing, with a budget of its own"
-        )
-
-    def _left_out(self, reason: str, refused: bool = False) -> None:
-        """Note a prompt without an answer; too many in a row end the run."""
-        if refused:
-            self._refused += 1
-            self._alike = self._alike + 1 if reason == self._last_reason else 1
-        else:
-            self._unanswered += 1
-            self._alike = 0
-        self._last_reason = reason
-        if self._in_a_row() >= GIVE_UP or self._alike >= ALIKE:
-            raise self._down()
-
-    def _in_a_row(self) -> int:
-        """Prompts since the last answer that speak against the server or the settings."""
-        return self._unanswered + (0 if self._answered or self._proven else self._refused)
-
-    def _down(self) -> LlmError:
-        if self._alike >= ALIKE:
-            how, cure = f"refused {self._alike} prompts in a row in the same words", "check the account and the settings"
-        elif self._unanswered:
-            how = f"left {self._in_a_row()} prompts in a row without an answer after up to {self.tries} tries each"
-            cure = "check the server"
-        else:
-            how, cure = f"refused all {self._refused} prompts that it was asked", "check the model's name and the settings"
-        return LlmError(
-            f"{self._place()} {how} (last: {self._last_reason}); {cure}; all answers are kept: the same command asks only what is missing"
-        )
-
     async def _reserve(self, most_input: int, most_output: int) -> None:
         while True:
             try:
@@ -491,9 +417,6 @@ class LanguageModel:
         while (left := self._pause_until - time.monotonic()) > 0:
             # Not all at the same moment.
             await asyncio.sleep(left + random.uniform(0.0, 0.1) * min(left, 1.0))
-
-    def _place(self) -> str:
-        return f"{self.model} at {public_url(self.base_url)}"
 
 
 class _NoAnswerError(Exception):
