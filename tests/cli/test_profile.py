@@ -6,7 +6,7 @@ import pytest
 
 from lexirec.cli.main import run
 from lexirec.data.dataset import Dataset
-from lexirec.text import llm, read_profiles
+from lexirec.text import llm_requests, read_profiles
 from tests.text.llm_server import KEY, Faulty, error, helpful
 from tests.text.shops import shop
 
@@ -17,7 +17,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    monkeypatch.setattr(llm, "FIRST_PAUSE", 0.005)
+    monkeypatch.setattr(llm_requests, "FIRST_PAUSE", 0.005)
     data = shop(True)
     (tmp_path / "shop").mkdir()
     data.interactions.write_parquet(tmp_path / "shop" / "interactions.parquet")

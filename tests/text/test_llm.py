@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from lexirec.errors import InputError, MissingExtraError
-from lexirec.text import llm
+from lexirec.text import llm_requests
 from lexirec.text.cache import CacheError
 from lexirec.text.llm import Budget, BudgetError, LanguageModel, LlmError, Price, Prompt, json_answer
 from lexirec.text.llm_budget import most_tokens
@@ -47,7 +47,7 @@ def _quick(monkeypatch, tmp_path):
     monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    monkeypatch.setattr(llm, "FIRST_PAUSE", 0.005)
+    monkeypatch.setattr(llm_requests, "FIRST_PAUSE", 0.005)
 
 
 def model(server, **options):

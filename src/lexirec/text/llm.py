@@ -10,10 +10,7 @@ import asyncio
 import contextlib
 import os
 import queue
-import random
-import re
 import threading
-import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,39 +20,16 @@ from urllib.parse import urlsplit
 
 from lexirec.errors import InputError, require
 from lexirec.progress import track
-from lexirec.text.encoders.api import DEFAULT_URL, public_url, redacted
-from lexirec.text.llm_budget import Budget, BudgetError, Price, Spending, likely_tokens, most_tokens
+from lexirec.text.encoders.api import DEFAULT_URL, public_url
+from lexirec.text.llm_budget import Budget, BudgetError, Price, Spending, likely_tokens
 from lexirec.text.llm_cache import Answer, AnswerCache, answer_file, answer_key
-from lexirec.text.llm_protocol import (
-    Check,
-    NotTheProtocolError,
-    Parse,
-    Prompt,
-    Result,
-    asked_pause,
-    checked,
-    json_answer,
-    read_answer,
-    repair,
-)
+from lexirec.text.llm_protocol import Check, Parse, Prompt, Result, checked, json_answer, repair
+from lexirec.text.llm_requests import NoAnswerError, Requests
 from lexirec.text.llm_verdict import GIVE_UP, LlmError, Verdict
 
 __all__ = ["Budget", "BudgetError", "LanguageModel", "LlmError", "Plan", "Price", "Prompt", "Result", "json_answer"]
 
 T = TypeVar("T")
-
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
-"""Seconds. Pauses double; a server that asks for a longer pause (Retry-After) is taken to be down for this run."""
-AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-FATAL = frozenset({401, 402, 403, 404, 405})
-"""What holds for every prompt: a wrong key, model or address, an account without money."""
-UNSENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"})
-"""Errors of the HTTP client after which nothing can have been charged: the request never left."""
-OTHER_NAME = re.compile(r"unsupported|not supported|unrecogni[sz]ed|unknown|unexpected|use\W+max_completion_tokens", re.IGNORECASE)
-"""What servers say of ``max_tokens`` where they know it as ``max_completion_tokens`` only."""
-
-SHOWN = 300
-"""Characters of a server's message that an error repeats."""
 
 
 @dataclass
@@ -142,11 +116,9 @@ class LanguageModel:
         self.dry_run, self.retry_failed = dry_run, retry_failed
         place = None if cache is None or cache is True or cache is False else cache
         self._cache = None if cache is False or (dry_run and not answer_file(place).exists()) else AnswerCache(place)
-        self._openai: Any = None if dry_run else require("openai", "llm")
-        self._json_refused = self._renamed = False
-        self._pause_until = 0.0
-        self._place = f"{model} at {public_url(self.base_url)}"
-        self._verdict = Verdict(self._place, tries)
+        openai = None if dry_run else require("openai", "llm")
+        self._verdict = Verdict(f"{model} at {public_url(self.base_url)}", tries)
+        self._requests = Requests(openai, model, self.base_url, timeout=timeout, tries=tries, spent=self.spent, verdict=self._verdict)
         if not dry_run and not os.environ.get("OPENAI_API_KEY") and self.base_url == DEFAULT_URL:
             raise InputError("OPENAI_API_KEY is not set; set it, or give the address of a server of your own (--base-url)")
 
@@ -244,24 +216,20 @@ class LanguageModel:
     async def _work(
         self, prompts: list[Prompt], check: Check[T], parameters: Mapping[str, Any], done: Callable[[tuple[Prompt, Result[T]]], None]
     ) -> None:
-        client = self._client()
         waiting = iter(prompts)
-        self._pause_until = 0.0
 
         async def one(prompt: Prompt) -> None:
-            result = await self._one(client, prompt, check, parameters)
+            result = await self._one(prompt, check, parameters)
             done((prompt, result))
             self._verdict.judge(prompt, result.error)
 
-        try:
+        async with self._requests.connected():
             # One prompt alone, then as many as show that the server is down: its faults are not paid for by all workers at once.
             for size in (1, GIVE_UP - 1):
                 if not self._verdict.served:
                     await self._together(islice(waiting, size), one, min(size, len(prompts)))
             await self._together(waiting, one, len(prompts))
             self._verdict.finish()
-        finally:
-            await client.close()
 
     async def _together(self, waiting: Iterator[Prompt], one: Callable[[Prompt], Awaitable[None]], most: int) -> None:
         """Each of the prompts, up to ``most`` of them at a time where the concurrency allows it."""
@@ -286,18 +254,13 @@ class LanguageModel:
                 other.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
 
-    def _client(self) -> Any:
-        # Retries are ours (max_retries=0), so that every request is counted and Retry-After holds for all workers.
-        key = os.environ.get("OPENAI_API_KEY") or "none"
-        return self._openai.AsyncOpenAI(base_url=self.base_url, api_key=key, max_retries=0, timeout=self.timeout)
-
     # --- one prompt --------------------------------------------------------------------------------------------------------------
 
-    async def _one(self, client: Any, prompt: Prompt, check: Check[T], parameters: Mapping[str, Any]) -> Result[T]:
+    async def _one(self, prompt: Prompt, check: Check[T], parameters: Mapping[str, Any]) -> Result[T]:
         messages = prompt.messages()
         try:
             answer, fresh = await self._answer(
-                client, prompt, messages, parameters, self.retry_failed and self._invalid(messages, parameters, check)
+                prompt, messages, parameters, self.retry_failed and self._invalid(messages, parameters, check)
             )
             result = check(answer)
             if result.error is None:
@@ -305,10 +268,10 @@ class LanguageModel:
             self._verdict.failed(result.error)
             again = [*messages, *repair(answer.text, result.error)]
             repaired, _ = await self._answer(
-                client, prompt, again, parameters, self.retry_failed and not fresh and self._invalid(again, parameters, check)
+                prompt, again, parameters, self.retry_failed and not fresh and self._invalid(again, parameters, check)
             )
             return check(repaired)
-        except _NoAnswerError as error:
+        except NoAnswerError as error:
             return Result(None, str(error))
 
     def _invalid(self, messages: list[dict[str, str]], parameters: Mapping[str, Any], check: Check[T]) -> bool:
@@ -319,105 +282,13 @@ class LanguageModel:
         return None if self._cache is None else self._cache.get(answer_key(self.model, parameters, messages))
 
     async def _answer(
-        self, client: Any, prompt: Prompt, messages: list[dict[str, str]], parameters: Mapping[str, Any], anew: bool
+        self, prompt: Prompt, messages: list[dict[str, str]], parameters: Mapping[str, Any], anew: bool
     ) -> tuple[Answer, bool]:
         """From the cache, else from the server; true if it came from the server."""
         known = None if anew else self._known(messages, parameters)
         if known is not None:
             return known, False
-        answer = await self._request(client, prompt, messages, parameters)
+        answer = await self._requests.send(prompt, messages, parameters)
         if self._cache is not None:
             self._cache.put(answer_key(self.model, parameters, messages), self.model, answer)
         return answer, True
-
-    async def _request(self, client: Any, prompt: Prompt, messages: list[dict[str, str]], parameters: Mapping[str, Any]) -> Answer:
-        openai = self._openai
-        most = most_tokens(messages), int(parameters["max_tokens"])
-        reason, attempt = "", 0
-        while attempt < self.tries:
-            await self._wait_for_pause()
-            sent = self._sent(parameters)
-            await self._reserve(*most)
-            self._verdict.asked(prompt)
-            used = most  # unless more is known: it may have been served and charged
-            try:
-                # As `extra_body` the messages are merged into the request as they are; as `messages` the client walks through their types,
-                # which costs as much time as sending them.
-                raw = await client.chat.completions.with_raw_response.create(
-                    model=self.model, messages=[], extra_body={"messages": messages, **sent}
-                )
-                answer = read_answer(raw.http_response.content, messages)
-                used = (answer.input_tokens, answer.output_tokens)
-                self._verdict.answered()
-                return answer
-            except openai.APIConnectionError as error:
-                if type(error.__cause__).__name__ in UNSENT:
-                    used = (0, 0)
-                slow = isinstance(error, openai.APITimeoutError)
-                reason = f"no answer within {self.timeout:g} s" if slow else redacted(f"no connection ({error.__cause__ or error})", SHOWN)
-                pause = None
-            except openai.APIStatusError as error:
-                used = (0, 0)
-                reason, pause = redacted(f"status {error.status_code}: {error.message}", SHOWN), asked_pause(error.response.headers)
-                if error.status_code in (400, 422) and self._learned(sent, str(error.message)):
-                    continue  # no try: the next request is another one
-                if error.status_code in FATAL or error.code == "insufficient_quota":
-                    cure = (
-                        "check OPENAI_API_KEY" if error.status_code in (401, 403) else "check the model's name, the address and the account"
-                    )
-                    # `from None`: the library's error holds the request and with it the key.
-                    raise LlmError(f"{self._place} refused ({reason}); {cure}") from None
-                if error.status_code not in AGAIN:
-                    self._verdict.left_out(reason, refused=True)
-                    raise _NoAnswerError(reason) from None
-            except NotTheProtocolError as error:
-                reason, pause = str(error), None
-            finally:
-                self.spent.settle(*most, *used)
-            self._verdict.failed(reason)
-            if pause is not None and pause > LONGEST_PAUSE:
-                raise LlmError(f"{self._place} asks to come back in {pause:.0f} s ({reason}); all answers are kept: run again then")
-            attempt += 1
-            if attempt < self.tries:
-                if pause is not None:  # the server speaks to all of us
-                    self._pause_until = max(self._pause_until, time.monotonic() + pause)
-                else:
-                    await asyncio.sleep(min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0))
-        self._verdict.left_out(reason)
-        raise _NoAnswerError(f"no answer after {self.tries} tries ({reason})")
-
-    def _sent(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Parameters as this server takes them; in the cache an answer stands under those that were asked for."""
-        sent = {k: v for k, v in parameters.items() if not (self._json_refused and k == "response_format")}
-        if self._renamed:
-            sent["max_completion_tokens"] = sent.pop("max_tokens")
-        return sent
-
-    def _learned(self, sent: Mapping[str, Any], message: str) -> bool:
-        """Whether a refusal tells how to ask this server from now on; each thing is learned once for a request."""
-        if "response_format" in sent and "response_format" in message:
-            self._json_refused = True
-            return True
-        if "max_tokens" in sent and "max_tokens" in message and OTHER_NAME.search(message):
-            self._renamed = True
-            return True
-        return False
-
-    async def _reserve(self, most_input: int, most_output: int) -> None:
-        while True:
-            try:
-                return self.spent.reserve(most_input, most_output)
-            except BudgetError:
-                if not self.spent.in_flight:
-                    raise
-            # Others have their worst case set aside; what they really use is known soon.
-            await asyncio.sleep(0.01)
-
-    async def _wait_for_pause(self) -> None:
-        while (left := self._pause_until - time.monotonic()) > 0:
-            # Not all at the same moment.
-            await asyncio.sleep(left + random.uniform(0.0, 0.1) * min(left, 1.0))
-
-
-class _NoAnswerError(Exception):
-    """This prompt gets no answer; others may."""

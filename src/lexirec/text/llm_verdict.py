@@ -67,11 +67,12 @@ class Verdict:
         tries: requests for one prompt at most, as errors name them.
 
     Attributes:
+        place: as given.
         served: whether the server ever gave a valid answer: it is known to work.
     """
 
     def __init__(self, place: str, tries: int) -> None:
-        self._place, self._tries = place, tries
+        self.place, self._tries = place, tries
         self.served = False
         self._able = False  # whether any prompt ever had a valid answer
         self._call = _Call()
@@ -161,7 +162,7 @@ class Verdict:
         """The error that says that no prompt had a valid answer, why, and what to do."""
         call = self._call
         return LlmError(
-            f"{self._place} gave a valid answer to none of the first {call.wrong:,} prompts ({call.what}), nor when it was asked to "
+            f"{self.place} gave a valid answer to none of the first {call.wrong:,} prompts ({call.what}), nor when it was asked to "
             f"mend it (last: {call.last_failure}); take another model, a larger --max-tokens or other --prompts; all answers are kept, "
             "and --retry-failed asks these prompts again"
         )
@@ -189,5 +190,5 @@ class Verdict:
         else:
             how, cure = f"refused all {call.refused} prompts that it was asked", "check the model's name and the settings"
         return LlmError(
-            f"{self._place} {how} (last: {call.last_reason}); {cure}; all answers are kept: the same command asks only what is missing"
+            f"{self.place} {how} (last: {call.last_reason}); {cure}; all answers are kept: the same command asks only what is missing"
         )
