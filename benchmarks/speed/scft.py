@@ -23,7 +23,8 @@ from common import clocked, load_facts, mnrl_turns, training_rows, write
 
 from lexirec.data.demo import simulated_shop
 from lexirec.text.prompts import Prompts, attribute_prompts
-from lexirec.training.finetune import Batch, Scft, ScftConfig
+from lexirec.training.scft import Batch, Scft
+from lexirec.training.scft_config import ScftConfig
 from lexirec.training.weights import base_encoder
 
 

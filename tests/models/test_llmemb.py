@@ -226,7 +226,7 @@ def test_a_training_that_was_cut_in_any_stage_ends_as_if_it_was_not(
 ) -> None:
     """Stage 1, the teacher, stage 2: two steps an epoch, killed in the second step of the third."""
     from lexirec.models.sequential import SequentialRecommender
-    from lexirec.training.finetune import Scft
+    from lexirec.training.scft import Scft
 
     split = markov(0.8).split("leave-one-out")
     settings = {**SMALL, "encoder": tiny, "scft": {"epochs": 4, "batch_size": 6}, "dropout": 0.2}

@@ -13,13 +13,11 @@ from lexirec.errors import InputError, LexirecError
 from lexirec.losses import soft_clip, symmetric_infonce
 from lexirec.text import EmbeddingCache, encoder_from_state, load_encoder
 from lexirec.text.prompts import attribute_prompts, prompt_vectors
-from lexirec.training.finetune import (
-    Scft,
-    ScftConfig,
-    finetune_items,
-    read_recipe,
-)
+from lexirec.training.finetune import finetune_items
 from lexirec.training.options import TrainingOptions
+from lexirec.training.scft import Scft
+from lexirec.training.scft_config import ScftConfig
+from lexirec.training.tuned_encoder import read_recipe
 from lexirec.training.weights import base_encoder, lora_targets, pack_sorted
 from tests.text.worlds import WORDS, save_model
 

@@ -24,8 +24,10 @@ def finetune(
     """Fine-tune a text encoder so that items are told apart by their attributes (SCFT, LLMEmb's first stage)."""
     from lexirec.data.readers import read_dataset
     from lexirec.runs import parse_options
-    from lexirec.training.finetune import ScftConfig, finetune_items, read_recipe
+    from lexirec.training.finetune import finetune_items
     from lexirec.training.options import TrainingOptions
+    from lexirec.training.scft_config import ScftConfig
+    from lexirec.training.tuned_encoder import read_recipe
 
     config, training = _settings(set_, ScftConfig.model_fields, TrainingOptions.model_fields)
     if out.exists():

@@ -31,8 +31,8 @@ from lexirec.models.layers.contrast import counted_soft_clip
 from lexirec.models.sequence_batches import SequenceBatch
 from lexirec.models.stages import READ_BY_THE_TEACHER, teacher_table
 from lexirec.text.prompts import CUT, Prompts, attribute_columns, attribute_prompts, prompt_vectors, warn_of_cut_prompts
-from lexirec.training.finetune import ScftConfig
 from lexirec.training.options import TrainingOptions
+from lexirec.training.scft_config import ScftConfig
 
 if TYPE_CHECKING:
     from lexirec.text.encoders import Encoder
@@ -174,7 +174,8 @@ class LLMEmb(BackboneRecommender):
         from lexirec.text.cache import default_folder
         from lexirec.text.encoders import load_encoder
         from lexirec.text.encoders.joined import JoinedEncoder
-        from lexirec.training.finetune import finetune_items, tuned_name
+        from lexirec.training.finetune import finetune_items
+        from lexirec.training.tuned_encoder import tuned_name
 
         config, parts = self.config, parts_of(encoder)
         if config.scft is None:
@@ -200,7 +201,7 @@ class LLMEmb(BackboneRecommender):
         Raises:
             InputError: if its recipe has other prompts than this configuration.
         """
-        from lexirec.training.finetune import RECIPE, read_recipe
+        from lexirec.training.tuned_encoder import RECIPE, read_recipe
 
         folder = Path(encoder.name.removeprefix("hf:").split("?")[0])
         if not encoder.name.startswith("hf:") or not (folder / RECIPE).exists():
