@@ -705,7 +705,13 @@ def test_heads_must_divide_in_every_model() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"negatives": "shared", "loss": "softmax"}, {"loss": "ce"}, {"items": "id+text", "encoder": "lsa", "num_negs": 12}]
+    "settings",
+    [
+        {"num_negs": 12},
+        {"negatives": "shared", "loss": "softmax", "num_negs": 12},
+        {"loss": "ce"},
+        {"items": "id+text", "encoder": "lsa", "num_negs": 12},
+    ],
 )
 def test_items_with_bad_vectors_are_named(settings: dict[str, object]) -> None:
     """Also one that the batch has as a negative only."""
@@ -715,7 +721,7 @@ def test_items_with_bad_vectors_are_named(settings: dict[str, object]) -> None:
     batch = one_batch(model, data)
     spoken = torch.cat([batch.inputs, batch.targets])
     spoken = set((spoken if batch.rows is None else batch.rows[spoken]).tolist())
-    negative = next(item for item in range(model.n_items) if item not in spoken)
+    negative = next(item for item in (range(model.n_items) if batch.rows is None else batch.rows.tolist()) if item not in spoken)
     if batch.negatives is not None:
         batch.negatives.view(-1)[0] = negative if batch.rows is None else int((batch.rows == negative).nonzero()[0, 0])
     assert model.culprits(batch) == "all vectors of the batch's items and all states are finite"

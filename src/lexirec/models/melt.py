@@ -352,6 +352,7 @@ class MELT(BackboneRecommender):
     def extra_loss(self, table: Tensor, batch: SequenceBatch) -> Tensor | float:
         assert isinstance(batch, MELTBatch)  # noqa: S101 (made by batches)
         config, network = self.config, self._branches
+        table = self._items()  # histories and contexts are of any items, not those of the batch alone
         total: Tensor | float = 0.0
         if batch.histories is not None and config.lambda_users:
             few, full = self.encode(batch.histories, table).float().chunk(2)

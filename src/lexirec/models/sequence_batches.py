@@ -28,7 +28,7 @@ class SequenceBatch:
         targets: ``(M,)`` the right items.
         negatives: ``(M, n)`` or shared ``(n,)`` sampled items, or none.
         rows: ``(R,)`` the distinct items that the batch speaks of, ascending; inputs, targets and negatives then count in it.
-            ``None``: they count in the catalogue.
+            ``None``: they count in the catalogue, all of whose items take part in the loss.
     """
 
     layout: Layout
@@ -47,7 +47,7 @@ class SequenceSampler:
         train: training set.
         config: of a sequential model; of a cloze model where ``cloze``.
         cloze: whether events are hidden and filled in; else each one predicts the next.
-        distinct: whether item vectors are computed for the items of a batch alone, which are then counted (see ``SequenceBatch.rows``).
+        distinct: whether item vectors are made for the items of a batch alone, which are then counted (see ``SequenceBatch.rows``).
         device: of the tensors.
 
     Raises:

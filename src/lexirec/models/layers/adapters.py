@@ -70,11 +70,6 @@ class ItemVectors(nn.Module):
         self.own = nn.Embedding(n_items, dim) if by_id else None
         self.start = start
 
-    @property
-    def plain(self) -> bool:
-        """Whether the vectors are a table already, with nothing to compute."""
-        return self.own is not None and self.text is None
-
     def set_start(self) -> None:
         """Put the given first values in place, after all weights were initialised."""
         if self.own is not None and self.start is not None:
