@@ -1,11 +1,12 @@
 """CALRec's own language models beside each other: the same processor time of stage 0, then the loss of held-out items and a ranking.
 
     python benchmarks/calrec_decoders.py --data DIR [--decoder tiny=2@0.002 --decoder minilm=0.5@0.0005 ...] [--users N] --out OUT
+    python benchmarks/calrec_decoders.py --data DIR --decoder tiny=1.5@0.002,vocabulary=8192,lm_tokens=4096 --decoder ... --out OUT
 
 Stage 0 is what replaces web pretraining (docs/calrec.md); its cost decides what can be had here, so passes are given such that the
-processor seconds, which are measured, come out alike. A part of a pass reads that share of the histories and items. All models have
-the same vocabulary, which is checked, so that their losses a token can be compared. The validation part is asked, since a default is
-chosen by this. Nothing is taken from the cache.
+processor seconds, which are measured, come out alike. A part of a pass reads that share of the histories and items. Losses an item can
+be compared between all of them, losses a token where the vocabulary is the same. The validation part is asked, since a default is chosen
+by this. Nothing is taken from the cache.
 
 OUT/calrec-decoders/<dataset>/<name>.json are published results (docs/protocol.md).
 """
@@ -28,7 +29,8 @@ from lexirec.evaluation.evaluate import evaluate
 from lexirec.evaluation.statistics import compare, summarise
 from lexirec.files import write_json
 from lexirec.models.calrec.model import CALRec
-from lexirec.models.calrec.steps import LOSS, held_out_losses
+from lexirec.models.calrec.steps import LOSS, Step, Towers, held_out_losses
+from lexirec.settings import parse_set
 from lexirec.training.options import TrainingOptions
 
 METRICS = ("recall@1", "recall@10", "ndcg@10", "mrr")
@@ -38,24 +40,25 @@ SETTINGS: dict[str, Any] = {
     "write_precision": "bf16",
 }  # fmt: skip
 
-DECODERS = [("tiny", 2.0, 0.002), ("small", 1.0, 0.002), ("minilm", 0.5, 0.0005)]
-"""Name, passes of stage 0, highest rate."""
+DECODERS = [("tiny", 2.0, 0.002, {}), ("small", 1.0, 0.002, {}), ("minilm", 0.5, 0.0005, {})]
+"""Language model, passes of stage 0, highest rate, further settings."""
 
 
-def plan_of(text: str) -> tuple[str, float, float]:
-    """``minilm=0.5@0.0005`` as name, passes and highest rate."""
-    name, _, numbers = text.partition("=")
+def plan_of(text: str) -> tuple[str, float, float, dict[str, Any]]:
+    """``minilm=0.5@0.0005`` as language model, passes and highest rate; further settings stand behind commas, ``lm_tokens=1024``."""
+    first, *further = text.split(",")
+    name, _, numbers = first.partition("=")
     passes, _, rate = numbers.partition("@")
     try:
-        return name, float(passes), float(rate)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PASSES@RATE, such as tiny=2@0.002") from error
+        return name, float(passes), float(rate), dict(parse_set(one) for one in further)
+    except (ValueError, InputError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not LM=PASSES@RATE[,SETTING=VALUE...], such as tiny=2@0.002: {error}") from error
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, type=Path)
-    parser.add_argument("--decoder", action="append", type=plan_of, metavar="NAME=PASSES@RATE")
+    parser.add_argument("--decoder", action="append", type=plan_of, metavar="LM=PASSES@RATE[,SETTING=VALUE...]")
     parser.add_argument("--users", type=int, default=1000, help="random users of the validation part who are asked")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", required=True, type=Path)
@@ -64,6 +67,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache:
         os.environ["LEXIREC_CACHE"] = cache
         measure(args)
+
+
+def alone(model: CALRec, reduction: str) -> Step:
+    """The step of a model with the next-item loss as it is asked for, and without contrasts."""
+    towers = Towers(model.step.towers.lm, model.step.towers.pieces, reduction)
+    return Step(towers, model.step.tau, 0.0, 0.0, model.step.budget)
 
 
 def measure(args: argparse.Namespace) -> None:
@@ -75,20 +84,19 @@ def measure(args: argparse.Namespace) -> None:
     asked = train.some_users(parts.valid, args.users, 0)
     frames: dict[str, list[pl.DataFrame]] = {}
     documents: dict[str, dict[str, Any]] = {}
-    vocabulary: torch.Tensor | None = None
-    for lm, passes, rate in args.decoder or DECODERS:
-        name = f"{lm}-{rate:g}" if lm in frames else lm
+    for lm, passes, rate, further in args.decoder or DECODERS:
+        name = "-".join([lm, *(f"{value:g}" if isinstance(value, int | float) else str(value) for value in further.values())])
+        name = f"{name}-{rate:g}" if name in frames else name
         whole = max(math.ceil(passes), 1)
-        settings = {**SETTINGS, "lm": lm, "lm_lr": rate, "lm_epochs": whole, "epoch_users": round(train.n_users * passes / whole)}
-        model = CALRec(CALRec.Config.parse(settings))
+        epochs = {"lm_epochs": whole, "epoch_users": round(train.n_users * passes / whole)}
+        model = CALRec(CALRec.Config.parse({**SETTINGS, "lm": lm, "lm_lr": rate, **epochs, **further}))
         started, begun = time.process_time(), time.perf_counter()
         model.fit(train, None, TrainingOptions(epochs=0, precision="bf16", threads=args.threads, seed=1, progress=True))
         processor, seconds = time.process_time() - started, time.perf_counter() - begun
-        tokens = model.vocabulary.state()
-        if vocabulary is not None and not torch.equal(tokens, vocabulary):
-            print(f"{name}: its vocabulary is another; losses a token can't be compared", file=sys.stderr)
-        vocabulary = tokens
-        loss = -held_out_losses(model.step, train, asked, 64)[LOSS]
+        losses = {
+            f"held-out loss{what}": -held_out_losses(alone(model, reduction), train, asked, 64)[LOSS]
+            for what, reduction in (("", "mean"), (" an item", "sum"))
+        }
         found = evaluate(model, train, asked, metrics=METRICS, beyond=False, mask_seen=False)
         frames[name] = [found.per_user]
         size = sum(weight.numel() for weight in model.network.parameters())
@@ -106,9 +114,9 @@ def measure(args: argparse.Namespace) -> None:
                 {
                     "seed": 1,
                     "best_epoch": 0,
-                    "test": {**found.metrics, "held-out loss": loss},
-                    "test_optimistic": {**found.optimistic, "held-out loss": loss},
-                    "test_pessimistic": {**found.pessimistic, "held-out loss": loss},
+                    "test": {**found.metrics, **losses},
+                    "test_optimistic": {**found.optimistic, **losses},
+                    "test_pessimistic": {**found.pessimistic, **losses},
                     "users": found.n_users,
                     "weights": size,
                     "passes": passes,
@@ -121,7 +129,8 @@ def measure(args: argparse.Namespace) -> None:
         target = args.out / "calrec-decoders" / parts.name
         write_json(target / f"{name}.json", documents[name])  # an hour's work; the tests, which need the others, are added at the end
         kind = {m: (round(found.optimistic[m], 4), round(found.pessimistic[m], 4)) for m in METRICS}
-        print(f"{name}: {size:,} weights, {processor:.0f} processor seconds, held-out loss {loss:.4f}, {kind}", file=sys.stderr, flush=True)
+        said = ", ".join(f"{what} {value:.3f}" for what, value in losses.items())
+        print(f"{name}: {size:,} weights, {processor:.0f} processor seconds, {said}, {kind}", file=sys.stderr, flush=True)
     first = next(iter(frames))
     tests = compare(frames, METRICS, first)
     for name, document in documents.items():

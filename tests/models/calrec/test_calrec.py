@@ -22,8 +22,8 @@ from tests.models.calrec import worlds
 from tests.models.toys import checkerboard, markov, write_shop
 
 TINY = {
-    "text": "Title=title", "lm": "tiny", "lm_dim": 16, "lm_layers": 1, "lm_heads": 2, "vocabulary": 300, "lm_epochs": 0, "warmup": 2,
-    "lr": 0.02, "batch_size": 30, "samples": 8, "max_new_tokens": 12,
+    "text": "Title=title", "lm": "tiny", "lm_dim": 16, "lm_layers": 1, "lm_heads": 2, "vocabulary": 300, "merges": "words", "lm_epochs": 0,
+    "warmup": 2, "lr": 0.02, "batch_size": 30, "samples": 8, "max_new_tokens": 12,
 }  # fmt: skip
 FAST = {"progress": False, "threads": 1, "epochs": 2}
 
@@ -436,7 +436,7 @@ def test_wrong_starts_and_models(train: TrainSet, tmp_path: Path) -> None:
         ({"lm": "tiny", "tune": "lora"}, "tune = 'lora': lm = 'tiny' is trained whole"),
         ({"lm": "minilm", "tune": "lora"}, "tune = 'lora': lm = 'minilm' is trained whole"),
         ({"lm": "minilm", "lm_dim": 64}, "lm_dim = 64 has no effect with lm = 'minilm'"),
-        ({"lm": "some/model", "merges": "phrases"}, "merges = 'phrases' has no effect with lm = 'some/model'"),
+        ({"lm": "some/model", "merges": "words"}, "merges = 'words' has no effect with lm = 'some/model'"),
         ({"lm": "some/model", "vocabulary": 500}, "vocabulary = 500 has no effect"),
         ({"lm": "some/model", "lm_epochs": 3}, "lm_epochs = 3 has no effect with lm = 'some/model'"),
         ({"lm": "some/model", "lm_lr": 0.1}, "lm_lr = 0.1 has no effect"),

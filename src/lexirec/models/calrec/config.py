@@ -27,7 +27,7 @@ class CALRecConfig(ModelConfig):
     max_new_tokens: PositiveInt = 80
     """Most tokens that are written, and that a target has in training."""
 
-    lm: str = "small"
+    lm: str = "tiny"
     """``tiny``, ``small``, ``medium``: own models of these sizes; ``minilm``: the bundled encoder's blocks and embeddings made to look back
     only; else a folder or name of a causal Hugging Face model."""
     lm_dim: PositiveInt | None = None
@@ -38,9 +38,9 @@ class CALRecConfig(ModelConfig):
     """Own models: attention heads, over the size's."""
     lm_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout inside the language model."""
-    vocabulary: PositiveInt = 8192
+    vocabulary: PositiveInt = 16384
     """Own models and ``minilm``: most tokens of the byte-level BPE."""
-    merges: Merges = "words"
+    merges: Merges = "phrases"
     """Own models and ``minilm``: ``phrases`` lets tokens span several words, which shortens texts by a quarter to a half."""
     tune: Literal["all", "lora"] = "all"
     """Named models: all weights, or low-rank adapters (extra ``finetune``)."""
@@ -57,10 +57,10 @@ class CALRecConfig(ModelConfig):
     lm_epochs: NonNegativeInt = 10
     """Stage 0, plain language modelling of the training part's item and history texts: passes. Left out with ``start`` and for named
     models."""
-    lm_lr: PositiveFloat = 1e-3
+    lm_lr: PositiveFloat = 2e-3
     """Stage 0: highest learning rate; it falls in a line to 0."""
-    lm_tokens: PositiveInt = 4096
-    """Stage 0: most tokens of a batch."""
+    lm_tokens: PositiveInt = 1024
+    """Stage 0: most tokens of a batch. A model that starts from nothing gains more by many steps than by large ones."""
 
     alpha: float = Field(default=0.125, ge=0.0, le=1.0)
     """Weight of the contrast between targets with and without their history."""
