@@ -375,7 +375,7 @@ def test_items_without_text_are_left_out() -> None:
 
 def test_a_wish_finds_words_that_stand_before_punctuation() -> None:
     data = shop(["red drill, small", "blue saw. New", "green lamp"])
-    model = CALRec(**TINY).fit(data.train_set(), options=TrainingOptions(**FAST))
+    model = CALRec(**{**TINY, "lm_epochs": 30, "lm_lr": 0.02}).fit(data.train_set(), options=TrainingOptions(**FAST))
     assert model.recommend(Query(intent="a saw"), k=1)["item_id"][0] == "i01"
     assert model.recommend(Query(history=["i00"], intent="saw", alpha=1.0), k=1)["item_id"][0] == "i01"
     unknown = ("popularity", "no word of the catalogue is in the wish")

@@ -192,6 +192,15 @@ def test_shortening_removes_the_last_events() -> None:
     assert np.allclose(np.bincount(drawn[:4000]) / 4000, 0.25, atol=0.03)
 
 
+def test_what_stands_once_is_no_token() -> None:
+    """Whole titles of a small catalogue as tokens would share nothing with each other, nor with a new item's."""
+    texts = [f"Title: {colour} {tool}." for colour in ("red", "blue", "green") for tool in ("drill", "saw", "lamp")]
+    vocabulary = Vocabulary.trained(texts, 5000, ["Title: ", "."], "phrases")
+    flat, offsets = vocabulary.encode(texts)
+    assert (np.diff(offsets) >= 3).all()  # label, words, full stop
+    assert (np.bincount(flat, minlength=len(vocabulary))[np.unique(flat)] >= 2).all()
+
+
 def test_held_out_items_never_stand_in_a_training_sequence() -> None:
     rng = np.random.default_rng(0)
     rows = [(f"u{u}", f"i{u}-{t}", t) for u in range(30) for t in range(int(rng.integers(5, 9)))]  # every event an item of its own

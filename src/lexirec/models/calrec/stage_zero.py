@@ -19,7 +19,7 @@ from lexirec.models.stages import kept
 from lexirec.training.loop import run_training
 from lexirec.training.options import TrainingOptions
 
-VERSION = 4
+VERSION = 5
 """Of the language model and of this stage; what another version made is not taken up."""
 DEPENDS = (
     "text", "max_tokens", "max_new_tokens", "lm", "lm_dim", "lm_layers", "lm_heads", "lm_dropout", "vocabulary", "merges",

@@ -46,7 +46,7 @@ class Vocabulary:
 
         Args:
             texts: of the catalogue.
-            size: tokens at most; at least 256 bytes and the fixed pieces are there.
+            size: tokens at most; at least 256 bytes and the fixed pieces are there. Fewer where no further pair occurs twice.
             pieces: the template's fixed pieces, which become tokens.
             merges: see :data:`Merges`.
         """
@@ -57,7 +57,10 @@ class Vocabulary:
         tokenizer.decoder = decoders.ByteLevel()
         alphabet = pre_tokenizers.ByteLevel.alphabet()
         learned = max(size - len(whole), 257)
-        trainer = trainers.BpeTrainer(vocab_size=learned, special_tokens=[END], initial_alphabet=alphabet, show_progress=False)
+        # A pair that stands in one place only is not merged: whole texts of a small catalogue would become tokens that share nothing.
+        trainer = trainers.BpeTrainer(
+            vocab_size=learned, min_frequency=2, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
+        )
         torn = re.compile("|".join(re.escape(piece) for piece in pieces if len(piece) > 2))
         parts = [part for text in texts for part in torn.split(text) if part]
         tokenizer.train_from_iterator(parts, trainer, length=len(parts))
