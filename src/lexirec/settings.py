@@ -97,7 +97,8 @@ def describe(kind: type[BaseModel]) -> list[Setting]:
         for statement, after in itertools.pairwise(body):
             match statement, after:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                    meanings[name] = " ".join(text.split("\n\n")[0].split()).replace("``", "")
+                    plain = re.sub(r":\w+:`~?([^`]*)`", r"\1", text.split("\n\n")[0])  # references of docstrings: the name alone
+                    meanings[name] = " ".join(plain.split()).replace("``", "")
     schema = kind.model_json_schema()
     return [
         Setting(name, _values(schema["properties"][name], schema), schema["properties"][name].get("default"), meanings.get(name, ""))

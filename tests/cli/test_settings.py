@@ -14,7 +14,7 @@ from lexirec.training.options import TrainingOptions
 def test_every_setting_has_values_and_a_meaning(kind: type) -> None:
     for setting in describe(kind):
         assert setting.kind and setting.kind != "any", setting
-        assert setting.meaning.endswith((".", ":")), setting
+        assert setting.meaning.endswith((".", ":")) and "`" not in setting.meaning, setting
 
 
 def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
