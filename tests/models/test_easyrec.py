@@ -366,17 +366,17 @@ def test_num_layers_keeps_the_lowest(bert: str, train: TrainSet) -> None:
 
 def test_the_person_of_the_others_is_written_without_the_positive(bert: str, train: TrainSet, monkeypatch: pytest.MonkeyPatch) -> None:
     model = ready(train, bert, person="others")
-    written: list[list[int]] = []
+    written: list[tuple[list[int], int]] = []
     plain = model.writer.user_texts
 
-    def seen(histories: list, version: int = 0) -> list[str]:
-        written.extend(sorted(h.tolist()) for h in histories)
-        return plain(histories, version)
+    def seen(histories: list, version: int = 0, taken_out: np.ndarray | None = None) -> list[str]:
+        written.extend((sorted(h.tolist()), p) for h, p in zip(histories, taken_out.tolist(), strict=True))
+        return plain(histories, version, taken_out=taken_out)
 
     monkeypatch.setattr(model.writer, "user_texts", seen)
     batch = next(model.batches(train, np.random.default_rng(0)))
-    expected = [sorted(set(train.history(u).tolist()) - {p}) for u, p in zip(batch.users.tolist(), batch.positives.tolist(), strict=True)]
-    assert sorted(written) == sorted(expected)
+    pairs = zip(batch.users.tolist(), batch.positives.tolist(), strict=True)
+    assert sorted(written) == sorted((sorted(set(train.history(u).tolist()) - {p}), p) for u, p in pairs)
     assert len(batch.offsets) - 1 > batch.rows.max()
     model.loss(batch).backward()
 

@@ -189,14 +189,38 @@ def test_peculiar_phrases_by_hand():
     assert phrases.peculiar(chosen, 3, least=1.0) == [["red hat"], ["blue"], ["blue"]]
 
 
+def test_an_item_taken_out_is_named_by_what_others_did_alone():
+    """Two people chose the tea with the pot; to neither of them is it told when the tea is what is to be found. The third may be told."""
+    rows = [("ann", "tea"), ("ann", "pot"), ("bob", "tea"), ("bob", "pot"), ("cy", "pot"), ("cy", "cup"), ("di", "pot"), ("di", "cup")]
+    log = pl.DataFrame([(*row, t) for t, row in enumerate(rows)], ["user_id", "item_id", "timestamp"], orient="row")
+    titles = pl.DataFrame({"item_id": ["tea", "pot", "cup"], "title": ["Green Tea", "Iron Pot", "Blue Cup"]})
+    train = Dataset.from_frames(log, titles).split("all").train
+    writer = PlainWriter().prepare(train)
+    tea, pot, cup = train.item_map.index(["tea", "pot", "cup"])
+    pots = [np.array([pot])]
+    assert "Green Tea; Blue Cup" in writer.user_texts(pots)[0] or "Blue Cup; Green Tea" in writer.user_texts(pots)[0]
+    told = writer.user_texts(pots * 2, taken_out=np.array([tea, cup]))
+    assert "Blue Cup" in told[0] and "Green Tea" not in told[0]
+    assert "Green Tea" in told[1] and "Blue Cup" not in told[1]
+    more = pl.concat([log, pl.DataFrame({"user_id": ["ed", "ed"], "item_id": ["tea", "pot"], "timestamp": [9, 10]})])
+    writer = PlainWriter().prepare(Dataset.from_frames(more, titles).split("all").train)
+    assert "Green Tea" in writer.user_texts(pots, taken_out=np.array([tea]))[0]  # two others remain
+
+
 def test_neighbours_and_popularity_by_hand():
     log = pl.DataFrame({"user_id": list("aabbbccd"), "item_id": list("xyxyzxzx"), "timestamp": range(8)})
     train = Dataset.from_frames(log, pl.DataFrame({"item_id": list("wxyz"), "title": list("WXYZ")})).split("all").train
-    near = neighbours(train, 2).toarray()
+    near, owed = (found.toarray() for found in neighbours(train, 2))
     expected = 2 / (np.sqrt(4 * 2) + 3)
     assert np.allclose(near, [[0, 0, 0, 0], [0, 0, expected, expected], [0, expected, 0, 0], [0, expected, 0, 0]])
-    assert neighbours(train, 1).toarray()[1].tolist() == pytest.approx([0, 0, expected, 0])
-    assert np.allclose(neighbours(train, 2, block=1).toarray(), near)
+    assert np.allclose(owed, near)  # two people each: without one of them nothing is left
+    assert neighbours(train, 1)[0].toarray()[1].tolist() == pytest.approx([0, 0, expected, 0])
+    assert all(
+        np.allclose(found.toarray(), all_at_once) for found, all_at_once in zip(neighbours(train, 2, block=1), (near, owed), strict=True)
+    )
+    third = pl.DataFrame({"user_id": list("dd"), "item_id": list("xy"), "timestamp": [8, 9]})
+    near, owed = (found.toarray() for found in neighbours(Dataset.from_frames(pl.concat([log, third])).split("all").train, 2))
+    assert owed[0, 1] == pytest.approx(near[0, 1] / 3) and near[0, 1] > 0  # x and y by three people
     assert popularity_levels(train).tolist() == [0, 3, 0, 0]
 
 

@@ -178,7 +178,8 @@ class EasyRec(TextRecommender):
         texts = [""] * len(users)
         for version in range(self.config.versions + 1):
             rows = np.flatnonzero(versions == version)
-            for row, text in zip(rows, self.writer.user_texts([histories[r] for r in rows], version), strict=True):
+            written = self.writer.user_texts([histories[r] for r in rows], version, taken_out=positives[rows])
+            for row, text in zip(rows, written, strict=True):
                 texts[row] = text
         found = self._train_tokens(texts)
         lengths = np.fromiter(map(len, found), dtype=np.int64, count=len(found))

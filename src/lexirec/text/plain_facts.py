@@ -307,7 +307,7 @@ def empty_csr(rows: int, columns: int) -> sp.csr_array:
     return sp.csr_array(sp.coo_array((np.zeros(0, np.float32), (np.zeros(0, np.int64), np.zeros(0, np.int64))), shape=(rows, columns)))
 
 
-def neighbours(train: TrainSet, k: int, block: int = 4096) -> sp.csr_array:
+def neighbours(train: TrainSet, k: int, block: int = 4096) -> tuple[sp.csr_array, sp.csr_array]:
     """Items chosen by the same people: for each item the ``k`` with the largest ``together / (sqrt(n_i n_j) + 3)``.
 
     Args:
@@ -316,7 +316,9 @@ def neighbours(train: TrainSet, k: int, block: int = 4096) -> sp.csr_array:
         block: items counted at a time; the memory is about ``block x`` the distinct items beside them.
 
     Returns:
-        ``(I, I)`` CSR float32 with at most ``k`` entries in a row; pairs that fewer than two people chose are left out.
+        ``(I, I)`` CSR float32 with at most ``k`` entries in a row, and of each entry what it owes to one person alone: the value less
+        ``(together - 1) / (sqrt(n_i n_j) + 3)``, or all of it where fewer than two others chose both. Pairs that fewer than two people
+        chose are left out.
     """
     from_end = train.offsets[1:][train.user_index] - np.arange(train.n_interactions)
     kept = from_end <= EVENTS_PER_USER
@@ -326,20 +328,25 @@ def neighbours(train: TrainSet, k: int, block: int = 4096) -> sp.csr_array:
     chosen.data[:] = 1.0
     count: NDArray[np.float32] = np.asarray(chosen.sum(axis=0)).ravel()
     by_item = sp.csr_array(chosen.T)
-    parts = []
+    parts, owed = [], []
     for start in range(0, train.n_items, block):
         together = sp.coo_array(by_item[start : start + block] @ chosen)
         row, column = together.coords
         keep = (together.data >= SUPPORT) & (row + start != column)
-        row, column, value = row[keep], column[keep], together.data[keep]
-        value = value / (np.sqrt(count[row + start] * count[column]) + SHRINK)
+        row, column, people = row[keep], column[keep], together.data[keep]
+        value = people / (np.sqrt(count[row + start] * count[column]) + SHRINK)
         order = np.lexsort((column, -value, row))
-        row, column, value = row[order], column[order], value[order]
+        row, column, value, people = row[order], column[order], value[order], people[order]
         place = np.arange(len(row)) - np.searchsorted(row, row)
         near = place < k
-        size = min(block, train.n_items - start)
-        parts.append(sp.csr_array((value[near].astype(np.float32), (row[near], column[near])), shape=(size, train.n_items)))
-    return sp.csr_array(sp.vstack(parts)) if parts else empty_csr(0, 0)
+        at = (row[near], column[near])
+        size = (min(block, train.n_items - start), train.n_items)
+        value, people = value[near].astype(np.float32), people[near]
+        parts.append(sp.csr_array((value, at), shape=size))
+        owed.append(sp.csr_array((np.where(people > SUPPORT, value / people, value), at), shape=size))
+    if not parts:
+        return empty_csr(0, 0), empty_csr(0, 0)
+    return sp.csr_array(sp.vstack(parts)), sp.csr_array(sp.vstack(owed))
 
 
 def popularity_levels(train: TrainSet) -> NDArray[np.int8]:

@@ -84,10 +84,11 @@ class PlainWriter:
         self._rank_kinds(words)
         self._topics = Phrases.of(_topics(words, train.item_domains), domain)
         if self.collaborative:
-            self._near = neighbours(train, NEIGHBOURS)
+            self._near, owed = neighbours(train, NEIGHBOURS)
+            self._owed = sp.csr_array(owed.T)  # asked by the item that was taken out
             self._level = popularity_levels(train)
         else:
-            self._near = empty_csr(train.n_items, train.n_items)
+            self._near = self._owed = empty_csr(train.n_items, train.n_items)
             self._level = np.zeros(train.n_items, dtype=np.int8)
         reviews = None
         if c.REVIEW in train.interactions.columns:
@@ -120,20 +121,24 @@ class PlainWriter:
 
     # --- texts on the fly --------------------------------------------------------------------------------------------------------
 
-    def user_texts(self, histories: Sequence[History], version: int = 0, users: Sequence[int] | None = None) -> list[str]:
+    def user_texts(
+        self, histories: Sequence[History], version: int = 0, users: Sequence[int] | None = None, taken_out: History | None = None
+    ) -> list[str]:
         """Texts of people by their histories.
 
         Args:
             histories: item indices of each, oldest first; may be empty.
             version: 0 for the profile, up to 12 for a rephrasing.
             users: index of each in the part given to :meth:`write`, -1 for somebody new: what their own reviews there mention is told too.
+            taken_out: ``(B,)`` an item of the training part that each history was shortened by: it is named as a likely next choice only as
+                far as others chose it beside the rest, not by what this person did. Not for a writer from :meth:`restore`.
 
         Returns:
             One text each; that of ``train.history(u)`` is the profile of user ``u``, with ``users=[u]`` or where the log has no reviews.
         """
         self._check_version(version)
         own = None if users is None or not self._own else [self._own[user] if user >= 0 else [] for user in users]
-        return self._users_written(self._user_facts(histories, own), version)
+        return self._users_written(self._user_facts(histories, own, taken_out), version)
 
     def item_texts(self, items: pl.DataFrame, version: int = 0) -> list[str]:
         """Texts of new items by their own columns; nobody has chosen them, so there is no collaborative part.
@@ -218,15 +223,20 @@ class PlainWriter:
             facts["facts"] = [", ".join(words.facts[row])]
         return facts
 
-    def _user_facts(self, histories: Sequence[History], own: list[list[str]] | None) -> list[dict[str, list[str]]]:
+    def _user_facts(
+        self, histories: Sequence[History], own: list[list[str]] | None, taken_out: History | None = None
+    ) -> list[dict[str, list[str]]]:
         self._ready()
         found: list[dict[str, list[str]]] = []
         for start in range(0, len(histories), BLOCK):
-            part = histories[start : start + BLOCK]
-            found += self._block_facts(part, None if own is None else own[start : start + BLOCK])
+            part = slice(start, start + BLOCK)
+            left = None if taken_out is None else taken_out[part]
+            found += self._block_facts(histories[part], None if own is None else own[part], left)
         return found
 
-    def _block_facts(self, histories: Sequence[History], own: list[list[str]] | None) -> list[dict[str, list[str]]]:
+    def _block_facts(
+        self, histories: Sequence[History], own: list[list[str]] | None, taken_out: History | None
+    ) -> list[dict[str, list[str]]]:
         n_items = len(self._titles)
         lengths = np.fromiter((len(h) for h in histories), dtype=np.int64, count=len(histories))
         items = np.concatenate([np.asarray(h, dtype=np.int64) for h in histories]) if lengths.sum() else np.zeros(0, dtype=np.int64)
@@ -245,7 +255,11 @@ class PlainWriter:
             # What is chosen beside the history, less the history itself: a large negative number removes a seen item.
             seen = chosen.copy()
             seen.data[:] = -1e6
-            also = top(sp.csr_array(chosen @ self._near + seen), say.MOST_TITLES)
+            scores = chosen @ self._near + seen
+            if taken_out is not None:
+                own_part = chosen.multiply(self._owed[taken_out]).sum(axis=1)
+                scores = scores - sp.csr_array((own_part, (np.arange(len(histories)), taken_out)), shape=scores.shape)
+            also = top(sp.csr_array(scores), say.MOST_TITLES)
         mean_level = np.asarray(chosen @ self._level.astype(np.float32)).ravel() / np.maximum(chosen.sum(axis=1), 1.0)
         titles = self._titles
         facts = []
