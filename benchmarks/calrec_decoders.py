@@ -36,7 +36,7 @@ from lexirec.training.options import TrainingOptions
 METRICS = ("recall@1", "recall@10", "ndcg@10", "mrr")
 DATA = {"split": "leave-one-out", "catalogue": "interacted", "duplicates": "consecutive", "mask_seen": False}
 SETTINGS: dict[str, Any] = {
-    "merges": "phrases", "lm_tokens": 4096, "micro_tokens": 32768, "max_tokens": 512, "samples": 16,
+    "merges": "phrases", "vocabulary": 8192, "lm_tokens": 4096, "micro_tokens": 32768, "max_tokens": 512, "samples": 16,
     "write_precision": "bf16",
 }  # fmt: skip
 
