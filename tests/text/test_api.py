@@ -152,6 +152,13 @@ def test_no_form_of_a_key_is_shown(monkeypatch, echoed, limit):
     assert "abc123" not in redacted(echoed, limit)
 
 
+@pytest.mark.parametrize("placeholder", ["x", "test", "none"])
+def test_a_placeholder_for_a_key_is_hidden_as_a_word_alone(monkeypatch, placeholder):
+    monkeypatch.setenv("OPENAI_API_KEY", placeholder)
+    shown = redacted(f"401: the latest tax, nonetheless: {placeholder!r}", 300)
+    assert shown == "401: the latest tax, nonetheless: '***'"
+
+
 def test_keys_in_the_address_are_hidden(monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "https://me:hidden@host/v1?key=hidden")
     assert "hidden" not in load_encoder("api:m").fingerprint

@@ -276,6 +276,21 @@ def test_no_part_of_a_key_is_shown_of_a_strange_body(monkeypatch):
     assert "0wn" not in str(caught.value)
 
 
+@pytest.mark.parametrize("placeholder", ["x", "test", "none", "sk-none"])
+def test_a_placeholder_for_a_key_changes_no_answer(monkeypatch, placeholder):
+    monkeypatch.setenv("OPENAI_API_KEY", placeholder)
+    said = f"An excellent tester kit, none greater: a test for {placeholder}."
+    with Faulty(lambda body: said) as server:
+        assert model(server, cache=False).ask(prompts(1), str)[0].value == said
+
+
+def test_a_key_is_taken_out_of_answers_wherever_it_stands_as_a_word():
+    said = {"alone": KEY, "in words": f"It is {KEY}.", "lines": f"a\n{KEY}\n", "longer": f"un{KEY}ly"}
+    with Faulty(lambda body: json.dumps(said)) as server:
+        shown = model(server, cache=False).ask(prompts(1), json.loads)[0].value
+    assert shown == {"alone": "***", "in words": "It is ***.", "lines": "a\n***\n", "longer": f"un{KEY}ly"}
+
+
 def test_the_key_is_in_no_file(tmp_path):
     with Faulty(lambda body: json.dumps({"n": 1, "note": KEY})) as server:
         model(server).ask(prompts(2), PARSE)

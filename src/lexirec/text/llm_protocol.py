@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from lexirec.text.encoders.api import redacted
+from lexirec.text.encoders.api import SECRET_CHARACTERS, redacted
 from lexirec.text.llm_budget import likely_tokens
 from lexirec.text.llm_cache import Answer
 
@@ -82,8 +82,9 @@ def read_answer(content: bytes, messages: list[dict[str, str]]) -> Answer:
         shown = redacted(content[:2000].decode("utf-8", "replace"), 100)
         raise NotTheProtocolError(f"the body is no chat completion ({type(error).__name__}: {shown!r})") from None
     key = os.environ.get("OPENAI_API_KEY")
-    if key:
-        text = text.replace(key, "***")
+    if key and len(key) >= SECRET_CHARACTERS:
+        # Not inside a longer word, but after an escape of JSON: in `\nsk-...` the key follows a letter.
+        text = re.sub(rf"(?:(?<!\w)|(?<=\\[bfnrt])){re.escape(key)}(?!\w)", "***", text)
     return Answer(
         text.encode("utf-8", "replace").decode(),  # half a surrogate pair can't be kept in a file
         read if isinstance(read, int) and read >= 0 else likely_tokens(messages),

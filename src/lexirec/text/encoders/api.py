@@ -14,6 +14,8 @@ from lexirec.text.encoders.base import Encoder, FloatArray, as_bool, as_int
 from lexirec.text.encoders.transformer import cut
 
 DEFAULT_URL = "https://api.openai.com/v1"
+SECRET_CHARACTERS = 16
+"""A key of fewer characters (``none``, ``test``, ``EMPTY``) is a placeholder for a server that wants none: it may be a word of any text."""
 
 
 class ApiError(LexirecError, RuntimeError):
@@ -150,14 +152,16 @@ class ApiEncoder(Encoder):
 
 
 def redacted(message: str, limit: int) -> str:
-    """A message without the key and without what servers echo of keys, cut at ``limit`` characters.
+    """A message without the key and without what servers echo of keys, cut at ``limit`` characters; a placeholder is hidden as a word.
 
     >>> redacted("Not a valid token: sk-abc123***xyz.", 300)
     'Not a valid token: ***.'
     """
     key = os.environ.get("OPENAI_API_KEY")
-    if key:
+    if key and len(key) >= SECRET_CHARACTERS:
         message = message.replace(key, "***")
+    elif key:
+        message = re.sub(rf"(?<!\w){re.escape(key)}(?!\w)", "***", message)
     return re.sub(r"\b(sk|key|Bearer)[-_ ][\w*\-]{4,}", "***", message)[:limit]
 
 
