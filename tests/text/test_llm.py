@@ -166,6 +166,64 @@ def test_malformed_answers_get_one_repair_and_are_not_asked_a_third_time():
             assert len(server.requests) == 3
 
 
+def mended(body):
+    """A model whose first answer is never valid, and whose repair is."""
+    return echo(body) if len(body["messages"]) == 4 else "n is " + body["messages"][1]["content"]
+
+
+@pytest.mark.parametrize("retry_failed", [False, True])
+def test_a_known_repair_is_the_result_and_nothing_is_asked_again(retry_failed):
+    with Faulty(mended) as server:
+        model(server).ask(prompts(3), PARSE)
+        server.reply = lambda body: "no longer able"
+        dry = model(server, dry_run=True, retry_failed=retry_failed)
+        assert values(dry.ask(prompts(4), PARSE)) == [0, 1, 2, None]
+        assert (dry.plan.calls, dry.plan.cached) == (1, 3)
+        assert values(model(server, retry_failed=retry_failed).ask(prompts(4), PARSE)) == [0, 1, 2, None]
+        assert len(server.requests) == 3 * 2 + 2
+        assert values(model(server).ask(prompts(4), PARSE)) == [0, 1, 2, None]
+        # Answer and repair are no good: a dry run counts it where it would be asked again, and nowhere else.
+        again = model(server, dry_run=True, retry_failed=retry_failed)
+        again.ask(prompts(4), PARSE)
+        assert (again.plan.calls, again.plan.cached) == ((1, 3) if retry_failed else (0, 4))
+
+
+def test_an_answer_whose_repair_did_not_come_is_mended_by_one_call():
+    with Faulty(echo, faults=["n is 0", error(400, "too long")]) as server:
+        asked = model(server, concurrency=1)
+        assert values(asked.ask(prompts(2), PARSE)) == [None, 1]
+        dry = model(server, dry_run=True)
+        dry.ask(prompts(2), PARSE)
+        assert (dry.plan.calls, dry.plan.cached) == (1, 1)
+        assert values(model(server).ask(prompts(2), PARSE)) == [0, 1]
+        assert [len(body["messages"]) for body in server.requests] == [2, 4, 2, 4]
+
+
+def test_asking_again_mends_anew_where_the_model_says_the_same():
+    with Faulty(every="n is 0") as server:
+        assert values(model(server).ask(prompts(1), PARSE)) == [None]
+        server.reply, server.every = mended, None
+        assert values(model(server, retry_failed=True).ask(prompts(1), PARSE)) == [0]
+        assert values(model(server, retry_failed=True).ask(prompts(1), PARSE)) == [0]
+        assert len(server.requests) == 4
+
+
+def test_an_invalid_answer_does_not_replace_what_another_process_got_meanwhile():
+    with Faulty(every="n is 0") as server:
+        model(server).ask(prompts(1), PARSE)
+
+    def meanwhile(body):
+        if len(body["messages"]) == 2:
+            with Faulty(mended) as other:
+                assert values(model(other, retry_failed=True).ask(prompts(1), PARSE)) == [0]
+        return "sorry"
+
+    with Faulty(meanwhile) as server:
+        assert values(model(server, retry_failed=True).ask(prompts(1), PARSE)) == [0]
+        assert len(server.requests) == 1
+    assert values(LanguageModel("small", dry_run=True).ask(prompts(1), PARSE)) == [0]
+
+
 def test_a_fence_or_words_around_the_object_are_no_fault():
     with Faulty(lambda body: "Here:\n```json\n" + echo(body) + "\n```") as server:
         assert values(model(server).ask(prompts(2), PARSE)) == [0, 1]

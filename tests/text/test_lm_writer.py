@@ -241,6 +241,31 @@ def test_dry_run_counts_all_stages():
         assert again.plan.calls == 0
 
 
+def test_more_versions_ask_for_the_further_ones_alone():
+    train = shop().split("all").train
+    with Faulty(helpful) as server:
+        LmWriter(model(server), versions=1).write(train)
+        LmWriter(model(server), versions=3).write(train)
+        assert len(server.requests) == 4 * (8 + 6)
+        assert set(server.counts.values()) == {1}
+
+
+def test_dry_run_counts_what_a_run_would_ask_where_profiles_are_known_to_be_no_good():
+    train = shop().split("all").train
+
+    def some(body):
+        return "I'd rather not" if "Leather basketball" in body["messages"][1]["content"][:40] else helpful(body)
+
+    with Faulty(some) as server:
+        with pytest.warns(ProfileWarning, match="1 items"):
+            LmWriter(model(server), versions=0).write(train)
+        dry, sent = LanguageModel("writer", base_url=server.url, dry_run=True), len(server.requests)
+        LmWriter(dry, versions=1).write(train)
+        with pytest.warns(ProfileWarning, match="1 items"):
+            LmWriter(model(server), versions=1).write(train)
+        assert dry.plan.calls == len(server.requests) - sent == 7 + 6
+
+
 def test_long_histories_are_sampled_in_order_and_alike_each_time():
     items = pl.DataFrame({"item_id": [f"{i:03}" for i in range(100)], "title": [f"T{i}" for i in range(100)]})
     log = pl.DataFrame({"user_id": ["u"] * 100, "item_id": items["item_id"], "timestamp": range(100)})
@@ -274,8 +299,8 @@ def test_answers():
     for bad in ("New text.", "REVISED PROFILE: ", ""):
         with pytest.raises(ValueError, match="REVISED"):
             revised(bad)
-    assert rephrase_prompt("a", 1, 3) != rephrase_prompt("a", 2, 3)
-    assert isinstance(rephrase_prompt("a", 1, 3), Prompt)
+    assert rephrase_prompt("a", 1) != rephrase_prompt("a", 2)
+    assert isinstance(rephrase_prompt("a", 1), Prompt)
 
 
 @pytest.mark.parametrize("options", [{"versions": 13}, {"max_history": 0}, {"max_reviews": -1}, {"family": "shop"}])

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 from urllib.parse import urlsplit
 
 from lexirec.errors import InputError, require
@@ -30,6 +30,8 @@ from lexirec.text.llm_verdict import GIVE_UP, LlmError, Verdict
 __all__ = ["Budget", "BudgetError", "LanguageModel", "LlmError", "Plan", "Price", "Prompt", "Result", "json_answer"]
 
 T = TypeVar("T")
+DRY_RUN = "dry run"
+"""Error of a result that only a dry run lacks."""
 
 
 @dataclass
@@ -37,8 +39,9 @@ class Plan:
     """What a dry run would ask.
 
     Attributes:
-        calls: requests, without repairs and retries.
-        cached: prompts whose answer is known.
+        calls: requests, without retries and without repairs of answers to come.
+        cached: prompts that nothing is asked for: a valid answer or a valid repair of one is known, or neither is valid and they are not
+            to be asked again.
         input_tokens, output_tokens: estimates.
     """
 
@@ -64,7 +67,7 @@ class LanguageModel:
         budget: most calls, tokens and money of this object; what earlier ones spent doesn't count.
         cache: folder of the answers; the usual cache folder if ``None``; ``False`` keeps nothing.
         dry_run: send nothing and make no file; :attr:`plan` counts what would be sent.
-        retry_failed: ask again where the known answer doesn't pass the check.
+        retry_failed: ask again where neither the known answer nor a known repair of it passes the check.
 
     Raises:
         InputError: for a bad setting, or if the public service is to be asked without a key.
@@ -156,21 +159,20 @@ class LanguageModel:
         found: dict[Prompt, Result[T]] = {}
         missing: list[Prompt] = []
         for prompt in distinct:
-            known = self._known(prompt.messages(), parameters)
-            result = None if known is None else check(known)
-            # What isn't valid goes to the loop below, which looks for a known repair before it asks for one.
-            if result is not None and result.error is None:
+            known, request = self._known(prompt.messages(), parameters, check)
+            if self._settles(known):
                 self.plan.cached += 1
-                found[prompt] = result
             else:
-                missing.append(prompt)
-        if self.dry_run:
-            for prompt in missing:
                 self.plan.calls += 1
-                self.plan.input_tokens += likely_tokens(prompt.messages())
+                self.plan.input_tokens += likely_tokens(request)
                 self.plan.output_tokens += min(prompt.likely_words * 4 // 3, self.parameters["max_tokens"])
-                found[prompt] = Result(None, "dry run")
-        elif missing:
+            if known is not None and known.error is None:
+                found[prompt] = known
+            elif self.dry_run:
+                found[prompt] = known if self._settles(known) else Result(None, DRY_RUN)
+            else:
+                missing.append(prompt)  # what is settled and not valid, too: the run may have to end because of it
+        if missing:
             self._verdict.begin(what, known=bool(found))
             steps = track(self._results(missing, check, parameters), what, total=len(missing), enabled=progress)
             found.update(steps)
@@ -258,37 +260,60 @@ class LanguageModel:
 
     async def _one(self, prompt: Prompt, check: Check[T], parameters: Mapping[str, Any]) -> Result[T]:
         messages = prompt.messages()
+        known, request = self._known(messages, parameters, check)
+        if self._settles(known):
+            return known
         try:
-            answer, fresh = await self._answer(
-                prompt, messages, parameters, self.retry_failed and self._invalid(messages, parameters, check)
-            )
-            result = check(answer)
-            if result.error is None:
+            answer, result = await self._asked(prompt, request, parameters, check)
+            if result.error is None or request is not messages:
                 return result
             self._verdict.failed(result.error)
             again = [*messages, *repair(answer.text, result.error)]
-            repaired, _ = await self._answer(
-                prompt, again, parameters, self.retry_failed and not fresh and self._invalid(again, parameters, check)
-            )
-            return check(repaired)
+            repaired = self._kept(again, parameters)  # the model may have said the same before
+            known = None if repaired is None else check(repaired)
+            return known if self._settles(known) else (await self._asked(prompt, again, parameters, check))[1]
         except NoAnswerError as error:
             return Result(None, str(error))
 
-    def _invalid(self, messages: list[dict[str, str]], parameters: Mapping[str, Any], check: Check[T]) -> bool:
-        known = self._known(messages, parameters)
-        return known is not None and check(known).error is not None
+    def _settles(self, known: Result[T] | None) -> TypeGuard[Result[T]]:
+        """Whether nothing is asked because of what is known."""
+        return known is not None and (known.error is None or not self.retry_failed)
 
-    def _known(self, messages: list[dict[str, str]], parameters: Mapping[str, Any]) -> Answer | None:
+    def _known(
+        self, messages: list[dict[str, str]], parameters: Mapping[str, Any], check: Check[T]
+    ) -> tuple[Result[T] | None, list[dict[str, str]]]:
+        """What the cache knows, and what is to be asked where that doesn't settle it.
+
+        Returns:
+            The result of the known answer, or, where that isn't valid, of its known repair; ``None`` where one of the two is missing.
+            The request: ``messages`` themselves, or those that ask to mend a known answer.
+        """
+        answer = self._kept(messages, parameters)
+        if answer is None:
+            return None, messages
+        result = check(answer)
+        if result.error is None:
+            return result, messages
+        again = [*messages, *repair(answer.text, result.error)]
+        repaired = self._kept(again, parameters)
+        if repaired is None:
+            return None, messages if self.retry_failed else again
+        return check(repaired), messages
+
+    def _kept(self, messages: list[dict[str, str]], parameters: Mapping[str, Any]) -> Answer | None:
         return None if self._cache is None else self._cache.get(answer_key(self.model, parameters, messages))
 
-    async def _answer(
-        self, prompt: Prompt, messages: list[dict[str, str]], parameters: Mapping[str, Any], anew: bool
-    ) -> tuple[Answer, bool]:
-        """From the cache, else from the server; true if it came from the server."""
-        known = None if anew else self._known(messages, parameters)
-        if known is not None:
-            return known, False
+    async def _asked(
+        self, prompt: Prompt, messages: list[dict[str, str]], parameters: Mapping[str, Any], check: Check[T]
+    ) -> tuple[Answer, Result[T]]:
+        """From the server, and kept."""
         answer = await self._requests.send(prompt, messages, parameters)
+        result = check(answer)
+        if result.error is not None:
+            # Another process may have got a valid one meanwhile: it is not lost for this one.
+            known, _ = self._known(messages, parameters, check)
+            if known is not None and known.error is None:
+                return answer, known
         if self._cache is not None:
             self._cache.put(answer_key(self.model, parameters, messages), self.model, answer)
-        return answer, True
+        return answer, result

@@ -15,7 +15,7 @@ from lexirec.data.dataset import TrainSet
 from lexirec.data.messages import warn
 from lexirec.errors import InputError
 from lexirec.text import profile_prompts
-from lexirec.text.llm import LanguageModel, Prompt, Result, json_answer
+from lexirec.text.llm import DRY_RUN, LanguageModel, Prompt, Result, json_answer
 from lexirec.text.plain_facts import ABOUTS, READ, pieces, roles
 from lexirec.text.plain_wording import CHARACTERS, MAX_VERSIONS, words_of
 from lexirec.text.plain_writer import PlainWriter
@@ -105,29 +105,30 @@ class LmWriter:
     def _asked(
         self, what: str, prompts: list[Prompt | None], fallback: list[str], limit: int, failed: dict[str, int]
     ) -> tuple[list[str], list[bool]]:
-        """Profiles, and which of them the model wrote. ``None`` asks nothing: there is nothing to tell of this one."""
+        """Profiles, and which of them the model wrote, or would write. ``None`` asks nothing: there is nothing to tell of this one."""
         results: list[Result[ProfileAnswer]] = self.model.ask(
             [p for p in prompts if p is not None], json_answer(ProfileAnswer), what=f"profiles of {what}"
         )
         waiting = iter(results)
         texts, ok = [], []
         for prompt, plain in zip(prompts, fallback, strict=True):
-            value = next(waiting).value if prompt is not None else None
+            result = next(waiting) if prompt is not None else None
+            value = result.value if result is not None else None
             texts.append(plain if value is None else words_of(value.summarization, limit))
-            ok.append(value is not None)
+            ok.append(value is not None or (result is not None and result.error == DRY_RUN))
         failed[what] = self._failures(results)
         return texts, ok
 
     def _rephrased(self, texts: list[str], ok: list[bool], version: int, fallback: list[str], failed: dict[str, int]) -> list[str]:
         """Another wording of each text that the model wrote; the plain writer's own rephrasing of the others."""
-        asked = [rephrase_prompt(text, version, self.versions) for text, fine in zip(texts, ok, strict=True) if fine or self.model.dry_run]
+        asked = [rephrase_prompt(text, version) for text, fine in zip(texts, ok, strict=True) if fine]
         answered = self.model.ask(asked, revised, plain_text=True, what=f"rephrasing {version}")
         if failures := self._failures(answered):
             failed["rephrasings"] = failed.get("rephrasings", 0) + failures
         results = iter(answered)
         written = []
         for text, fine, plain in zip(texts, ok, fallback, strict=True):
-            value = next(results).value if fine or self.model.dry_run else None
+            value = next(results).value if fine else None
             written.append(_like(value, text) if value is not None else text if fine else plain)
         return written
 

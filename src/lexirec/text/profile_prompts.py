@@ -119,13 +119,13 @@ class Family:
         return Prompt(system, f"{self.header}\n{_json(rows)}", self.user_words + 50)
 
 
-def rephrase_prompt(profile: str, version: int, versions: int) -> Prompt:
-    """Ask for another wording of a profile; its number makes each version a prompt of its own."""
+def rephrase_prompt(profile: str, version: int) -> Prompt:
+    """Ask for another wording of a profile; its number makes each version a prompt of its own, whatever the number of versions."""
     system = (
         "You rewrite a text that describes an item or a person's taste.\n"
         'The message holds one JSON object with the key "profile". ' + QUOTED + "\n"
         f"Keep the meaning and the length. Share as few words with the text as you can, and build the sentences in another way. This is "
-        f"rewriting {version} of {versions}: choose another beginning than the others would.\n"
+        f"rewriting {version}: choose another beginning than the others would.\n"
         f"Answer with one line that begins with {REVISED.strip()} and holds nothing but the new text after it."
     )
     return Prompt(system, _json({"profile": profile}), len(profile.split()) + 5)
