@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from lexirec.cli.main import run
+from lexirec.data.dataset import Dataset
 from lexirec.errors import InputError, NotFittedError
 from lexirec.evaluation.evaluate import evaluate
 from lexirec.models import create
 from lexirec.models.hybrid import Hybrid
-from lexirec.query import Query
+from lexirec.query import Basis, Query
 from lexirec.retrieval.hybrid import fuse, ranks
 from lexirec.training.options import TrainingOptions
 from tests.models.toys import checkerboard, write_shop
@@ -92,6 +93,45 @@ def test_histories_people_and_strangers(graph) -> None:
     torch.testing.assert_close(hybrid.score(queries), torch.cat([hybrid.score([q]) for q in queries]))
 
 
+def test_an_alpha_weighs_the_words_where_the_model_reads_none(graph) -> None:
+    def asked(alpha: float | None, **known: object) -> Query:
+        return Query(**{"user_id": "u03", "intent": "red apple", "alpha": alpha, **known})
+
+    person, words = graph.score([Query(user_id="u03")]), torch.from_numpy(Hybrid(graph).bm25.scores(["red apple"]))
+    for method in ("rrf", "sum"):
+        hybrid = Hybrid(graph, method, weight=0.3)
+        rows = hybrid.score([asked(alpha) for alpha in (0.0, None, 0.8, 1.0)])
+        for row, share in zip(rows, (0.0, 0.3, 0.8, 1.0), strict=True):
+            torch.testing.assert_close(row, fuse([person, words], method, (1 - share, share))[0])
+    hybrid = Hybrid(graph, "sum")
+    assert set(hybrid.explain(asked(1.0), "i02")["kind"]) == {"wish"}
+    assert hybrid.explain(asked(0.0), "i02", k=3).equals(graph.explain("u03", "i02", k=3))
+    # Nobody to weigh the words against, or no words: as without one.
+    for known in ({"user_id": None}, {"user_id": "nobody"}, {"intent": None}):
+        assert torch.equal(*hybrid.score([asked(None, **known), asked(0.0, **known)]))
+    reader = create("alpharec", encoder="lsa", embedding_dim=8, num_negs=4).fit(checkerboard()[0].train_set(), options=FAST)
+    low = Hybrid(reader, "sum", weight=0.3).score([asked(0.0)])  # the model has weighed them already
+    torch.testing.assert_close(low, fuse([reader.score([asked(0.0)]), words], "sum", (0.7, 0.3)))
+
+
+def test_without_a_word_for_bm25_the_basis_is_the_model_s(graph) -> None:
+    log = pl.DataFrame(
+        [("a", "x", 1), ("a", "y", 2), ("b", "y", 1), ("b", "x", 2), ("m", "mute", 1)], ["user_id", "item_id", "timestamp"], orient="row"
+    )
+    items = pl.DataFrame({"item_id": ["x", "y", "mute"], "title": ["red drill", "blue saw", None]})
+    lir = create("lir", text="Title=title").fit(Dataset(log, items).train_set())
+    for query in (Query(history=["mute"]), Query(user_id="m"), Query(history=["gone"]), Query(user_id="a", history=["mute"])):
+        assert Hybrid(lir).answered_by(query) == lir.answered_by(query)
+    mute = Hybrid(lir).recommend(Query(history=["mute"]), k=1)
+    assert mute["answered_by"][0] == "popularity" and mute["reason"][0] == "no item of the history has a text"
+    for query in (Query(intent="zzz"), Query(profile="zzz")):
+        assert Hybrid(graph).answered_by(query) == Basis(reason="lightgcn can't read what is known, and no word of it is in the catalogue")
+        assert torch.equal(Hybrid(graph).score([query])[0], torch.from_numpy(graph.popularity.astype(np.float32)))
+    assert Hybrid(graph).answered_by(Query(user_id="nobody", intent="zzz")).reason == "there is no user 'nobody'"
+    assert Hybrid(graph).answered_by(Query()).reason == "nothing is known"
+    assert str(Hybrid(graph).answered_by(Query(user_id="u03", intent="zzz"))) == "user"
+
+
 def test_explanations_name_the_words_beside_the_model(graph) -> None:
     query = Query(user_id="u03", intent="a blue car")
     model = graph.explain("u03", "i05", k=3)
@@ -120,6 +160,27 @@ def test_every_model_can_be_wrapped_and_evaluated() -> None:
         model = create(name, **settings).fit(split.train, options=TrainingOptions(epochs=2, progress=False, threads=1))
         found = evaluate(Hybrid(model, "sum"), split.train, split.test, seen=(split.valid,), metrics=["recall@10"])
         assert found.metrics["recall@10"] == 1.0  # no more than ten items of the own parity
+
+
+@pytest.mark.parametrize("name", ["lightgcn", "sasrec"])
+def test_an_evaluation_asks_bm25_with_the_latest_event_before_the_target(name: str) -> None:
+    split = checkerboard()[0].split("leave-one-out")
+    model = create(name, embedding_dim=8).fit(split.train, options=TrainingOptions(epochs=0, progress=False, threads=1))
+    hybrid, asked = Hybrid(model, "sum"), []
+    scores = hybrid.bm25.scores
+    hybrid.bm25.scores = lambda texts: asked.extend(texts) or scores(texts)
+    evaluate(hybrid, split.train, split.test, seen=(split.valid,), metrics=["recall@10"], beyond=False, progress=False)
+    assert asked == [hybrid.texts[at] for at in split.valid.item_index]
+
+
+def test_a_basket_reaches_a_model_that_has_learned_the_user(graph) -> None:
+    hybrid, stored = Hybrid(graph, weight=0.0), graph.item_map.name(graph.history_items[: graph.history_offsets[1]]).to_list()
+    user, basket = graph.users.ids[0], ["i02", "i05"]
+    assert str(hybrid.answered_by(Query(user_id=user, history=basket))) == "history+bm25"
+    alone, with_stored = (graph.score([Query(user_id=user, history=given)]) for given in (basket, None))
+    torch.testing.assert_close(hybrid.score([Query(user_id=user, history=basket)]), fuse([alone]))
+    for given in (stored, [*stored, "i05"], ["i05", *stored]):
+        torch.testing.assert_close(hybrid.score([Query(user_id=user, history=given)]), fuse([with_stored]))
 
 
 def test_new_items_and_other_catalogues() -> None:

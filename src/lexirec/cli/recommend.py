@@ -44,7 +44,9 @@ def recommend(
     items: NewItems = None,
     column: Columns = [],  # noqa: B006 (typer reads the default)
     hybrid: Annotated[str | None, typer.Option("--hybrid", help="Fuse with BM25 over the items' texts: rrf or sum.")] = None,
-    hybrid_weight: Annotated[float, typer.Option("--hybrid-weight", help="Share of BM25, 0 to 1.")] = 0.5,
+    hybrid_weight: Annotated[
+        float, typer.Option("--hybrid-weight", help="Share of BM25, 0 to 1; --alpha in its place if the model reads no words.")
+    ] = 0.5,
     explain: Annotated[bool, typer.Option("--explain", help="Say what pulled each item up.")] = False,
     as_json: AsJson = False,
 ) -> None:

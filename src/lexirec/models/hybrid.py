@@ -4,7 +4,8 @@
 """
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -27,13 +28,31 @@ COLUMNS = (c.TITLE, "brand", "main_category", "categories")
 """Columns that the words are looked for in, where the catalogue has them."""
 
 
+class Asked(NamedTuple):
+    """What becomes of a query.
+
+    Attributes:
+        query: what the model is asked; ``None`` where it could only answer by popularity.
+        basis: what the model answers from.
+        words: what BM25 is asked; empty where the catalogue has no word of it.
+        weight: of BM25 against the model, where both answer.
+    """
+
+    query: Query | None
+    basis: Basis
+    words: str
+    weight: float
+
+
 class Hybrid(Recommender):
     """A fitted model whose answers are fused with BM25 over the catalogue's texts; every model can then be asked with words.
 
     Args:
         model: a fitted model.
         method: see :func:`lexirec.retrieval.hybrid.fuse`.
-        weight: of BM25 against the model's, in [0, 1].
+        weight: of BM25 against the model's, in [0, 1]. Where the model answers for a person and reads none of the query's words, BM25 is
+            all that does, and a query's own ``alpha`` (words against the person) stands in place of this weight. Where the model reads
+            them, ``alpha`` is between person and words within its part, and this weight stays: ``alpha=0`` leaves BM25 its share.
         text: columns of an item's text, such as ``"title,brand"``; by default those of :data:`COLUMNS` that are there.
         recent: without words in the query, BM25 is asked with the texts of this many latest items.
         rrf_k: see :func:`lexirec.retrieval.hybrid.fuse`.
@@ -47,6 +66,7 @@ class Hybrid(Recommender):
 
     name = "hybrid"
     vector_scores = False
+    needs_history = True  # for the latest item, whatever the model inside needs
 
     def __init__(
         self,
@@ -83,7 +103,7 @@ class Hybrid(Recommender):
 
     def _follow(self) -> None:
         """Take the catalogue and the histories from the model, and index the texts."""
-        for name in ("items", "item_map", "users", "history_offsets", "history_items", "later", "popularity", "device", "needs_history"):
+        for name in ("items", "item_map", "users", "history_offsets", "history_items", "later", "popularity", "device"):
             setattr(self, name, getattr(self.model, name))
         self.supports = Supports(**{**vars(self.model.supports), "history": True, "intent": True, "profile": True})
         self.texts = render(self.items, self.template)
@@ -99,30 +119,47 @@ class Hybrid(Recommender):
         return self.model.encode_queries(queries)
 
     def answered_by(self, query: Query) -> Basis:
-        model, words = self._asked(query)
-        if model is None:
-            return Basis(("bm25",)) if words else super().answered_by(query)
-        found = self.model.answered_by(model)
-        return Basis((*(found.parts or ("popularity",)), "bm25")) if words else found
+        asked = self._asked(query)
+        if not asked.words:
+            return asked.basis
+        model = () if asked.query is None else asked.basis.parts or ("popularity",)
+        return Basis((*model, "bm25"))
 
-    def _asked(self, query: Query) -> tuple[Query | None, str]:
-        """The part of the query that the model can answer (``None``: nothing but popularity), and the words for BM25."""
-        asked: Query | None = query
+    def _asked(self, query: Query) -> Asked:
+        asked = self._of_the_user(query)
         try:
-            found = self.model.answered_by(query)
+            basis = self.model.answered_by(asked)
         except UnsupportedQueryError:
-            asked = Query(user_id=query.user_id) if query.words is None else Query(user_id=query.user_id, history=query.history)
+            asked = Query(user_id=query.user_id, history=None if query.words is None else asked.history)
             try:
-                found = self.model.answered_by(asked)
+                basis = self.model.answered_by(asked)
             except UnsupportedQueryError:
-                asked, found = Query(user_id=query.user_id), self.model.answered_by(Query(user_id=query.user_id))
-        if not found and self.model.name != "popularity":  # for that model it is an answer
-            asked = None
+                asked = Query(user_id=query.user_id)
+                basis = self.model.answered_by(asked)
+            if not basis and asked.user_id is None and not asked.history:  # nothing was left to ask, which is not that nothing is known
+                basis = Basis(reason=f"{self.model.name} can't read what is known, and no word of it is in the catalogue")
         words = query.words
         if words is None:
             _, seen = seen_items(self, [query])
             words = " ".join(self.texts[at] for at in seen[-self.recent :])
-        return asked, words if self.bm25.counts([words]).nnz else ""
+        given = None if query.words is None or basis.words or not basis.person else query.alpha
+        return Asked(
+            asked if basis or self.model.name == "popularity" else None,  # for that model it is an answer
+            basis,
+            words if self.bm25.counts([words]).nnz else "",
+            self.weight if given is None else float(given),
+        )
+
+    def _of_the_user(self, query: Query) -> Query:
+        """The query by its user alone, where the model needs no history and the one given is the stored one gone on.
+
+        So evaluation asks: the model has learned this user, and BM25 sees the latest item. Another history, a basket, stays.
+        """
+        if self.model.needs_history or query.history is None or (at := self.users.position(query.user_id)) < 0:
+            return query
+        stored = self.history_items[self.history_offsets[at] : self.history_offsets[at + 1]].tolist()
+        given = iter(self.item_map.index(query.history).tolist())
+        return replace(query, history=None) if stored and all(item in given for item in stored) else query
 
     def score(self, queries: Sequence[Query], items: Sequence[str] | None = None) -> Tensor:
         self._check_fitted()
@@ -131,17 +168,19 @@ class Hybrid(Recommender):
         self.prepare(queries)
         asked = [self._asked(query) for query in queries]
         scores = torch.from_numpy(self.popularity.astype(np.float32)).repeat(len(queries), 1)
-        by_model = [row for row, (query, _) in enumerate(asked) if query is not None]
-        by_words = [row for row, (_, words) in enumerate(asked) if words]
+        by_model = [row for row, one in enumerate(asked) if one.query is not None]
+        by_words = [row for row, one in enumerate(asked) if one.words]
         if by_model:
-            scores[by_model] = self.model.score([query for query, _ in asked if query is not None]).cpu()
+            scores[by_model] = self.model.score([one.query for one in asked if one.query is not None]).cpu()
         if by_words:
-            found = torch.from_numpy(self.bm25.scores([words for _, words in asked if words]))
-            both = [place for place, row in enumerate(by_words) if asked[row][0] is not None]
-            rows = [by_words[place] for place in both]
-            if both:
-                weights = (1 - self.weight, self.weight)
-                found[both] = fuse([scores[rows], found[both]], self.method, weights, self.rrf_k)
+            found = torch.from_numpy(self.bm25.scores([one.words for one in asked if one.words]))
+            by_both: dict[float, list[int]] = {}  # places in by_words of each weight
+            for place, row in enumerate(by_words):
+                if asked[row].query is not None:
+                    by_both.setdefault(asked[row].weight, []).append(place)
+            for weight, places in by_both.items():
+                rows = [by_words[place] for place in places]
+                found[places] = fuse([scores[rows], found[places]], self.method, (1 - weight, weight), self.rrf_k)
             scores[by_words] = found
         return scores if items is None else scores[:, self._positions(items)]
 
@@ -158,12 +197,13 @@ class Hybrid(Recommender):
         self._check_fitted()
         query = as_query(query)
         target = int(self._positions([as_id(item_id, "item_id")])[0])
-        asked, words = self._asked(query)
-        rows = shared_words("word" if query.words is None else "wish", self.bm25, words, target, k) if words and self.weight else []
+        asked = self._asked(query)
+        kind = "word" if query.words is None else "wish"
+        rows = shared_words(kind, self.bm25, asked.words, target, k) if asked.words and (asked.weight or asked.query is None) else []
         found = pl.DataFrame(rows, schema=REASON, orient="row")
-        if asked is None or (words and self.weight == 1):
+        if asked.query is None or (asked.words and asked.weight == 1):
             return found
-        return pl.concat([self.model.explain(asked, item_id, k), found])
+        return pl.concat([self.model.explain(asked.query, item_id, k), found])
 
     def similar_items(self, item_ids: Sequence[str] | Sequence[int], k: int = 10) -> pl.DataFrame:
         return self.model.similar_items(item_ids, k)
