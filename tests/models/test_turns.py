@@ -2,6 +2,7 @@
 
 import copy
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,49 @@ def test_who_waits_to_change_goes_before_those_who_come_to_ask() -> None:
     with turns.changing(), turns.asking():
         pass
     assert isinstance(copy.deepcopy(turns), Turns)
+
+
+@pytest.mark.parametrize("ask", ["recommend", "score", "similar_items", "explain", "save_files"])
+@pytest.mark.parametrize("kind", ["lir", "hybrid"])
+def test_who_asks_an_overridden_method_waits_too(train: TrainSet, kind: str, ask: str, tmp_path: Path) -> None:
+    inner = trained(train, "lir", text="Title=title")
+    model = inner if kind == "lir" else Hybrid(inner)
+    item, query = train.items["item_id"][0], Query(history=[train.items["item_id"][1]], intent="red")
+    given = {"recommend": (query,), "score": ([query],), "similar_items": ([item],), "explain": (query, item), "save_files": (tmp_path,)}
+    real, done = inner.append_items, []
+
+    def answer() -> None:
+        with suppress(InputError):  # a hybrid is not saved
+            getattr(model, ask)(*given[ask])
+        done.append(ask)
+
+    asking = threading.Thread(target=answer)
+
+    def slowly(items: pl.DataFrame) -> None:
+        real(items)
+        asking.start()
+        asking.join(0.1)  # the index has the item, the catalogue does not yet
+        assert not done
+
+    inner.append_items = slowly  # type: ignore[method-assign]
+    model.add_items(new_item(1))
+    asking.join()
+    assert done == [ask]
+
+
+@pytest.mark.parametrize("k", [-1, 0, 2.5])
+@pytest.mark.parametrize("kind", ["lir", "hybrid", "popularity"])
+def test_a_bad_list_length_is_refused_by_every_method(train: TrainSet, kind: str, k: Any) -> None:
+    model = trained(train, "popularity") if kind == "popularity" else trained(train, "lir", text="Title=title")
+    model = Hybrid(model) if kind == "hybrid" else model
+    item = train.items["item_id"][0]
+    query = Query(history=[item])
+    for ask in (
+        lambda: model.recommend(query, k=k), lambda: model.similar_items([item], k=k), lambda: model.similar_items([item], k),
+        lambda: model.explain(query, item, k=k),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=rf"^k = {k}"):
+            ask()
 
 
 def test_a_hybrid_tells_that_the_model_inside_was_given_items(train: TrainSet) -> None:

@@ -18,7 +18,7 @@ from lexirec.errors import InputError, NotFittedError, UnsupportedQueryError, ne
 from lexirec.files import atomic_folder
 from lexirec.models.config import LENIENT, ModelConfig, Supports
 from lexirec.models.explaining import near_history, shared_attributes
-from lexirec.models.listing import ANSWER, allowed_items, best_items, list_length, nearest_items, seen_items
+from lexirec.models.listing import ANSWER, allowed_items, best_items, nearest_items, seen_items
 from lexirec.models.new_items import joined_items
 from lexirec.models.saving import read_model, write_manifest, write_model
 from lexirec.models.turns import Turns, asks, changes
@@ -28,6 +28,8 @@ from lexirec.training.options import TrainingOptions
 
 BLOCK = 1024
 """Queries scored at a time."""
+TURNS = {"recommend": asks, "score": asks, "similar_items": asks, "explain": asks, "save_files": asks, "add_items": changes}
+"""What many threads may call at a time, with the turn that it takes, in every subclass too."""
 
 
 class Recommender(ABC):
@@ -35,7 +37,8 @@ class Recommender(ABC):
 
     A subclass states ``name``, ``Config`` and ``supports``, builds its parts in :meth:`build`, and answers through :meth:`encode_items` and
     :meth:`encode_queries` (scores are inner products) or overrides :meth:`score` and sets ``vector_scores = False``. A trained model also
-    gives ``network``, :meth:`batches`, :meth:`n_batches` and :meth:`loss`.
+    gives ``network``, :meth:`batches`, :meth:`n_batches` and :meth:`loss`. What it overrides of :data:`TURNS` waits by itself while another
+    thread adds items, and is called with a checked ``k``.
 
     Args:
         config: a ``Config`` object; ``None`` for the defaults.
@@ -57,6 +60,12 @@ class Recommender(ABC):
     """Whether :meth:`validation` looks at a sample of the users because an answer is dear; a run then reports its values."""
 
     network: nn.Module
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name, turn in TURNS.items():
+            if name in vars(cls):
+                setattr(cls, name, turn(vars(cls)[name]))
 
     @property
     def seeded(self) -> bool:
@@ -206,6 +215,7 @@ class Recommender(ABC):
             UnsupportedQueryError: if the model can't answer one of them.
         """
 
+    @asks
     def score(self, queries: Sequence[Query], items: Sequence[str] | None = None) -> Tensor:
         """Scores, ``(B, I)`` float32, over the catalogue or the ``items`` named.
 
@@ -297,7 +307,6 @@ class Recommender(ABC):
             UnsupportedQueryError: if the model can't answer one of the queries.
         """
         self._check_fitted()
-        k = list_length(k)
         many = isinstance(queries, Iterable) and not isinstance(queries, (str, bytes, Mapping))
         asked = [as_query(query) for query in (cast(Iterable[Any], queries) if many else [queries])]
         allowed = allowed_items(self.item_map, candidates, exclude)
@@ -325,8 +334,7 @@ class Recommender(ABC):
             InputError: if an item is unknown.
         """
         self._check_fitted()
-        k, item_ids = list_length(k), as_id_list(item_ids, "item_ids")
-        at = self._positions(item_ids)
+        at = self._positions(as_id_list(item_ids, "item_ids"))
         vectors = torch.nn.functional.normalize(self.encode_items(), dim=1)
         return nearest_items(self.item_map, at, (vectors[at] @ vectors.T).cpu(), k)
 
@@ -342,7 +350,7 @@ class Recommender(ABC):
             InputError: if the item is unknown.
         """
         self._check_fitted()
-        k, query = list_length(k), as_query(query)
+        query = as_query(query)
         target = int(self._positions([as_id(item_id, "item_id")])[0])
         seen = self._answered_from(query)
         seen = seen[seen != target]
@@ -419,6 +427,7 @@ class Recommender(ABC):
             write_manifest(temporary)
         return Path(folder)
 
+    @asks
     def save_files(self, folder: Path, extra: Mapping[str, Any] | None = None) -> None:
         """Write the model's files into an existing folder; ``extra`` is added to ``config.yaml``."""
         self._check_fitted()

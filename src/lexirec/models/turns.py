@@ -1,10 +1,13 @@
 """Who may use a model at a time: many threads may ask, and one that adds items waits for them and lets nobody in between."""
 
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from lexirec.models.listing import list_length
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -72,7 +75,7 @@ class Turns:
 
 
 def asks(method: "Callable[Concatenate[Any, P], R]") -> "Callable[Concatenate[Any, P], R]":
-    """A method that reads the model, whose ``_turns`` it takes."""
+    """A method that reads the model, whose ``_turns`` it takes; the length ``k`` of a list that it is asked for is checked."""
     return _taking(Turns.asking, method)
 
 
@@ -84,10 +87,15 @@ def changes(method: "Callable[Concatenate[Any, P], R]") -> "Callable[Concatenate
 def _taking(
     turn: Callable[[Turns], AbstractContextManager[None]], method: "Callable[Concatenate[Any, P], R]"
 ) -> "Callable[Concatenate[Any, P], R]":
+    signature = inspect.signature(method)
+
     @wraps(method)
     def inner(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        given = signature.bind(self, *args, **kwargs)
+        if "k" in given.arguments:
+            given.arguments["k"] = list_length(given.arguments["k"])
         with turn(self._turns):
-            return method(self, *args, **kwargs)
+            return method(*given.args, **given.kwargs)
 
     return inner
 
