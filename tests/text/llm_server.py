@@ -1,14 +1,22 @@
 """Local servers that speak the chat-completions protocol: one of scripted faults, and what their requests were."""
 
+import contextlib
 import json
 import threading
 import time
 import zlib
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
 
 HANG_UP = "the connection is closed without an answer"
 KEY = "sk-very-secret-1234567890"
+
+
+class Drip(NamedTuple):
+    """A fault: the head of an answer, then a blank every so many seconds for as long as the client stays."""
+
+    seconds: float
 
 
 def profile_answer(body):
@@ -28,7 +36,7 @@ def helpful(body):
 class Faulty(ThreadingHTTPServer):
     """Answers ``reply(body)``; ``faults`` are given first, one per request: (status, headers, body bytes or None) or a number of seconds.
 
-    :data:`HANG_UP` closes the connection. Another fault that is a string is a reply with that text;
+    :data:`HANG_UP` closes the connection, :class:`Drip` never ends. Another fault that is a string is a reply with that text;
     ``usage`` counts four tokens read and two written per call.
     """
 
@@ -81,6 +89,8 @@ class Handler(BaseHTTPRequestHandler):
             if fault == HANG_UP:
                 self.close_connection = True
                 return None
+            if isinstance(fault, Drip):
+                return self.drip(fault.seconds)
             if isinstance(fault, tuple):
                 return self.answer(*fault)
             text = server.reply(body) if fault is None else fault
@@ -97,6 +107,17 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
+
+    def drip(self, seconds):
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", "100000")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                self.wfile.write(b" ")
+                time.sleep(seconds)
+        self.close_connection = True
 
     def log_message(self, *_):
         pass

@@ -1,9 +1,11 @@
 """The language-model client against local servers: faults, budget, cache, kill and resume."""
 
+import contextlib
 import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +22,7 @@ from lexirec.text.llm_budget import most_tokens
 from lexirec.text.llm_cache import Answer, AnswerCache
 from lexirec.text.llm_protocol import NotTheProtocolError, checked, read_answer
 from lexirec.text.llm_verdict import ALIKE, GIVE_UP, USELESS
-from tests.text.llm_server import HANG_UP, KEY, Faulty, error
+from tests.text.llm_server import HANG_UP, KEY, Drip, Faulty, error
 
 pytest.importorskip("openai", reason="the language-model client needs the extra `llm`")
 
@@ -103,6 +105,12 @@ def test_without_a_cache_everything_is_asked(tmp_path):
         (error(500), False),
         (error(503, headers={"retry-after": formatdate(0, usegmt=True)}), False),
         (error(408), False),
+        ((520, {}, b"<html>unknown error</html>"), False),
+        ((522, {}, b"<html>connection timed out</html>"), False),
+        ((530, {}, b"<html>origin</html>"), False),
+        (error(599), False),
+        (error(504), True),  # a gateway gave up waiting; the server may have answered
+        ((524, {}, b"<html>a timeout occurred</html>"), True),
         ((200, {}, b'{"choices": [{"mess'), True),  # a body cut short
         ((200, {}, b'{"object": "list", "data": []}'), True),  # another protocol
         ((200, {}, b"<html>proxy</html>"), True),
@@ -120,6 +128,15 @@ def test_passing_faults_are_retried(fault, charged):
         assert asked.spent.input_tokens == 2 * 4 + (2 * most if charged else 0)
         assert asked.spent.output_tokens == 2 * 2 + (2 * 50 if charged else 0)
         assert asked.spent.in_flight == 0
+
+
+def test_what_a_server_never_does_is_not_asked_again():
+    with Faulty(echo) as server:
+        asked = model(server, concurrency=1)
+        asked.ask(prompts(1), PARSE)
+        server.faults = [error(501, "no such mode")]
+        assert values(asked.ask(prompts(3)[1:], PARSE)) == [None, 2]
+        assert len(server.requests) == 3
 
 
 def test_the_budget_holds_where_every_answer_is_cut():
@@ -375,6 +392,33 @@ def test_a_slow_server_is_timed_out_retried_and_its_tokens_are_counted_at_worst(
         assert values(asked.ask(prompts(2), PARSE)) == [0, 1]
         assert asked.spent.calls == 3
         assert asked.spent.output_tokens == 50 + 2 * 2
+
+
+def test_an_answer_that_drips_for_ever_is_given_up_in_time_and_counted_at_worst():
+    with Faulty(echo, faults=[Drip(0.1)]) as server:
+        asked, start = model(server, timeout=0.5, tries=1, max_tokens=50), time.monotonic()
+        with pytest.raises(LlmError, match=r"no answer within 0\.5 s"):
+            asked.ask(prompts(1), PARSE)
+        assert time.monotonic() - start < 3
+        assert (asked.spent.input_tokens, asked.spent.output_tokens) == (most_tokens(prompts(1)[0].messages()), 50)
+        assert asked.spent.in_flight == 0
+        server.faults = [Drip(0.1)]
+        assert values(model(server, timeout=0.5).ask(prompts(3), PARSE)) == [0, 1, 2]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full queue of connections refuses the next one")
+def test_a_connection_that_is_not_made_in_time_costs_nothing():
+    with socket.socket() as full, contextlib.ExitStack() as stack:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(3):  # nobody accepts these, so that further ones wait
+            one = stack.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        asked = LanguageModel("small", base_url=f"http://127.0.0.1:{full.getsockname()[1]}/v1", timeout=0.5, tries=1)
+        with pytest.raises(LlmError, match=r"no answer within 0\.5 s"):
+            asked.ask(prompts(1), PARSE)
+        assert (asked.spent.calls, asked.spent.input_tokens, asked.spent.output_tokens) == (1, 0, 0)
 
 
 def test_down_in_the_middle_keeps_what_was_answered():

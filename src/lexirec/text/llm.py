@@ -11,6 +11,7 @@ import contextlib
 import os
 import queue
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -58,7 +59,7 @@ class LanguageModel:
         model: the model's name at the server.
         base_url: address of the server; the environment's ``OPENAI_BASE_URL``, else the public service.
         concurrency: requests on their way at a time.
-        timeout: seconds to wait for one answer.
+        timeout: seconds to wait for one whole answer.
         tries: requests sent for one prompt at most, where the server is slow, overloaded or unreachable.
         max_tokens: longest answer; a server that knows it as ``max_completion_tokens`` only is asked so.
         temperature, seed: as the server understands them; left out of the request if ``None``.
@@ -252,6 +253,8 @@ class LanguageModel:
                     raise self._verdict.spent_on(error)
                 failed.result()
         finally:
+            # Before Python 3.12 `wait_for` swallows a cancellation that meets an answer: that worker finds no further prompt.
+            deque(waiting, maxlen=0)
             for other in workers:
                 other.cancel()
             await asyncio.gather(*workers, return_exceptions=True)

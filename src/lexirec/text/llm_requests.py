@@ -20,7 +20,12 @@ from lexirec.text.llm_verdict import LlmError, Verdict
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 """Seconds. Pauses double; a server that asks for a longer pause (Retry-After) is taken to be down for this run."""
-AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+AGAIN = frozenset({408, 409, 425, 429})
+"""Statuses after which the same request may be answered, beside all of at least 500: a server or its gateway is in trouble."""
+NEVER = 501
+"""Not implemented: another try is answered alike."""
+SERVED = frozenset({504, 524})
+"""A gateway waited for the server too long, which may have served the request all the same, and charged it."""
 FATAL = frozenset({401, 402, 403, 404, 405})
 """What holds for every prompt: a wrong key, model or address, an account without money."""
 UNSENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"})
@@ -42,7 +47,7 @@ class Requests:
         openai: the client library; ``None`` where nothing will be sent.
         model: the model's name at the server.
         base_url: address of the server.
-        timeout: seconds to wait for one answer.
+        timeout: seconds to wait for one whole answer.
         tries: requests sent for one prompt at most.
         spent: where each request is paid for.
         verdict: is told what becomes of each, and may end the run.
@@ -61,7 +66,10 @@ class Requests:
         self._pause_until = 0.0
         # Retries are ours (max_retries=0), so that every request is counted and Retry-After holds for all workers.
         key = os.environ.get("OPENAI_API_KEY") or "none"
-        self._client = self._openai.AsyncOpenAI(base_url=self._base_url, api_key=key, max_retries=0, timeout=self._timeout)
+        # The client's limits hold for each read; the whole request has its own in `send`. Connecting has less time than that, since a
+        # request that never left costs nothing.
+        limits = self._openai.Timeout(self._timeout, connect=0.9 * self._timeout, pool=0.9 * self._timeout)
+        self._client = self._openai.AsyncOpenAI(base_url=self._base_url, api_key=key, max_retries=0, timeout=limits)
         try:
             yield
         finally:
@@ -92,21 +100,22 @@ class Requests:
             try:
                 # As `extra_body` the messages are merged into the request as they are; as `messages` the client walks through their types,
                 # which costs as much time as sending them.
-                raw = await client.chat.completions.with_raw_response.create(
+                request = client.chat.completions.with_raw_response.create(
                     model=self._model, messages=[], extra_body={"messages": messages, **sent}
                 )
+                raw = await asyncio.wait_for(request, self._timeout)
                 answer = read_answer(raw.http_response.content, messages)
                 used = (answer.input_tokens, answer.output_tokens)
                 self._verdict.answered()
                 return answer
-            except openai.APIConnectionError as error:
+            except (openai.APIConnectionError, asyncio.TimeoutError) as error:
                 if type(error.__cause__).__name__ in UNSENT:
                     used = (0, 0)
-                slow = isinstance(error, openai.APITimeoutError)
+                slow = isinstance(error, (openai.APITimeoutError, asyncio.TimeoutError))
                 reason = f"no answer within {self._timeout:g} s" if slow else redacted(f"no connection ({error.__cause__ or error})", SHOWN)
                 pause = None
             except openai.APIStatusError as error:
-                used = (0, 0)
+                used = most if error.status_code in SERVED else (0, 0)
                 reason, pause = redacted(f"status {error.status_code}: {error.message}", SHOWN), asked_pause(error.response.headers)
                 if error.status_code in (400, 422) and self._learned(sent, str(error.message)):
                     continue  # no try: the next request is another one
@@ -116,7 +125,7 @@ class Requests:
                     )
                     # `from None`: the library's error holds the request and with it the key.
                     raise LlmError(f"{self._verdict.place} refused ({reason}); {cure}") from None
-                if error.status_code not in AGAIN:
+                if error.status_code not in AGAIN and (error.status_code < 500 or error.status_code == NEVER):
                     self._verdict.left_out(reason, refused=True)
                     raise NoAnswerError(reason) from None
             except NotTheProtocolError as error:
