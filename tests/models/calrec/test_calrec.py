@@ -16,6 +16,7 @@ from lexirec.losses import contrast_bounds
 from lexirec.models.calrec import CALRec
 from lexirec.models.calrec.diagnostics import self_retrieval
 from lexirec.models.calrec.steps import held_out_losses
+from lexirec.models.calrec.writing import write
 from lexirec.query import Query
 from lexirec.training.options import TrainingOptions
 from tests.models.calrec import worlds
@@ -117,9 +118,43 @@ def test_kept_files_that_lack_a_column_are_passed_over(tmp_path: Path) -> None:
     Kept(tmp_path).add(np.arange(64, dtype=np.uint64), [one] * 64)
     pl.DataFrame({"history": [70], "texts": [["red"]]}).write_parquet(tmp_path / "0.parquet")
     pl.DataFrame({"history": [71], "texts": ["a"], "logprobs": ["x"], "counts": ["b"]}).write_parquet(tmp_path / "1.parquet")
-    found = Kept(tmp_path).known
+    found = Kept(tmp_path).known(range(100))
     assert sorted(found) == list(range(64))
     assert found[5].texts == ["red"] and found[5].logprobs.tolist() == [-1.5] and found[5].counts.tolist() == [3]
+
+
+def test_a_full_memory_forgets_what_was_asked_longest_ago_and_nothing_that_is_asked_now(
+    model: CALRec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lexirec.models.calrec import kept
+
+    monkeypatch.setattr(kept, "REMEMBERED", 3)
+    other = model.with_settings(sampling_seed=11)
+    one, two, three, four, *more = (Query(history=[f"i{at:02d}"]) for at in range(1, 9))
+    texts = [other.write([query])[0].texts for query in (one, two, three)]
+    assert other.write([one])[0].texts == texts[0]
+    assert other.write([two, four])[0].texts == texts[1]  # the memory has no place for both and the others
+    monkeypatch.setattr("lexirec.models.calrec.model.write", lambda *_, **__: pytest.fail("written again"))
+    assert [found.texts for found in other.write([one, two])] == texts[:2]
+    monkeypatch.setattr("lexirec.models.calrec.model.write", write)
+    assert [bool(found.texts) for found in other.write([three, *more])] == [True] * 5  # more than the memory holds
+
+
+def test_written_texts_outlive_new_items_and_another_catalogue(model: CALRec, train: TrainSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    queries = [Query(history=["i01"]), Query(history=["i02", "i08"])]
+    other, bound = model.with_settings(), model.with_settings(catalogue_only=True)
+    texts = [one.texts for one in other.write(queries)]
+    bound.write(queries)
+    with monkeypatch.context() as patch:
+        patch.setattr("lexirec.models.calrec.model.write", None)  # nothing is written again
+        moved = other.transfer(train)
+        assert [one.texts for one in moved.write(queries)] == texts
+        moved.add_items(pl.DataFrame({"item_id": ["new"], "title": ["purple zither"]}))
+        assert [one.texts for one in moved.write(queries)] == texts
+        assert moved.score(queries).shape == (2, 21)
+        assert bound.write(queries)
+        with pytest.raises(TypeError):  # these could be the new item's
+            bound.transfer(train).write(queries)
 
 
 def test_other_frozen_weights_and_vocabularies_have_texts_of_their_own(train: TrainSet, tmp_path: Path) -> None:
@@ -446,6 +481,8 @@ def test_wrong_starts_and_models(train: TrainSet, tmp_path: Path) -> None:
         ({"lm": "some/model", "lora_r": 4}, "lora_r = 4 has no effect with tune = 'all'"),
         ({"lora_alpha": 4.0}, "lora_alpha = 4.0 has no effect with tune = 'all'"),
         ({"lora_dropout": 0.1}, "lora_dropout = 0.1 has no effect with tune = 'all'"),
+        ({"modulate": False, "epsilon": 0.5}, "epsilon = 0.5 has no effect with modulate = False"),
+        ({"alpha": 0.0, "beta": 0.0, "tau": 0.1}, "tau = 0.1 has no effect with alpha = 0 and beta = 0"),
         ({"alpha": 0.8, "beta": 0.2}, "alpha = 0.8 and beta = 0.2 leave no weight for the next-item loss"),
     ],
 )

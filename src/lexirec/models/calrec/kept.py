@@ -5,7 +5,9 @@ A folder ``<cache folder>/written/<key of weights and sampling>`` holds tables `
 """
 
 import uuid
-from collections import deque
+from collections import OrderedDict
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from lexirec.models.calrec.writing import Written
 FEWEST = 64
 """Histories of a file; fewer are not worth one."""
 REMEMBERED = 4096
-"""Histories asked a few at a time whose texts are kept in memory: the latest."""
+"""Histories asked a few at a time whose texts are kept in memory: those asked for last."""
 COLUMNS = {"history": pl.UInt64(), "texts": pl.List(pl.String), "logprobs": pl.List(pl.Float32), "counts": pl.List(pl.Int32)}
 
 
@@ -31,24 +33,35 @@ class Kept:
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
-        self.known: dict[int, Written] = {}
-        self._few: deque[int] = deque()
+        self._many: dict[int, Written] = {}
+        self._few: OrderedDict[int, Written] = OrderedDict()
         for path in sorted(folder.glob("*.parquet")) if folder is not None and folder.is_dir() else []:
             try:
                 frame = pl.read_parquet(path, columns=list(COLUMNS)).cast(COLUMNS)  # type: ignore[arg-type]
             except (OSError, pl.exceptions.PolarsError):  # a damaged file, or another's: its texts are written again
                 continue
             for key, texts, logprobs, counts in frame.iter_rows():
-                self.known[key] = Written(texts, np.array(logprobs, dtype=np.float32), np.array(counts, dtype=np.int32))
+                self._many[key] = Written(texts, np.array(logprobs, dtype=np.float32), np.array(counts, dtype=np.int32))
+
+    def known(self, keys: Iterable[int]) -> dict[int, Written]:
+        """The texts of those among some histories that are remembered now: what is added later may push any of them out."""
+        found: dict[int, Written] = {}
+        for key in keys:
+            one = self._many.get(key)
+            if one is None and (one := self._few.get(key)) is not None:
+                with suppress(KeyError):  # another thread has pushed it out since
+                    self._few.move_to_end(key)
+            if one is not None:
+                found[key] = one
+        return found
 
     def add(self, keys: NDArray[np.uint64], found: list[Written]) -> None:
         """Remember the texts of some histories."""
-        self.known.update(zip(keys.tolist(), found, strict=True))
-        if len(keys) < FEWEST:  # asked one by one, as a service does: without an end
-            self._few.extend(keys.tolist())
-            while len(self._few) > REMEMBERED:
-                self.known.pop(self._few.popleft(), None)
-        if self.folder is None or len(keys) < FEWEST:
+        few = len(keys) < FEWEST  # asked one by one, as a service does: without an end
+        (self._few if few else self._many).update(zip(keys.tolist(), found, strict=True))
+        while len(self._few) > REMEMBERED:
+            self._few.popitem(last=False)
+        if self.folder is None or few:
             return
         frame = pl.DataFrame(
             {

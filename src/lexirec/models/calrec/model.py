@@ -35,6 +35,7 @@ from lexirec.models.calrec.vocabulary import Vocabulary
 from lexirec.models.calrec.writing import Sampling, Trie, Written, key_of, write
 from lexirec.models.config import LENIENT
 from lexirec.models.contract import Recommender
+from lexirec.models.earlier import refuse_leaks
 from lexirec.models.language import lm_folder
 from lexirec.models.layers.sequence import ranges
 from lexirec.models.lexical import NO_TEXT, LexicalRecommender, Reason
@@ -82,13 +83,14 @@ class CALRec(LexicalRecommender):
         if len(set(readable)) == 1 and len(readable) > 1:
             warn(f"all {len(readable):,} items have the same text ({readable[0][:60]!r}), so none can be told from another")
         if config.start is not None:
-            self._take_over(config.start)
+            self._take_over(config.start, train)
         elif config.own:
             learned = (train.popularity > 0) & ~train.new_items  # others don't exist yet, or nobody took them
             texts = [text for text, known in zip(self.texts, learned, strict=True) if text and known]
             self.vocabulary = Vocabulary.trained(texts, config.vocabulary, ItemTemplate.parse(config.text).pieces, config.merges)
         else:
             self.vocabulary = Vocabulary.of_model(lm_folder(config.lm))
+        self._kept = None
         self._index()
         if self.pieces.max_tokens < config.max_tokens:
             warn(
@@ -107,7 +109,7 @@ class CALRec(LexicalRecommender):
             stage_zero(self.name, towers, self.histories, config, train, self._options)
         self.step = Step(towers, config.tau, config.alpha, config.beta, config.micro_tokens, self.culprits)
 
-    def _take_over(self, start: str) -> None:
+    def _take_over(self, start: str, train: TrainSet) -> None:
         """Language model and vocabulary of an earlier run."""
         from lexirec.models import load_model
 
@@ -118,6 +120,7 @@ class CALRec(LexicalRecommender):
         if here != there:
             changed = [f"{name} {there.get(name)!r}" for name in {**here, **there} if here.get(name) != there.get(name)]
             raise InputError(f"start = {start!r} was made with {', '.join(changed)}; use the same settings")
+        refuse_leaks(f"start = {start!r}", other, train)
         ours, theirs = ItemTemplate.parse(self.config.text), ItemTemplate.parse(other.config.text)
         if (ours.labels, ours.columns) != (theirs.labels, theirs.columns):
             warn(f"start = {start!r} wrote items as {other.config.text!r} and this training writes them as {self.config.text!r}")
@@ -188,7 +191,8 @@ class CALRec(LexicalRecommender):
 
     def _search(self) -> None:
         self.use_index(BM25(self.texts, k1=self.config.k1, b=self.config.b))
-        self._kept = None
+        if self.config.catalogue_only:  # else what is written for a history depends on no other text
+            self._kept = None
         self._vectors = None
 
     def with_settings(self, **settings: Any) -> "CALRec":
@@ -247,7 +251,8 @@ class CALRec(LexicalRecommender):
         starts = np.cumsum(prompts.lengths) - prompts.lengths
         keys = np.array([key_of(prompts.tokens[s : s + n]) for s, n in zip(starts, prompts.lengths, strict=True)], dtype=np.uint64)
         kept = self._texts_kept()
-        missing = [row for row, key in enumerate(keys.tolist()) if key not in kept.known and counts[row]]
+        known = kept.known(dict.fromkeys(keys[counts > 0].tolist()))
+        missing = [row for row, key in enumerate(keys.tolist()) if key not in known and counts[row]]
         if missing:
             _, first = np.unique(keys[missing], return_index=True)
             rows = np.array(missing)[first]
@@ -258,9 +263,11 @@ class CALRec(LexicalRecommender):
                 config.samples, config.temperature, config.max_new_tokens, config.sampling_seed, config.write_precision == "bf16"
             )
             trie = self._trie() if config.catalogue_only else None
-            kept.add(keys[rows], write(self.lm, self.vocabulary, part, sampling, trie=trie, progress=progress))
+            found = write(self.lm, self.vocabulary, part, sampling, trie=trie, progress=progress)
+            kept.add(keys[rows], found)
+            known.update(zip(keys[rows].tolist(), found, strict=True))
         nothing = Written([], np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.int32))
-        return [kept.known[key] if count else nothing for key, count in zip(keys.tolist(), counts.tolist(), strict=True)]
+        return [known[key] if count else nothing for key, count in zip(keys.tolist(), counts.tolist(), strict=True)]
 
     def _trie(self) -> Trie:
         some = np.flatnonzero(self.pieces.readable)
