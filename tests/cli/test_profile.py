@@ -68,6 +68,16 @@ def test_a_language_model_and_no_key_in_any_file(folder, capsys):
         shown = capsys.readouterr().out
         assert shown.startswith("28 calls (0 answers known)")
         assert "cost 0.0" in shown
+        assert "budget" not in shown
+        for budget, told in (
+            ("calls=28,tokens=100000", "; within the budget, if few are repaired or retried;"),
+            ("calls=27,tokens=100000", "; more than the budget of 27 calls;"),
+            ("calls=27,tokens=10,cost=0", "; more than the budget of 27 calls and 10 tokens and a cost of 0;"),
+        ):
+            assert run([*arguments, "--dry-run", "--budget", budget]) == 0
+            assert told in capsys.readouterr().out
+            assert run([*arguments, "--dry-run", "--json", "--budget", budget]) == 0
+            assert json.loads(capsys.readouterr().out)["fits_budget"] is ("within" in told)
         assert not out.exists()
         assert not (folder / "cache" / "llm").exists()
         assert run([*arguments, "--budget", "calls=10"]) == 1
@@ -80,7 +90,7 @@ def test_a_language_model_and_no_key_in_any_file(folder, capsys):
         assert len(server.requests) == 28
         assert run([*arguments, "--replace", "--dry-run", "--json"]) == 0
         plan = json.loads(capsys.readouterr().out)
-        assert (plan["calls"], plan["cached"]) == (0, 28)
+        assert (plan["calls"], plan["cached"], plan["fits_budget"]) == (0, 28, None)
     record = json.loads((out / "profiles.json").read_text())
     assert (record["writer"], record["model"], record["family"]) == ("lm", "writer", "product")
     assert record["parameters"]["max_tokens"] == 400
@@ -119,6 +129,9 @@ def test_errors_leave_nothing(folder, capsys):
         (["--set", "data.mask_seen=false"], "no such setting"),
         (["--llm", "w", "--base-url", "http://127.0.0.1:1", "--budget", "cost=1"], "price"),
         (["--llm", "w", "--base-url", "http://127.0.0.1:1", "--budget", "money=1"], "budget"),
+        (["--llm", "w", "--base-url", "http://127.0.0.1:1", "--budget", ""], "calls=N, tokens=N and cost=MONEY"),
+        (["--llm", "w", "--base-url", "http://127.0.0.1:1", "--budget", "calls=1.9"], "counted whole"),
+        (["--llm", "w", "--base-url", "http://127.0.0.1:1", "--price", ""], "price is ''"),
         (["--llm", "w", "--base-url", "http://127.0.0.1:1", "--prompts", "shops"], "prompt family"),
         (["--versions", "13"], "versions"),
         (["--split", "leave-two-out"], "split"),

@@ -1,5 +1,6 @@
 """Recformer: Longformer against transformers' own, tokens, both losses and both stages."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,13 @@ from lexirec.models import create, load_model
 from lexirec.models.layers.itemtokens import NAME, VALUE, hide_words, latest_first, tokenise, vocabulary
 from lexirec.models.layers.longformer import Longformer
 from lexirec.models.layers.sequence import Layout
-from lexirec.models.recformer import Recformer
+from lexirec.models.recformer import Recformer, RecformerConfig
 from lexirec.query import Query
 from lexirec.training.options import TrainingOptions
 from tests.models.test_fdsa import world
 from tests.models.toys import markov
 
 SHAPE = {
-    "pretrain_epochs": 1,
     "embedding_dim": 8,
     "num_heads": 2,
     "num_layers": 2,
@@ -282,22 +282,24 @@ def test_the_first_stage_renews_the_candidates_and_the_second_keeps_them() -> No
 def test_two_stages_keep_the_better(tmp_path: Path) -> None:
     split = world().split("leave-one-out")
     options = TrainingOptions(epochs=4, eval_every=2, monitor="ndcg@10", mask_seen=False, folder=tmp_path / "run", **QUIET)
-    model = create("recformer", **{**EXACT, "lr": 0.01, "init_std": 0.1}).fit(split.train, split.valid, options)
+    short = {**EXACT, "pretrain_epochs": 1, "lr": 0.01, "init_std": 0.1}
+    model = create("recformer", **short).fit(split.train, split.valid, options)
     result = model.training_result
     assert [line["epoch"] for line in result.history] == [2, 4, 6, 8] and (tmp_path / "run" / "stage-2" / "metrics.jsonl").exists()
     best = max(line["ndcg@10"] for line in result.history)
     assert result.best_value == best
     assert model.validation(split.train, split.valid, ["ndcg@10"])["ndcg@10"] == pytest.approx(best)
-    one = create("recformer", **{**EXACT, "lr": 0.01, "init_std": 0.1, "second_stage": False}).fit(
-        split.train, split.valid, options.model_copy(update={"folder": None})
-    )
+    one = create("recformer", **short, second_stage=False)
+    one.fit(split.train, split.valid, options.model_copy(update={"folder": None}))
     assert [line["ndcg@10"] for line in one.training_result.history] == [line["ndcg@10"] for line in result.history[:2]]
 
 
 @pytest.mark.parametrize("stage", ["finetune", "pretrain"])
 def test_resume_repeats_the_interrupted_training(stage: str, tmp_path: Path) -> None:
     split = world().split("leave-one-out")
-    settings = {**SHAPE, "stage": stage, "pretrain_epochs": 0, "batch_size": 8, "warmup": 3, "second_stage": False}
+    settings = {**SHAPE, "stage": stage, "batch_size": 8, "warmup": 3}
+    if stage == "finetune":
+        settings |= {"pretrain_epochs": 0, "second_stage": False}
     options = {"eval_every": 2, "monitor": "ndcg@10", **QUIET}
     whole = create("recformer", **settings).fit(split.train, split.valid, TrainingOptions(epochs=4, folder=tmp_path / "whole", **options))
     create("recformer", **settings).fit(split.train, split.valid, TrainingOptions(epochs=2, folder=tmp_path / "cut", **options))
@@ -342,6 +344,45 @@ def test_pretrained_weights_are_taken_over(tmp_path: Path) -> None:
         untrained(data, pretrained=str(tmp_path / "other"))
 
 
+def test_items_read_otherwise_than_in_the_pretraining_are_told(tmp_path: Path) -> None:
+    data = world()
+    untrained(data, stage="pretrain", columns=["title", "brand"], attribute_tokens=4).save(tmp_path / "run")
+    told = r"read items as title, brand \(4 tokens each\) and this training reads them as "
+    with pytest.warns(UserWarning, match=rf"{told}title, brand, categories \(32 tokens each\)"):
+        untrained(data, pretrained=str(tmp_path / "run"))
+    with pytest.warns(UserWarning, match=rf"{told}title \(4 tokens each\)"):
+        untrained(data, pretrained=str(tmp_path / "run"), columns=["title"], attribute_tokens=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        untrained(data, pretrained=str(tmp_path / "run"), max_attributes=2, attribute_tokens=4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"stage": "pretrain", "lr": 0.3}, "lr = 0.3 has no effect with stage = 'pretrain'"),
+        ({"stage": "pretrain", "pretrain_epochs": 3}, "pretrain_epochs = 3 has no effect with stage = 'pretrain'"),
+        ({"stage": "pretrain", "second_stage": False}, "second_stage = False has no effect with stage = 'pretrain'"),
+        ({"pretrained": "run", "pretrain_epochs": 5}, "pretrain_epochs = 5 has no effect with pretrained"),
+        ({"pretrained": "run", "pretrain_lr": 0.5}, "pretrain_lr = 0.5 has no effect with pretrained"),
+        ({"pretrained": "run", "mlm_weight": 0.5}, "mlm_weight = 0.5 has no effect with pretrained"),
+        ({"pretrained": "run", "mlm_prob": 0.5}, "mlm_prob = 0.5 has no effect with pretrained"),
+        ({"pretrain_epochs": 0, "pretrain_lr": 0.5}, "pretrain_lr = 0.5 has no effect with pretrain_epochs = 0"),
+        ({"pretrain_epochs": 0, "mlm_weight": 0.5}, "mlm_weight = 0.5 has no effect with pretrain_epochs = 0"),
+        ({"mlm_weight": 0, "mlm_prob": 0.5}, "mlm_prob = 0.5 has no effect with mlm_weight = 0"),
+    ],
+)
+def test_settings_without_effect_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        create("recformer", **settings)
+
+
+def test_the_pretraining_on_the_way_takes_what_it_reads() -> None:
+    given = RecformerConfig(lr=0.3, pretrain_lr=0.2, pretrain_epochs=2, second_stage=False, mlm_prob=0.5)
+    taken = RecformerConfig.taken_from({**given.model_dump(), "stage": "pretrain"})
+    assert (taken.pretrain_lr, taken.mlm_prob, taken.lr, taken.second_stage) == (0.2, 0.5, 1e-4, True)
+
+
 def test_overfits_twenty_sequences(tmp_path: Path) -> None:
     """Pretraining learns what follows, and both stages of the fine-tuning keep it."""
     names = ["apple", "brush", "candle", "drum", "easel", "fork", "glove", "harp", "inkpot", "jacket"]
@@ -349,8 +390,8 @@ def test_overfits_twenty_sequences(tmp_path: Path) -> None:
     rows = [(f"u{u:02d}", f"i{(3 * u + 7 * t) % 20:02d}", t) for u in range(20) for t in range(3)]
     log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
     train = Dataset(log, pl.DataFrame({"item_id": [f"i{i:02d}" for i in range(20)], "title": names})).train_set()
-    settings = {**EXACT, "embedding_dim": 16, "inner": 32, "num_layers": 1, "init_std": 0.1, "batch_size": 20, "warmup": 5, "mlm_weight": 0}
-    source = create("recformer", **settings, stage="pretrain", pretrain_lr=0.01)
+    settings = {**EXACT, "embedding_dim": 16, "inner": 32, "num_layers": 1, "init_std": 0.1, "batch_size": 20, "warmup": 5}
+    source = create("recformer", **settings, stage="pretrain", pretrain_lr=0.01, mlm_weight=0)
     source.fit(train, options=TrainingOptions(epochs=100, **QUIET))
     source.save(tmp_path / "run")
     model = create("recformer", **settings, lr=0.001, pretrained=str(tmp_path / "run"))
@@ -365,7 +406,7 @@ def test_overfits_twenty_sequences(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_finite_is_named() -> None:
     with pytest.raises(LexirecError, match="the first 'u"):
-        create("recformer", **{**EXACT, "lr": 1e20, "init_std": 1e10, "warmup": 0}).fit(
+        create("recformer", **{**EXACT, "pretrain_epochs": 1, "lr": 1e20, "init_std": 1e10, "warmup": 0}).fit(
             world().train_set(), options=TrainingOptions(epochs=3, **QUIET)
         )
 
@@ -388,7 +429,7 @@ def test_batch_equals_single_and_users_equal_histories() -> None:
 
 def test_new_items_histories_and_wishes_are_texts(tmp_path: Path) -> None:
     data = world()
-    model = create("recformer", **SHAPE).fit(data.train_set(), options=TrainingOptions(epochs=1, **QUIET))
+    model = create("recformer", **SHAPE, pretrain_epochs=1).fit(data.train_set(), options=TrainingOptions(epochs=1, **QUIET))
     row = data.items.row(2, named=True)
     model.add_items(pl.DataFrame([{**row, "item_id": "new"}]))
     rows = model.score([Query(history=["i01", "new"]), Query(history=["i01", "i02"])])

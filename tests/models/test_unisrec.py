@@ -304,6 +304,23 @@ def test_resume_repeats_the_interrupted_training(stage: str, tmp_path: Path) -> 
     assert torch.equal(again.table, whole.table)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"seq_weight": 0.5}, "seq_weight = 0.5 has no effect with stage = 'finetune'"),
+        ({"item_drop": 0.5}, "item_drop = 0.5 has no effect with stage = 'finetune'"),
+        ({"drop_ratio": 0.5, "pretrained": "run"}, "drop_ratio = 0.5 has no effect with stage = 'finetune'"),
+        ({"freeze": False}, "freeze = False has no effect with pretrained = None"),
+        ({"stage": "pretrain", "freeze": False}, "freeze = False has no effect with pretrained = None"),
+        ({"stage": "pretrain", "targets": "all"}, "targets = 'all' has no effect with stage = 'pretrain'"),
+        ({"num_negs": 5}, "num_negs = 5 has no effect with loss = 'ce'"),
+    ],
+)
+def test_settings_without_effect_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        create("unisrec", **settings)
+
+
 def test_bad_input(tmp_path: Path) -> None:
     data = markov(0.8, users=10)
     with pytest.raises(InputError, match="stage='pretrain' learns from texts alone"):

@@ -670,10 +670,17 @@ def test_one_prompt_goes_first_and_alone():
         assert seen[0] > 1
 
 
-@pytest.mark.parametrize("text", ["calls", "calls=x", "money=3", "calls=-1", "calls=1,calls=2", "cost=inf"])
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "calls", "calls=x", "money=3", "calls=-1", "calls=1,calls=2", "cost=inf", "calls=1.9", "calls=5,tokens=0.5", "calls=nan"],
+)
 def test_bad_budgets(text):
     with pytest.raises(InputError, match="budget"):
         Budget.parse(text)
+
+
+def test_whole_numbers_of_calls_in_any_form_and_fractions_of_money():
+    assert Budget.parse("calls=1e3,tokens=2000000.0,cost=0.25") == Budget(1000, 2_000_000, 0.25)
 
 
 @pytest.mark.parametrize("text", ["1", "a,b", "1,-1", "1,2,3"])

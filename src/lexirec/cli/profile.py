@@ -48,7 +48,9 @@ def profile(
     temperature: Annotated[
         float | None, typer.Option("--temperature", help="As the server understands it; its default if not given.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask nothing and write nothing: show calls, tokens and cost.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Ask and write nothing: show calls, tokens and cost, and whether the budget allows them.")
+    ] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask again where a known answer is not valid.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the folder if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")] = False,
@@ -83,8 +85,8 @@ def profile(
         model = LanguageModel(
             llm,
             base_url=base_url,
-            budget=Budget.parse(budget) if budget else None,
-            price=Price.parse(price) if price else None,
+            budget=Budget.parse(budget) if budget is not None else None,
+            price=Price.parse(price) if price is not None else None,
             dry_run=dry_run,
             retry_failed=retry_failed,
             **chosen,
@@ -94,15 +96,23 @@ def profile(
     profiles = writer.write(train)
     facts = {"out": str(out), "items": train.n_items, "users": train.n_users, "versions": versions, **profiles.facts}
     if dry_run:
-        plan: dict[str, float | None] = {"calls": 0, "cached": 0, "input_tokens": 0, "output_tokens": 0, "cost": None}
+        plan: dict[str, float | None] = {"calls": 0, "cached": 0, "input_tokens": 0, "output_tokens": 0, "cost": None, "fits_budget": None}
+        fits = ""
         if model is not None:
-            plan = {**vars(model.plan), "cost": model.spent.price.of(model.plan.input_tokens, model.plan.output_tokens) if price else None}
+            counted, limit = model.plan, model.spent.budget
+            money = model.spent.price.of(counted.input_tokens, counted.output_tokens)
+            passed = limit.passed(counted.calls, counted.input_tokens + counted.output_tokens, money)
+            plan = {**vars(counted), "cost": money if price else None, "fits_budget": None if budget is None else not passed}
+            if passed:
+                fits = f"; more than the budget of {' and '.join(passed)}"
+            elif budget is not None:
+                fits = "; within the budget, if few are repaired or retried"
         if as_json:
             print(json.dumps({**plan, "items": train.n_items, "users": train.n_users}))
             return
         cost = f"{plan['cost']:.4g}" if plan["cost"] is not None else "unknown (give --price)" if model is not None else "nothing"
         print(f"{plan['calls']:,} calls ({plan['cached']:,} answers known), about {plan['input_tokens']:,} tokens read and", end=" ")
-        print(f"{plan['output_tokens']:,} written, cost {cost}; nothing was asked or written")
+        print(f"{plan['output_tokens']:,} written, cost {cost}{fits}; nothing was asked or written")
         return
     write_profiles(out, profiles, train, replace=replace, **_split_and_filters(filters))
     facts["seconds"] = round(time.monotonic() - start, 3)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lexirec.data.dataset import Heldout, TrainSet
+from lexirec.data.messages import warn
 from lexirec.errors import InputError
 from lexirec.models.contract import Recommender
 from lexirec.models.layers.features import present_columns
@@ -208,6 +209,12 @@ class Recformer(SequentialRecommender):
             theirs, ours = getattr(other.config, name), getattr(self.config, name)
             if theirs != ours:
                 raise InputError(f"pretrained = {folder!r} has {name} = {theirs!r} and this model {ours!r}; set {name}={theirs}")
+        theirs, ours = (
+            f"{', '.join((of.columns or ATTRIBUTES)[: of.max_attributes])} ({of.attribute_tokens} tokens each)"
+            for of in (other.config, self.config)
+        )
+        if theirs != ours:
+            warn(f"pretrained = {folder!r} read items as {theirs} and this training reads them as {ours}")
         return other._reader.encoder.state_dict()
 
     @property

@@ -6,6 +6,9 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from lexirec.models.contract import ModelConfig
 
+OF_PRETRAINING = ("pretrain_lr", "mlm_weight", "mlm_prob")
+"""Settings that the pretraining alone reads."""
+
 
 class RecformerConfig(ModelConfig):
     """Settings of Recformer; tokens, temperature, weights and batches are the official ones, the size is small."""
@@ -47,7 +50,7 @@ class RecformerConfig(ModelConfig):
     tau: PositiveFloat = 0.05
     """Temperature that divides cosines."""
     mlm_weight: NonNegativeFloat = 0.1
-    """Weight of the hidden words; read by ``pretrain``."""
+    """Weight of the hidden words in the pretraining."""
     mlm_prob: float = Field(default=0.15, gt=0.0, lt=1.0)
     """Share of tokens hidden, by whole words."""
     fix_words: bool = False
@@ -76,6 +79,16 @@ class RecformerConfig(ModelConfig):
         if self.stage == "pretrain" and self.pretrained is not None:
             raise ValueError("stage='pretrain' starts from scratch; give pretrained to stage='finetune'")
         return self
+
+    def unread(self) -> dict[str, str]:
+        found = super().unread()
+        if self.stage == "pretrain":
+            found |= dict.fromkeys(("lr", "pretrain_epochs", "second_stage"), "stage = 'pretrain'")
+        elif self.pretrained is not None:
+            found |= dict.fromkeys(("pretrain_epochs", *OF_PRETRAINING), "pretrained, whose run had a pretraining of its own")
+        elif not self.pretrain_epochs:
+            found |= dict.fromkeys(OF_PRETRAINING, "pretrain_epochs = 0")
+        return found if self.mlm_weight else {"mlm_prob": "mlm_weight = 0", **found}
 
     @property
     def has_text(self) -> bool:

@@ -78,16 +78,16 @@ class UniSRecConfig(TransformerConfig):
     tau: PositiveFloat = 0.07
     """Temperature that divides scores."""
     targets: Targets = "prefixes"
-    """Which events are predicted, see :data:`~lexirec.training.sequences.Targets`; ``pretrain`` is always by prefixes."""
+    """Which events ``finetune`` predicts, see :data:`~lexirec.training.sequences.Targets`; ``pretrain`` is always by prefixes."""
     batch_size: PositiveInt = 2048
     """Windows per step."""
 
     seq_weight: NonNegativeFloat = 1e-3
     """``lambda`` of the contrast between a window and its augmentation; read by ``pretrain``."""
     item_drop: float = Field(default=0.9, ge=0.0, le=1.0)
-    """Share of batches augmented by leaving out events; the others by leaving out words."""
+    """``pretrain``: share of batches augmented by leaving out events; the others by leaving out words."""
     drop_ratio: float = Field(default=0.2, ge=0.0, lt=1.0)
-    """Share of events left out, or whose words are thinned."""
+    """``pretrain``: share of events left out, or whose words are thinned."""
 
     @model_validator(mode="after")
     def _pretrains_on_text(self) -> "UniSRecConfig":
@@ -96,6 +96,16 @@ class UniSRecConfig(TransformerConfig):
         if self.stage == "pretrain" and self.pretrained is not None:
             raise ValueError("stage='pretrain' starts from scratch; give pretrained to stage='finetune'")
         return self
+
+    def unread(self) -> dict[str, str]:
+        found = super().unread()
+        if self.stage == "pretrain":
+            found["targets"] = "stage = 'pretrain'"
+        else:
+            found |= dict.fromkeys(("seq_weight", "item_drop", "drop_ratio"), "stage = 'finetune'")
+        if self.pretrained is None:
+            found["freeze"] = "pretrained = None"
+        return found
 
 
 class ExpertsAdaptor(Adapter):

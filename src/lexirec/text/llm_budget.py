@@ -57,7 +57,7 @@ class Budget:
         """From ``"calls=1000,tokens=2000000,cost=5"``, any of the three.
 
         Raises:
-            InputError: for an unknown name or a value that is no number of at least 0.
+            InputError: for an unknown name, a value that is no number of at least 0, or a fraction of a call or token.
         """
         found: dict[str, float] = {}
         for part in text.split(","):
@@ -70,8 +70,25 @@ class Budget:
                 raise InputError(f"budget {text!r}: {value!r} is no number") from error
             if not 0 <= found[name] < float("inf"):
                 raise InputError(f"budget {text!r}: {name} must be at least 0")
+            if name != "cost" and not found[name].is_integer():
+                raise InputError(f"budget {text!r}: {name} are counted whole; write {name}={int(found[name])}")
         calls, tokens = (None if name not in found else int(found[name]) for name in ("calls", "tokens"))
         return cls(calls, tokens, found.get("cost"))
+
+    def passed(self, calls: int, tokens: int, cost: float) -> list[str]:
+        """The limits that so much would pass, in words.
+
+        >>> Budget(calls=10, tokens=9_000, cost=0.5).passed(28, 9_000, 0.7)
+        ['10 calls', 'a cost of 0.5']
+        """
+        found = []
+        if self.calls is not None and calls > self.calls:
+            found.append(f"{self.calls:,} calls")
+        if self.tokens is not None and tokens > self.tokens:
+            found.append(f"{self.tokens:,} tokens")
+        if self.cost is not None and cost > self.cost:
+            found.append(f"a cost of {self.cost:g}")
+        return found
 
 
 @dataclass

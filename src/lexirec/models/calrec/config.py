@@ -139,6 +139,10 @@ class CALRecConfig(ModelConfig):
             found |= dict.fromkeys(("vocabulary", "merges", *stage_zero), f"lm = {self.lm!r}")
         if self.tune == "all":
             found |= dict.fromkeys(("lora_r", "lora_alpha", "lora_dropout"), "tune = 'all'")
+        if not self.alpha and not self.beta:
+            found["tau"] = "alpha = 0 and beta = 0"
+        if not self.modulate:
+            found["epsilon"] = "modulate = False"
         return found
 
     @property
