@@ -331,7 +331,7 @@ def test_new_items_are_read_by_the_columns_of_training() -> None:
     assert np.array_equal(model.item_text(plain), model.item_text(plain.with_columns(colour=pl.lit("red"))))
 
 
-def test_a_teacher_that_saw_other_data_is_told(tmp_path: Path) -> None:
+def test_a_teacher_that_saw_held_out_events_is_refused(tmp_path: Path) -> None:
     from lexirec import runs
 
     folder = tmp_path / "data"
@@ -339,8 +339,8 @@ def test_a_teacher_that_saw_other_data_is_told(tmp_path: Path) -> None:
     data = markov(0.8)
     data.interactions.write_parquet(folder / "interactions.parquet")
     data.items.write_parquet(folder / "items.parquet")
-    runs.fit_run(runs.resolve("mf-bpr", [folder], sets=["embedding_dim=8", "epochs=1"], split="temporal"), tmp_path / "run", progress=False)
-    with pytest.warns(UserWarning, match="leaks"):
+    runs.fit_run(runs.resolve("mf-bpr", [folder], sets=["embedding_dim=8", "epochs=1"], split="all"), tmp_path / "run", progress=False)
+    with pytest.raises(InputError, match="outside of this training part"):
         built(teacher=str(tmp_path / "run"))
     with pytest.raises(InputError, match="neither 'sasrec'"):
         built(teacher="nope")

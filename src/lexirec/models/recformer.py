@@ -29,6 +29,7 @@ from lexirec.data.dataset import Heldout, TrainSet
 from lexirec.data.messages import warn
 from lexirec.errors import InputError
 from lexirec.models.contract import Recommender
+from lexirec.models.earlier import refuse_leaks
 from lexirec.models.layers.features import present_columns
 from lexirec.models.layers.itemtokens import ATTRIBUTES, ItemTokens, TokenBatch, hide_words, latest_first, tokenise, vocabulary
 from lexirec.models.layers.longformer import EPS, Longformer
@@ -149,7 +150,7 @@ class Recformer(SequentialRecommender):
         if config.stage == "pretrain":
             return None
         if config.pretrained is not None:
-            return self.read_source(config.pretrained)
+            return self.read_source(config.pretrained, train)
         if not config.pretrain_epochs or not options.epochs or train.n_domains > 1:
             return None
         settings = {**config.model_dump(), "stage": "pretrain"}
@@ -194,11 +195,11 @@ class Recformer(SequentialRecommender):
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
 
-    def read_source(self, folder: str) -> dict[str, Tensor]:
+    def read_source(self, folder: str, train: TrainSet) -> dict[str, Tensor]:
         """Weights of a run's reader.
 
         Raises:
-            InputError: if it is another model, or has another shape.
+            InputError: if it is another model, has another shape, or has seen what may be held out here.
         """
         from lexirec.models import load_model
 
@@ -209,6 +210,7 @@ class Recformer(SequentialRecommender):
             theirs, ours = getattr(other.config, name), getattr(self.config, name)
             if theirs != ours:
                 raise InputError(f"pretrained = {folder!r} has {name} = {theirs!r} and this model {ours!r}; set {name}={theirs}")
+        refuse_leaks(f"pretrained = {folder!r}", other, train)
         theirs, ours = (
             f"{', '.join((of.columns or ATTRIBUTES)[: of.max_attributes])} ({of.attribute_tokens} tokens each)"
             for of in (other.config, self.config)

@@ -16,6 +16,7 @@ from lexirec.data.dataset import TrainSet
 from lexirec.errors import InputError, UnsupportedQueryError
 from lexirec.files import sha256_file
 from lexirec.models.contract import Recommender
+from lexirec.models.earlier import refuse_leaks, same_histories
 from lexirec.models.reading import read_otherwise
 from lexirec.query import Query
 from lexirec.text.cache import default_folder
@@ -37,7 +38,8 @@ def semantic_vectors(train: TrainSet, config: Any, rng: np.random.Generator) -> 
         rng: of the controls.
 
     Raises:
-        InputError: if the run folder holds no model that reads texts, or vectors are not finite.
+        InputError: if the run folder holds no model that reads texts, or one that has seen what may be held out here, or vectors are not
+            finite.
     """
     n_users, n_items = train.n_users, train.n_items
     if config.control == "random":
@@ -67,6 +69,7 @@ def _of_run(train: TrainSet, folder: Path, item_text: str | None) -> tuple[Tenso
     from lexirec.models import load_model
 
     model = load_model(folder)
+    refuse_leaks(f"vectors = {str(folder)!r}", model, train)
     reading = "" if item_text is None else f" {item_text}"
     key = hashlib.sha256(f"{sha256_file(folder / 'model.safetensors')} {train.content_hash}{reading}".encode()).hexdigest()
     kept = default_folder() / "semantic" / f"{key}.safetensors"
@@ -77,7 +80,7 @@ def _of_run(train: TrainSet, folder: Path, item_text: str | None) -> tuple[Tenso
         raise InputError(f"{folder} holds {model.name}, which reads no texts of people; give the run of a text model such as easyrec")
     if item_text is not None:
         read_otherwise(model, item_text)
-    if item_text is not None or not _same_histories(model, train):
+    if item_text is not None or not same_histories(model, train):
         try:
             model = model.transfer(train)
         except UnsupportedQueryError as error:
@@ -86,16 +89,6 @@ def _of_run(train: TrainSet, folder: Path, item_text: str | None) -> tuple[Tenso
     kept.parent.mkdir(parents=True, exist_ok=True)
     save_tensors(kept, {"users": users, "items": items}, {"run": folder.name, "data": train.name})
     return users, items
-
-
-def _same_histories(model: Recommender, train: TrainSet) -> bool:
-    """Whether a model was fitted on these very events and so wrote its texts from them."""
-    return bool(
-        model.users.ids.equals(train.users.ids)
-        and model.item_map.ids.equals(train.item_map.ids)
-        and np.array_equal(model.history_offsets, train.offsets)
-        and np.array_equal(model.history_items, train.item_index)
-    )
 
 
 @torch.no_grad()

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 from lexirec import columns as c
 from lexirec.data.dataset import Heldout, TrainSet
-from lexirec.data.messages import warn
 from lexirec.errors import InputError
-from lexirec.files import read_json
 from lexirec.models.contract import Recommender
+from lexirec.models.earlier import refuse_leaks
 from lexirec.text.encoders.batching import plan_batches
 from lexirec.training.checkpoint import load_tensors, save_tensors
 from lexirec.training.options import TrainingOptions
@@ -107,7 +106,7 @@ def teacher_table(teacher: str, settings: Mapping[str, Any], train: TrainSet, va
         options: of the whole training.
 
     Raises:
-        InputError: if the folder is none, or the teacher lacks items. One that was trained on another split is warned about.
+        InputError: if the folder is none, or the teacher lacks items or has seen what may be held out here.
     """
     from lexirec.models import load_model
 
@@ -118,12 +117,6 @@ def teacher_table(teacher: str, settings: Mapping[str, Any], train: TrainSet, va
         if not (Path(teacher) / "config.yaml").exists():
             raise InputError(f"teacher = {teacher!r} is neither 'sasrec' nor a run folder")
         model = load_model(teacher)
-        result = Path(teacher) / "result.json"
-        if result.exists() and read_json(result).get("data_hash") != train.content_hash:
-            warn(
-                f"teacher {teacher} was trained on another data set or split than {train.name}: if it saw what is held out here, it leaks"
-                " into this training"
-            )
     at = model.item_map.index(train.items[c.ITEM_ID])
     if (at < 0).any():
         missing = train.items[c.ITEM_ID].filter(pl.Series(at < 0))
@@ -131,6 +124,7 @@ def teacher_table(teacher: str, settings: Mapping[str, Any], train: TrainSet, va
             f"teacher {teacher}: {len(missing):,} of {train.n_items:,} items are unknown to it (item_id {missing[0]!r}); train it on the"
             " same data"
         )
+    refuse_leaks(f"teacher = {teacher!r}", model, train)
     return model.encode_items()[torch.from_numpy(at)].float()
 
 

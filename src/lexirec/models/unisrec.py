@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from lexirec.data.dataset import TrainSet
 from lexirec.data.messages import warn
 from lexirec.errors import InputError
+from lexirec.models.earlier import refuse_leaks
 from lexirec.models.layers.adapters import Adapter
 from lexirec.models.layers.sequence import Layout, ranges
 from lexirec.models.sasrec import transformer
@@ -213,7 +214,7 @@ class UniSRec(SequentialRecommender):
         if config.stage == "pretrain":
             self.build_pretraining(train)
             return
-        self.source = None if config.pretrained is None else self.read_source(config.pretrained)
+        self.source = None if config.pretrained is None else self.read_source(config.pretrained, train)
         super().build(train, rng)
         if self.source is not None:
             self.start_from(self.source)
@@ -221,11 +222,11 @@ class UniSRec(SequentialRecommender):
 
     # --- pretrained weights ------------------------------------------------------------------------------------------------------
 
-    def read_source(self, folder: str) -> SequentialRecommender:
+    def read_source(self, folder: str, train: TrainSet) -> SequentialRecommender:
         """The pretrained model.
 
         Raises:
-            InputError: if it is another model, or has another shape.
+            InputError: if it is another model, has another shape, or has seen what may be held out here.
         """
         from lexirec.models import load_model
 
@@ -238,6 +239,7 @@ class UniSRec(SequentialRecommender):
                 raise InputError(f"pretrained = {folder!r} has {name} = {theirs!r} and this model {ours!r}; set {name}={theirs}")
         if parse_template(other.config.text) != parse_template(self.config.text):
             warn(f"pretrained = {folder!r} read items as {other.config.text!r} and this training reads them as {self.config.text!r}")
+        refuse_leaks(f"pretrained = {folder!r}", other, train)
         return other
 
     def start_from(self, other: SequentialRecommender) -> None:

@@ -15,6 +15,7 @@ from lexirec.evaluation.evaluate import Evaluation, evaluate
 from lexirec.evaluation.groups import GroupRules
 from lexirec.evaluation.ranking import Questions
 from lexirec.models.contract import Recommender
+from lexirec.models.earlier import LEAKED, learned_events
 from lexirec.models.reading import read_otherwise
 from lexirec.progress import showing
 from lexirec.runs.experiment import Parts, load_parts
@@ -155,29 +156,17 @@ def retest(
     return entry | ({} if text is None else {"text": text}), evaluation, parts.train
 
 
-LEAKED = 0.01
-"""Share of the test events seen in training from which an evaluation is refused; copies of a few events in two published sets are told."""
-
-
 def _trained_on(model: Recommender, parts: Parts, own: bool) -> bool:
     """Whether the run was trained on events of this data set, under its own ids or as a part of a mix.
 
     Raises:
         InputError: if test events are among them.
     """
-    trained: list[pl.DataFrame] = []
-    owners = np.repeat(np.arange(len(model.users)), np.diff(model.history_offsets))
-    learned = pl.DataFrame({c.USER_ID: model.users.name(owners), c.ITEM_ID: model.item_map.name(model.history_items)})
-    prefix = f"{parts.name}/"
-    if len(model.users) and "/" in model.users.ids[0]:
-        mine = learned.filter(pl.col(c.USER_ID).str.starts_with(prefix) & pl.col(c.ITEM_ID).str.starts_with(prefix))
-        trained.append(mine.select(pl.all().str.strip_prefix(prefix)))
-    trained.append(learned)
-    both = pl.concat(trained).unique()
+    learned = learned_events(model, parts.name)
     users, items = parts.train.users, parts.train.items[c.ITEM_ID]
     if parts.test is not None and len(parts.test):
         asked = pl.DataFrame({c.USER_ID: users.name(parts.test.user_index), c.ITEM_ID: items.gather(parts.test.item_index)})
-        seen = asked.join(both, on=[c.USER_ID, c.ITEM_ID], how="semi").height
+        seen = asked.join(learned, on=[c.USER_ID, c.ITEM_ID], how="semi").height
         if seen >= LEAKED * asked.height:
             raise InputError(
                 f"{seen:,} of {asked.height:,} test events of {parts.name} were in the run's training part; evaluate it with the split that"
@@ -186,4 +175,4 @@ def _trained_on(model: Recommender, parts: Parts, own: bool) -> bool:
         if seen:
             warn(f"{seen:,} of {asked.height:,} test events of {parts.name} were in the run's training part under the same ids")
     here = parts.train.interactions.select(c.USER_ID, c.ITEM_ID)
-    return here.join(both, on=[c.USER_ID, c.ITEM_ID], how="semi").height > LEAKED * here.height
+    return here.join(learned, on=[c.USER_ID, c.ITEM_ID], how="semi").height > LEAKED * here.height

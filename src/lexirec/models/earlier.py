@@ -1,0 +1,97 @@
+"""What an earlier run was trained on, looked at before a training or an evaluation builds on it: held-out events would leak through it.
+
+stored histories of the run -> events of these users and items -> those outside of this training part: told, or refused
+"""
+
+import numpy as np
+import polars as pl
+
+from lexirec import columns as c
+from lexirec.data.dataset import TrainSet
+from lexirec.data.messages import warn
+from lexirec.data.mixing import domain_part
+from lexirec.errors import InputError
+from lexirec.models.contract import Recommender
+
+LEAKED = 0.01
+"""Share of events seen by the run from which it is refused; copies of a few events in two published sets are told."""
+EVENT = [c.USER_ID, c.ITEM_ID]
+
+
+def learned_events(model: Recommender, name: str) -> pl.DataFrame:
+    """Distinct events of a run's training part as one data set calls them: under its own ids, or as a part ``name`` of a mix.
+
+    Args:
+        model: the run's.
+        name: of the data set.
+
+    Returns:
+        ``user_id``, ``item_id`` and the ``title`` that the run's catalogue has for the item.
+    """
+    owners = np.repeat(np.arange(len(model.users)), np.diff(model.history_offsets))
+    titles = model.items[c.TITLE] if c.TITLE in model.items.columns else pl.repeat(None, model.items.height, dtype=pl.String, eager=True)
+    learned = pl.DataFrame(
+        {c.USER_ID: model.users.name(owners), c.ITEM_ID: model.item_map.name(model.history_items), c.TITLE: titles[model.history_items]}
+    ).unique(EVENT)
+    prefix = f"{name}/"
+    mixed = learned.filter(pl.all_horizontal(pl.col(*EVENT).str.starts_with(prefix)))
+    return pl.concat([learned, mixed.with_columns(pl.col(*EVENT).str.strip_prefix(prefix))]).unique(EVENT)
+
+
+def events_outside(model: Recommender, train: TrainSet) -> int:
+    """Distinct events that a run was trained on, of this data set's users and items and not in this training part.
+
+    Ids alone don't make it the same data set, since many count their users and items from 1: where most of the items in question have
+    other titles in the run's catalogue, there are none.
+
+    Args:
+        model: the run's.
+        train: the training part of one data set.
+    """
+    known = learned_events(model, train.name).filter(
+        pl.col(c.USER_ID).is_in(train.users.ids.implode()), pl.col(c.ITEM_ID).is_in(train.items[c.ITEM_ID].implode())
+    )
+    if c.TITLE in train.items.columns:
+        here = train.items.select(c.ITEM_ID, pl.col(c.TITLE).alias("here"))
+        both = known.unique(c.ITEM_ID).join(here, on=c.ITEM_ID, how="left")
+        if both.filter(pl.col(c.TITLE).eq_missing(pl.col("here"))).height < both.height / 2:
+            return 0
+    return known.join(train.interactions, on=EVENT, how="anti").height
+
+
+def refuse_leaks(run: str, model: Recommender, train: TrainSet) -> None:
+    """Look whether a run that a training starts from has seen events that may be held out here; a few are warned about.
+
+    Args:
+        run: setting and folder for the message, such as ``start = 'RUN'``.
+        model: the run's.
+        train: the training part of one data set or a mix.
+
+    Raises:
+        InputError: if they are :data:`LEAKED` of a data set's training events or more.
+    """
+    if same_histories(model, train):
+        return
+    for part in (domain_part(train, number) for number in range(train.n_domains)):
+        seen = events_outside(model, part)
+        found = (
+            f"{run} was trained on {seen:,} events of {part.name} outside of this training part ({part.n_interactions:,} events); they may"
+            " be held out here"
+        )
+        if seen and seen >= LEAKED * part.n_interactions:
+            raise InputError(f"{found}: train that run with the same split and filters, or on other data")
+        if seen:
+            warn(found)
+
+
+def same_histories(model: Recommender, train: TrainSet) -> bool:
+    """Whether a model was fitted on these very events."""
+    return bool(
+        model.users.ids.equals(train.users.ids)
+        and model.item_map.ids.equals(train.item_map.ids)
+        and np.array_equal(model.history_offsets, train.offsets)
+        and np.array_equal(model.history_items, train.item_index)
+    )
+
+
+__all__ = ["LEAKED", "events_outside", "learned_events", "refuse_leaks", "same_histories"]
