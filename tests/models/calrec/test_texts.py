@@ -73,6 +73,30 @@ def test_both_stages_of_the_configurations_read_items_alike(first: str, second: 
     assert parsed(before) == parsed(after)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("amazon2018_scientific/calrec-tiny-8k", "mix/calrec-tiny-stage1"),
+        ("mix/calrec-tiny-stage1", "amazon2018_scientific/calrec-tiny-two-stage"),
+        ("mix/calrec-stage1", "amazon2018_scientific/calrec-stage2"),
+    ],
+)
+def test_a_run_that_a_configuration_starts_from_is_named_and_has_its_language_model(before: str, after: str) -> None:
+    first, second = CONFIGS / f"{before}.yaml", CONFIGS / f"{after}.yaml"
+    assert first.name in second.read_text(encoding="utf-8").splitlines()[0]
+    assert resolve_config(first).taken_over() == resolve_config(second).taken_over()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["beta-zero", "beta-positive", "without-contrast"])
+def test_an_ablation_of_the_contrasts_differs_from_its_baseline_by_their_weights_alone(name: str) -> None:
+    base, other = (CONFIGS / "amazon2018_scientific" / f"calrec-tiny-{one}.yaml" for one in ("contrasts", name))
+    assert base.name in other.read_text(encoding="utf-8").splitlines()[0]
+    ours, theirs = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in (other, base))
+    weights = {"alpha": theirs["config"].pop("alpha"), "beta": theirs["config"].pop("beta")}
+    assert weights == {"alpha": 0.125, "beta": -0.025} != {of: ours["config"].pop(of) for of in weights}
+    assert {**ours, "variant": None} == {**theirs, "variant": None}
+
+
 def resolve_config(path: Path) -> ModelConfig:
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     return model_class(document["model"]).Config.parse(document["config"])
