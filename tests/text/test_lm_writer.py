@@ -57,6 +57,7 @@ def test_items_first_then_users_from_their_profiles_then_rephrasings():
         "collaborative": True,
         "parameters": {"max_tokens": 400, "response_format": {"type": "json_object"}},
         "fallbacks": {"items": 0, "users": 0},
+        "unasked": {"items": 0, "users": 0},
     }
     # The user's message: title, the finished profile of the item, this user's own review; no ids.
     shown = users_of(server, "PURCHASED ITEMS\n")
@@ -81,13 +82,16 @@ def test_with_a_description_it_and_the_title_suffice_and_missing_is_none():
     items = pl.DataFrame({"item_id": ["a", "b"], "title": ["Tea", None], "description": ["leaf " * 20_000, None], "city": ["Ulm", None]})
     log = pl.DataFrame({"user_id": ["u", "u"], "item_id": ["a", "b"], "timestamp": [1, 2], "review": ["nice cup", " "]})
     train = Dataset.from_frames(log, items).train_set()
-    with Faulty(helpful) as server:
-        LmWriter(model(server), versions=0, family="product").write(train)
+    told = pytest.warns(ProfileWarning, match=r"^writer was not asked about 1 items, since nothing is known .*plain writer's texts$")
+    with Faulty(helpful) as server, told:
+        profiles = LmWriter(model(server), versions=0, family="product").write(train)
+        assert profiles.facts["unasked"] == {"items": 1, "users": 0}
         facts = [json.loads(b["messages"][1]["content"]) for b in server.requests if b["messages"][1]["content"][0] == "{"]
         assert [list(f) for f in facts] == [["title", "description"]]  # nothing at all is known of item b: nobody is asked
         assert len(facts[0]["description"].split()) == 120
     with Faulty(helpful) as server:
-        profiles = LmWriter(model(server), versions=0, family="place").write(train)
+        with pytest.warns(ProfileWarning, match="1 items"):
+            profiles = LmWriter(model(server), versions=0, family="place").write(train)
         place, _, feedback = server.requests[0]["messages"][1]["content"].partition("\nUSER FEEDBACK\n")
         assert json.loads(place) == {"name": "Tea", "city": "Ulm", "categories": "None"}
         assert json.loads(feedback) == ["nice cup"]
@@ -95,6 +99,59 @@ def test_with_a_description_it_and_the_title_suffice_and_missing_is_none():
         assert [row["title"] for row in rows] == ["Tea", "None"]
         assert rows[1]["review"] == "None"
         assert all(text.strip() for text in profiles.item_texts())
+
+
+@pytest.mark.parametrize("name", ["place", "game"])
+def test_items_without_a_familys_fields_are_told_of_by_what_else_is_known(name):
+    items = pl.DataFrame(
+        {
+            "item_id": list("abcde"),
+            "title": ["Joe", None, None, None, None],
+            "description": ["not needed", "A quiet room.", None, None, None],
+            "profile": [
+                "nor this",
+                "nor that",
+                "Fish, rice and tea in a quiet street near the old harbour, open late on most days.",
+                None,
+                None,
+            ],
+            "year": [1, 2, 3, None, None],
+        }
+    )
+    log = pl.DataFrame({"user_id": ["u"] * 5, "item_id": list("abcde"), "timestamp": range(5), "review": [None, None, None, "Nice.", None]})
+    train = Dataset.from_frames(log, items).train_set()
+    asked = [prompt and prompt.user for prompt in LmWriter(LanguageModel("m", dry_run=True), family=name)._item_prompts(train)]
+    facts = [{k: v for k, v in json.loads(user.partition("\n")[0]).items() if v != "None"} for user in asked[:4]]
+    assert facts == [{"name": "Joe"}, {"description": "A quiet room."}, {"profile": items["profile"][2], "year": "3"}, {}]
+    assert "Nice." in asked[3]
+    assert asked[4] is None
+    with Faulty(faults=[error(400, "too short")]) as server:
+        with pytest.warns(ProfileWarning, match=r"no valid answer for 1 items \(.*too short\), and was not asked about 1 items, since"):
+            profiles = LmWriter(model(server, concurrency=1), versions=1, family=name).write(train)
+        assert len(server.requests) == 4 + 1 + 3 + 1
+    assert (profiles.facts["fallbacks"], profiles.facts["unasked"]) == ({"items": 1, "users": 0}, {"items": 1, "users": 0})
+
+
+def test_a_field_is_the_first_column_with_a_value_in_that_row():
+    items = pl.DataFrame(
+        {
+            "item_id": ["a", "b", "c"],
+            "title": ["A", "", "C"],
+            "Name": ["no", "B", "no"],
+            "categories": [None, ["x", "y"], []],
+            "tags": [["t1"], ["t2"], ["t3"]],
+            "city": [None, "Ulm", " "],
+            "town": ["Bonn", "no", "Köln"],
+        },
+        schema_overrides={"categories": pl.List(pl.String)},
+    )
+    log = pl.DataFrame({"user_id": ["u"] * 3, "item_id": ["a", "b", "c"], "timestamp": [1, 2, 3]})
+    writer = LmWriter(LanguageModel("m", dry_run=True), family="place")
+    assert [json.loads(prompt.user) for prompt in writer._item_prompts(Dataset.from_frames(log, items).train_set())] == [
+        {"name": "A", "city": "Bonn", "categories": "t1"},
+        {"name": "B", "city": "Ulm", "categories": "x, y"},
+        {"name": "C", "city": "Köln", "categories": "t3"},
+    ]
 
 
 def test_only_the_training_part_is_shown():

@@ -4,7 +4,7 @@ Source: EasyRec (github.com/HKUDS/EasyRec @ 95c8ede) and RLMRec (arXiv 2310.1595
 JSON; who gets no valid answer keeps the plain writer's text instead of being deleted, and is counted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,10 +73,11 @@ class LmWriter:
         plain = self.plain.write(train)
         self._reason: str | None = None
         failed: dict[str, int] = {}
-        item_texts, ok_items = self._asked("items", self._item_prompts(train), plain.item_texts(), self.family.item_words, failed)
-        user_texts, ok_users = self._asked(
-            "users", self._user_prompts(train, item_texts), plain.user_texts(), self.family.user_words, failed
-        )
+        about_items = self._item_prompts(train)
+        item_texts, ok_items = self._asked("items", about_items, plain.item_texts(), self.family.item_words, failed)
+        about_users = self._user_prompts(train, item_texts)
+        user_texts, ok_users = self._asked("users", about_users, plain.user_texts(), self.family.user_words, failed)
+        unasked = {"items": about_items.count(None), "users": about_users.count(None)}
         if any(failed.values()) and not (self.model.dry_run or any(ok_items) or any(ok_users)):
             raise self.model.useless()
         items, users = [item_texts], [user_texts]
@@ -86,18 +87,21 @@ class LmWriter:
                 (user_texts, ok_users, users, plain.user_texts(version)),
             ):
                 versions.append(self._rephrased(texts, ok, version, fallback, failed))
-        if any(failed.values()) and not self.model.dry_run:
-            shown = ", ".join(f"{count:,} {what}" for what, count in failed.items() if count)
-            warn(
-                f"{self.model.model} gave no valid answer for {shown}; they have the plain writer's texts "
-                f"(the first reason: {self._reason})",
-                ProfileWarning,
+        told = []
+        if any(failed.values()):
+            told.append(f"gave no valid answer for {_counted(failed)} (the first reason: {self._reason})")
+        if any(unasked.values()):
+            told.append(
+                f"was not asked about {_counted(unasked)}, since nothing is known of them (give items a title, a description, an attribute "
+                "or a review, and users a choice in the training part)"
             )
+        if told and not self.model.dry_run:
+            warn(f"{self.model.model} {', and '.join(told)}; they have the plain writer's texts", ProfileWarning)
         raw = plain.items["raw"].to_list() if "raw" in plain.items.columns else None
         return frames(
             train, items, users, raw, writer="lm", model=self.model.model, family=self.family.name, seed=self.seed,
             max_history=self.max_history, max_reviews=self.max_reviews, collaborative=self.plain.collaborative,
-            parameters=self.model.parameters, fallbacks=failed,
+            parameters=self.model.parameters, fallbacks=failed, unasked=unasked,
         )  # fmt: skip
 
     # --- asking ------------------------------------------------------------------------------------------------------------------
@@ -159,25 +163,19 @@ class LmWriter:
 
     def _fields(self, items: pl.DataFrame) -> tuple[list[str], list[dict[str, str]]]:
         """Description of each item, and its fields by the prompt's names."""
-        n = items.height
         about_columns = [name for name in items.columns if name.lower() in ABOUTS and name.lower() != "text"]
-        described = [""] * n
-        for name in about_columns:
-            described = [old or new for old, new in zip(described, _texts(items[name]), strict=True)]
-        wanted: dict[str, tuple[str, ...]]
+        described = _first(items, about_columns)
         attributes = {name: (name,) for name in roles(items) if name not in about_columns and name.lower() != "text"}
+        everything: dict[str, tuple[str, ...]] = {"title": (c.TITLE,), **attributes}
         if self.family.fields is None or self.family.with_reviews is None:
             # No description: the title and all attributes take its place.
-            wanted = {"title": (c.TITLE,), **attributes}
-        else:
-            wanted = dict(self.family.fields)
-        by_name = {name.lower(): name for name in items.columns}
-        rows: list[dict[str, str]] = [{} for _ in range(n)]
-        for field, candidates in wanted.items():
-            present = [by_name[name.lower()] for name in candidates if name.lower() in by_name]
-            texts = _texts(items[present[0]]) if present else [""] * n
-            for row, text in zip(rows, texts, strict=True):
-                row[field] = text
+            return described, _facts(items, everything)
+        rows = _facts(items, self.family.fields)
+        bare = [at for at, facts in enumerate(rows) if not any(facts.values())]
+        # None of the family's fields is known: what else is takes their place.
+        for at, others in zip(bare, _facts(items[bare], everything), strict=True):
+            known = {"description": described[at]} if described[at] else {name: text for name, text in others.items() if text}
+            rows[at] = {**rows[at], **known}
         return described, rows
 
     def _reviews_of_items(self, train: TrainSet) -> list[list[str]]:
@@ -219,6 +217,27 @@ class LmWriter:
             ]
             prompts.append(self.family.user_prompt(history) if history else None)
         return prompts
+
+
+def _counted(numbers: Mapping[str, int]) -> str:
+    """What there is more than none of: ``3 items, 1 users``."""
+    return ", ".join(f"{number:,} {what}" for what, number in numbers.items() if number)
+
+
+def _facts(items: pl.DataFrame, fields: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
+    """Fields of each item, each from the first of its columns that has a value there; a catalogue may lack any column."""
+    columns = {field: _first(items, candidates) for field, candidates in fields.items()}
+    return [{field: texts[row] for field, texts in columns.items()} for row in range(items.height)]
+
+
+def _first(items: pl.DataFrame, candidates: Sequence[str]) -> list[str]:
+    """The first text of each row among some columns, found by their names in any case; empty where there is none."""
+    by_name = {name.lower(): name for name in items.columns}
+    found = [""] * items.height
+    for name in candidates:
+        if name.lower() in by_name:
+            found = [old or new for old, new in zip(found, _texts(items[by_name[name.lower()]]), strict=True)]
+    return found
 
 
 def _like(value: str, text: str) -> str:

@@ -51,7 +51,8 @@ class Family:
     Attributes:
         name: as the option names it.
         item, did: what an item is, and what people did with it.
-        fields: name in the prompt -> columns that may hold it, first come first; ``None`` for every column that the catalogue has.
+        fields: name in the prompt -> columns that may hold it, the first with a value counts; ``None`` for every column that the
+            catalogue has. An item without any of them is told of by its description, else by all its attributes.
         with_reviews: whether sampled reviews stand beside the fields; ``None`` for: only where an item has no description.
         item_words, user_words: most words of a profile.
         header: in front of a person's items.
