@@ -678,6 +678,13 @@ def test_profiles_of_one_data_set_of_a_mix(bert: str, tmp_path: Path) -> None:
     assert model.transfer.__self__ is model
 
 
+def test_versions_to_validate_are_counted_before_the_training(bert: str, train: TrainSet, tmp_path: Path) -> None:
+    folder = str(written(train, tmp_path / "profiles"))  # a profile and two rephrasings
+    with pytest.raises(InputError, match=r"valid_versions = 4 and the profiles of sports have 3 versions.*set valid_versions=3"):
+        ready(train, bert, profiles=folder, valid_versions=4)
+    assert ready(train, bert, profiles=folder, versions=0, valid_versions=3).profiles.n_versions == 2
+
+
 def test_profiles_of_another_split_are_refused(bert: str, train: TrainSet, tmp_path: Path) -> None:
     folder = written(sports(12).train_set(), tmp_path / "profiles")
     with warnings.catch_warnings():

@@ -9,17 +9,20 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 
 from lexirec.data.dataset import Dataset, TrainSet
+from lexirec.data.mixing import mix
 from lexirec.errors import InputError
 from lexirec.evaluation.evaluate import evaluate
-from lexirec.models import create, load_model
+from lexirec.models import create, load_model, semantic
 from lexirec.models.gccf import GCCF
 from lexirec.models.layers.propagation import Propagation
 from lexirec.models.rlmrec import RLMRec, contrast_sum, mask_count, projection, reconstruction
 from lexirec.models.semantic import semantic_vectors
 from lexirec.query import Query
+from lexirec.text import Profiles, write_profiles
+from lexirec.text.plain_writer import PlainWriter
 from lexirec.text.templates import render
 from lexirec.training.options import TrainingOptions
-from tests.models.toys import checkerboard
+from tests.models.toys import checkerboard, markov
 
 FAST = TrainingOptions(epochs=3, progress=False, threads=1)
 
@@ -354,6 +357,34 @@ def test_vectors_of_a_saved_text_model(tmp_path: Path) -> None:
         semantic_vectors(train, config(encoder="minilm", vectors=str(tmp_path / "ids")), np.random.default_rng(0))
     with pytest.raises(InputError, match=r"config.yaml|no run|not a run"):
         semantic_vectors(train, config(encoder="minilm", vectors=str(tmp_path / "nowhere")), np.random.default_rng(0))
+
+
+def test_vectors_of_profiles_that_were_replaced_are_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, other = checkerboard()[0].train_set(), markov(0.8, users=5).train_set()
+    mixed, _ = mix([(train, None), (other, None)])
+    plain = PlainWriter(0).write(train)
+
+    def write(word: str) -> None:
+        users = plain.users.with_columns(profile=pl.lit(f"{word} ") + pl.col("profile"))
+        write_profiles(tmp_path / "profiles", Profiles(plain.items, users), train, replace=True)
+
+    def found() -> torch.Tensor:
+        return semantic_vectors(train, config(encoder="minilm", vectors=str(tmp_path / "text")), np.random.default_rng(0))
+
+    write("gold")
+    create("zero-shot", encoder="random", versions=0, profiles=str(tmp_path / "profiles")).fit(mixed, options=FAST).save(tmp_path / "text")
+    gold = found()
+    assert torch.equal(found(), gold)
+    write("silver")
+    assert not torch.equal(found(), gold)
+    write("gold")
+    asked: list[bool] = []
+    monkeypatch.setattr(semantic, "_vectors", lambda model, train: asked.append(True) or (torch.zeros(20, 2), torch.zeros(20, 2)))
+    found()
+    assert not asked  # kept
+    monkeypatch.setattr(semantic, "VERSION", semantic.VERSION + 1)
+    found()
+    assert asked  # the plain writer writes otherwise
 
 
 def test_a_saved_text_model_reads_items_as_it_is_told(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Frozen encoders as recommenders, the random projection, and the packing of texts."""
 
 import importlib.util
+import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 from lexirec import runs
+from lexirec.data.dataset import TrainSet
 from lexirec.data.mixing import domain_part, mix
 from lexirec.errors import InputError
 from lexirec.evaluation.evaluate import evaluate
@@ -18,7 +21,7 @@ from lexirec.models.textual import pack_texts, unpack_texts
 from lexirec.query import Query
 from lexirec.text import load_encoder
 from lexirec.text.plain_writer import PlainWriter
-from lexirec.text.profiles import write_profiles
+from lexirec.text.profiles import Profiles, write_profiles
 from tests.models.text_worlds import sports
 from tests.text.shops import shop
 
@@ -174,3 +177,70 @@ def test_only_what_is_drawn_depends_on_the_seed() -> None:
     drawn = {name: create("zero-shot", encoder=name).seeded for name in ("lsa", "minilm", "random", "random?seed=3")}
     assert drawn == {"lsa": False, "minilm": False, "random": True, "random?seed=3": False}
     assert [name for name in ("popularity", "lir", "mf-bpr") if create(name).seeded] == ["mf-bpr"]
+
+
+def lettered(train: TrainSet, folder: Path, word: str, versions: int = 0) -> str:
+    """A folder of profiles that all begin with ``word``."""
+    plain = PlainWriter(versions).write(train)
+    items, users = (frame.with_columns(profile=pl.lit(f"{word} ") + pl.col("profile")) for frame in (plain.items, plain.users))
+    write_profiles(folder, Profiles(items, users), train, replace=folder.exists())
+    return str(folder)
+
+
+def test_folders_of_profiles_that_are_gone_or_damaged_are_no_reason_to_read_others(tmp_path: Path) -> None:
+    train, club, elsewhere = sports(9).train_set(), sports(6, name="club").train_set(), sports(3, name="elsewhere").train_set()
+    folders = [lettered(train, tmp_path / "own", "gold"), lettered(club, tmp_path / "club", "silver")]
+    mixed, _ = mix([(train, None), (club, None)])
+    model = create("zero-shot", encoder="random", versions=0, profiles=folders).fit(mixed)
+    model.save(tmp_path / "run")
+    for asked in (model, load_model(tmp_path / "run")):
+        assert asked.transfer(train).config.profiles == (folders[0],)
+        assert asked.transfer(mixed).config.profiles == tuple(folders)
+        assert asked.transfer(elsewhere).config.profiles == ()
+    with (tmp_path / "own" / "users.parquet").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(InputError, match=r"own/users.parquet was changed after it was written"):
+        model.transfer(train)
+    with pytest.raises(InputError, match=r"own/users.parquet was changed"):  # one that fits beside it is no reason either
+        create("zero-shot", encoder="random", versions=0, profiles=folders).fit(mixed)
+    assert model.transfer(club).config.profiles == (folders[1],)
+    shutil.rmtree(tmp_path / "own")
+    for asked in (model, load_model(tmp_path / "run")):
+        with pytest.raises(InputError, match="own holds no profiles"):
+            asked.transfer(train)
+        assert asked.transfer(club).config.profiles == (folders[1],)  # known to be of other data, wherever it is now
+        assert asked.transfer(elsewhere).config.profiles == ()
+    (tmp_path / "own").mkdir()
+    with pytest.raises(InputError, match="own holds no profiles"):
+        model.transfer(elsewhere)
+
+
+def test_a_folder_has_its_own_number_of_versions(tmp_path: Path) -> None:
+    train, club = sports(9).train_set(), sports(6, name="club").train_set()
+    few, many, some = (lettered(part, tmp_path / f"p{n}", "x", n) for part, n in ((train, 1), (train, 5), (club, 2)))
+    mixed, _ = mix([(train, None), (club, None)])
+
+    def versions(of: TrainSet, *folders: str) -> int:
+        return create("zero-shot", encoder="random", profiles=folders).fit(of).profiles.n_versions
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert versions(train, few) == 1
+        assert versions(train, many) == 5  # three are the plain writer's
+    with pytest.warns(UserWarning, match=r"p1 has 1 rephrased versions .* 2 of .*p2; .* again with --versions 2"):
+        assert versions(mixed, few, some) == 1
+    with pytest.warns(UserWarning, match=r"p1 has 1 rephrased versions .* 3 of the plain writer; .* again with --versions 3"):
+        assert versions(mixed, few) == 1
+    with pytest.warns(UserWarning, match=r"versions = 3 of the plain writer are rephrased .* 5 of .*p5; .* set versions=5"):
+        assert versions(mixed, many) == 3
+
+
+def test_a_loaded_model_has_version_0(tmp_path: Path) -> None:
+    train = sports(9).train_set()
+    model = create("zero-shot", encoder="random", versions=1).fit(train)
+    model.save(tmp_path / "run")
+    loaded = load_model(tmp_path / "run")
+    loaded.use_version(0)
+    assert torch.equal(loaded.score([Query(user_id="u00")]), model.score([Query(user_id="u00")]))
+    with pytest.raises(InputError, match=r"version 1 .* there are 0 to 0"):
+        loaded.use_version(1)

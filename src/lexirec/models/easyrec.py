@@ -40,7 +40,7 @@ from lexirec.models.layers.encoder import (
     scratch_config,
     without_pooler,
 )
-from lexirec.models.textual import TextRecommender, on_another, unit
+from lexirec.models.textual import TextRecommender, unit
 from lexirec.progress import track
 from lexirec.text.encoders.families import is_causal, position_limit
 from lexirec.text.encoders.hub import bundled_folder
@@ -89,6 +89,12 @@ class EasyRec(TextRecommender):
 
     def build(self, train: TrainSet, rng: np.random.Generator) -> None:
         self.read_texts(train)
+        assert self.profiles is not None  # noqa: S101 (set by read_texts)
+        if self.config.valid_versions > (there := self.profiles.n_versions + 1):
+            raise InputError(
+                f"valid_versions = {self.config.valid_versions} and the profiles of {train.name} have {there} versions, the first included;"
+                f" set valid_versions={there}, or write them again with more (lexirec profile --versions)"
+            )
         if self.config.person == "others" and self.written_users.height:
             warn(
                 "person = 'others' trains on people's texts by the plain writer; the users' part of the profiles' folder"
@@ -331,7 +337,7 @@ class EasyRec(TextRecommender):
     def transfer(self, train: TrainSet) -> "EasyRec":
         """The trained encoder on another data set: its texts, no training (zero-shot)."""
         self._check_fitted()
-        other = EasyRec(on_another(self.config, train))
+        other = EasyRec(self.on_another(train))
         other.device = self.device
         other.remember(train)
         other.read_texts(train)

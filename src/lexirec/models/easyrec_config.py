@@ -78,7 +78,7 @@ class EasyRecConfig(TextConfig):
     def _together(self) -> "EasyRecConfig":
         if self.max_length > self.read_length:
             raise ValueError(f"max_length = {self.max_length} is above read_length = {self.read_length}")
-        if self.valid_versions > self.versions + 1:
+        if not self.profiles and self.valid_versions > self.versions + 1:
             raise ValueError(f"valid_versions = {self.valid_versions} and there are {self.versions + 1} versions")
         return self
 

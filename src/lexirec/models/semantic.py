@@ -4,6 +4,7 @@ profiles of the training part -> text model -> a vector per user and per item (o
 """
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from lexirec.files import sha256_file
 from lexirec.models.contract import Recommender
 from lexirec.models.earlier import refuse_leaks, same_histories
 from lexirec.models.reading import read_otherwise
+from lexirec.models.textual import TextRecommender
 from lexirec.query import Query
 from lexirec.text.cache import default_folder
+from lexirec.text.plain_writer import VERSION
 from lexirec.training.checkpoint import load_tensors, save_tensors
 from lexirec.training.options import TrainingOptions
 
@@ -69,18 +72,21 @@ def _of_run(train: TrainSet, folder: Path, item_text: str | None) -> tuple[Tenso
     from lexirec.models import load_model
 
     model = load_model(folder)
+    if not model.vector_scores or not (model.supports.profile or model.supports.intent):
+        raise InputError(f"{folder} holds {model.name}, which reads no texts of people; give the run of a text model such as easyrec")
     refuse_leaks(f"vectors = {str(folder)!r}", model, train)
-    reading = "" if item_text is None else f" {item_text}"
-    key = hashlib.sha256(f"{sha256_file(folder / 'model.safetensors')} {train.content_hash}{reading}".encode()).hexdigest()
+    if item_text is not None:
+        read_otherwise(model, item_text)
+    anew = item_text is not None or not same_histories(model, train)
+    read = model.on_another(train).profiles if anew and isinstance(model, TextRecommender) else ()
+    records = [sha256_file(Path(place) / "profiles.json") for place in read]  # which hold the hashes of the other files
+    depends = [sha256_file(folder / "model.safetensors"), train.content_hash, item_text, VERSION, records]
+    key = hashlib.sha256(json.dumps(depends).encode()).hexdigest()
     kept = default_folder() / "semantic" / f"{key}.safetensors"
     if kept.exists():
         tensors, _ = load_tensors(kept)
         return tensors["users"], tensors["items"]
-    if not model.vector_scores or not (model.supports.profile or model.supports.intent):
-        raise InputError(f"{folder} holds {model.name}, which reads no texts of people; give the run of a text model such as easyrec")
-    if item_text is not None:
-        read_otherwise(model, item_text)
-    if item_text is not None or not same_histories(model, train):
+    if anew:
         try:
             model = model.transfer(train)
         except UnsupportedQueryError as error:

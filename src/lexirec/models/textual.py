@@ -4,7 +4,8 @@ catalogue and log -> a text per item and per person -> encoder -> cosine
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from lexirec import columns as c
 from lexirec.data.dataset import TrainSet
 from lexirec.data.ids import IdMap
 from lexirec.data.messages import shown, warn
+from lexirec.data.mixing import domain_part
 from lexirec.errors import InputError
 from lexirec.models.answering import VectorRecommender
 from lexirec.models.contract import ModelConfig, Supports
@@ -26,7 +28,7 @@ from lexirec.query import Query, as_id
 from lexirec.text.embed import PLACEHOLDER
 from lexirec.text.plain_wording import NO_ITEM
 from lexirec.text.plain_writer import PlainWriter
-from lexirec.text.profiles import Profiles, merge_profiles, read_profiles, version_column
+from lexirec.text.profiles import OtherPartError, Profiles, merge_profiles, read_part, read_record, version_column
 from lexirec.text.templates import render
 
 WORDLESS = frozenset({f"{NO_ITEM}.", PLACEHOLDER})
@@ -53,7 +55,7 @@ class TextConfig(ModelConfig):
     """Folders of written profiles (``lexirec profile``); a data set takes the one that was written from its training part, the others are
     written without a language model."""
     versions: int = Field(default=3, ge=0, le=12)
-    """Rephrased versions of each profile that the plain writer makes beside the first."""
+    """Rephrased versions of each profile that the plain writer makes beside the first; a folder of ``profiles`` has its own number."""
     collaborative: bool = True
     """Whether the plain writer may tell what others chose (co-purchases, popularity, for whom), in training and in answers alike."""
     item_text: str = "profile"
@@ -86,6 +88,8 @@ class TextRecommender(VectorRecommender):
     version = 0
     """Which version of the profiles is asked with; see :meth:`use_version`."""
     item_rows: Tensor | None = None
+    folders: Mapping[str, str] = {}
+    """Content hash of the training part that each folder of ``profiles`` was written from."""
     tells_reviews = True
     """Whether a known user's text tells what the own reviews mention."""
     _known: dict[str, Tensor]
@@ -101,6 +105,7 @@ class TextRecommender(VectorRecommender):
         self.written_users = pl.DataFrame(schema={c.USER_ID: pl.String})
         if config.profiles:
             self.profiles, self.written_users = merge_profiles(train, written, config.profiles)
+        self.folders = {folder: read_record(folder)["content_hash"] for folder in config.profiles}
         self._index_users()
         if config.item_text != "profile":
             self.item_texts = [[readable(text) for text in render(train.items, config.item_text)]]
@@ -118,8 +123,8 @@ class TextRecommender(VectorRecommender):
         Raises:
             InputError: if there is no such version; a loaded model has only the first (``transfer`` writes all of them again).
         """
-        if self.profiles is None or not 0 <= version <= self.profiles.n_versions:
-            known = 0 if self.profiles is None else self.profiles.n_versions
+        known = 0 if self.profiles is None else self.profiles.n_versions
+        if not 0 <= version <= known:
             raise InputError(f"version {version} of the profiles is not at hand; there are 0 to {known}")
         if version != self.version:
             self.version, self.item_rows = version, None
@@ -154,6 +159,24 @@ class TextRecommender(VectorRecommender):
         found = super()._person_of(query)
         written = found == "history" and self.config.profile_first and query.user_id is not None and query.user_id in self._written
         return "user" if written else found
+
+    def on_another(self, train: TrainSet) -> Any:
+        """Settings on another data set: of the folders of profiles those that were written from this training part.
+
+        Raises:
+            InputError: if one of them is missing or damaged, unless it is known to be of other data.
+        """
+        parts = [domain_part(train, number) for number in range(train.n_domains)]
+        here, fits = {part.content_hash for part in parts}, []
+        for folder in self.config.profiles:
+            if not Path(folder).exists() and folder in self.folders and self.folders[folder] not in here:
+                continue  # a run that was moved
+            try:
+                read_part(folder, parts)
+            except OtherPartError:
+                continue
+            fits.append(folder)
+        return self.config.model_copy(update={"profiles": tuple(fits)})
 
     # --- vectors -----------------------------------------------------------------------------------------------------------------
 
@@ -237,13 +260,14 @@ class TextRecommender(VectorRecommender):
         tensors["items"] = self.encode_items()
         for name, texts in (("new_texts", self.new_texts), *((n, self.written_users[n].to_list()) for n in self.written_users.columns)):
             tensors[f"texts.{name}"] = pack_texts(texts)
-        return tensors, {"writer": values}
+        return tensors, {"writer": values, "folders": dict(self.folders)}
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         arrays = {name.removeprefix(WRITER): value.numpy() for name, value in tensors.items() if name.startswith(WRITER)}
         self.writer = PlainWriter.restore(values["writer"], arrays)
         if self.writer.n_items < self.items.height:  # a model saved before the writer learned of added items
             self.writer.add_items(self.items[self.writer.n_items :])
+        self.folders = values.get("folders", {})  # a model saved before doesn't say
         texts = {n.removeprefix("texts."): unpack_texts(v) for n, v in tensors.items() if n.startswith("texts.")}
         self.new_texts = texts.pop("new_texts")
         self.written_users = pl.DataFrame(texts, schema=dict.fromkeys(texts, pl.String))
@@ -280,18 +304,6 @@ def readable(text: str) -> str:
     return text if text.strip() else PLACEHOLDER
 
 
-def on_another(config: TextConfig, train: TrainSet) -> Any:
-    """Settings of a trained model on another data set: of the folders of profiles those that were written from this training part."""
-    fits = []
-    for folder in config.profiles:
-        try:
-            read_profiles(folder, train)
-        except InputError:
-            continue
-        fits.append(folder)
-    return config.model_copy(update={"profiles": tuple(fits)})
-
-
 def pack_texts(texts: Sequence[str]) -> Tensor:
     """Texts as bytes with their lengths in front, so that they go into a file of arrays; ``(n,)`` uint8.
 
@@ -322,7 +334,6 @@ __all__ = [
     "ProfileFolders",
     "TextConfig",
     "TextRecommender",
-    "on_another",
     "pack_texts",
     "unit",
     "unpack_texts",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lexirec.data.dataset import TrainSet
 from lexirec.models.reading import TextReader
-from lexirec.models.textual import TextConfig, TextRecommender, on_another, unit
+from lexirec.models.textual import TextConfig, TextRecommender, unit
 from lexirec.text.encoders import load_encoder, parse_name
 
 
@@ -54,7 +54,7 @@ class ZeroShot(TextRecommender):
     def transfer(self, train: TrainSet) -> "ZeroShot":
         """The encoder on another data set; ``lsa`` is fitted on its texts."""
         self._check_fitted()
-        other = ZeroShot(on_another(self.config, train))
+        other = ZeroShot(self.on_another(train))
         other.remember(train)
         other.read_texts(train)
         fitted = parse_name(self.config.encoder)[0] == "lsa"

@@ -29,6 +29,10 @@ RAW = "raw"
 FORMAT = 1
 
 
+class OtherPartError(InputError):
+    """Profiles were written from another training part than the one at hand."""
+
+
 def version_column(version: int) -> str:
     """Column of a version: 0 is the profile itself, 1 to T are its rephrasings.
 
@@ -136,19 +140,15 @@ def read_profiles(folder: "str | os.PathLike[str]", train: TrainSet) -> Profiles
         train: the part that the caller works with.
 
     Raises:
-        InputError: if they come from another data set or another split (their texts would tell of held-out events), if a file is
-            missing, damaged or was changed.
+        OtherPartError: if they come from another data set or another split (their texts would tell of held-out events).
+        InputError: if a file is missing, damaged or was changed.
     """
     place = Path(folder)
-    if not (place / "profiles.json").is_file():
-        raise InputError(f"{place} holds no profiles (no profiles.json in it); write some: lexirec profile --data DIR --out {place}")
-    record = read_json(place / "profiles.json")
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise InputError(f"{place / 'profiles.json'} is not of format {FORMAT}; write the profiles again with lexirec profile")
+    record = read_record(place)
     if record.get("content_hash") != train.content_hash:
         split = record.get("split")
         made = f"{record.get('dataset')!r}" + (f", split {split!r}" if split else "")
-        raise InputError(
+        raise OtherPartError(
             f"{place} was written from another training part ({made}, {str(record.get('content_hash'))[:12]}) than this one "
             f"({train.name!r}, {train.content_hash[:12]}); its texts may tell of held-out events: write profiles of this split"
         )
@@ -166,6 +166,42 @@ def read_profiles(folder: "str | os.PathLike[str]", train: TrainSet) -> Profiles
     return profiles
 
 
+def read_record(folder: "str | os.PathLike[str]") -> dict[str, Any]:
+    """What a folder of profiles says of itself; ``content_hash`` is that of the training part that they were written from.
+
+    Raises:
+        InputError: if there are none, or of another format.
+    """
+    file = Path(folder) / "profiles.json"
+    if not file.is_file():
+        raise InputError(
+            f"{file.parent} holds no profiles (no profiles.json in it); write some: lexirec profile --data DIR --out {file.parent}"
+        )
+    record = read_json(file)
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise InputError(f"{file} is not of format {FORMAT}; write the profiles again with lexirec profile")
+    return record
+
+
+def read_part(folder: "str | os.PathLike[str]", parts: Sequence[TrainSet]) -> tuple[int, Profiles]:
+    """Read profiles that were written from one of several training parts.
+
+    Returns:
+        Which of them, and the profiles.
+
+    Raises:
+        OtherPartError: if they were written from none of these.
+        InputError: if a file is missing, damaged or was changed.
+    """
+    for number, part in enumerate(parts):
+        try:
+            return number, read_profiles(folder, part)
+        except OtherPartError:
+            if number == len(parts) - 1:
+                raise
+    raise ValueError("there are no training parts")
+
+
 def merge_profiles(train: TrainSet, written: Profiles, folders: Sequence[str]) -> tuple[Profiles, pl.DataFrame]:
     """Profiles from folders where a data set has one, else those that were written just now.
 
@@ -175,30 +211,29 @@ def merge_profiles(train: TrainSet, written: Profiles, folders: Sequence[str]) -
         folders: each written from the training part of one data set.
 
     Returns:
-        The profiles, with as many versions as all of them have, and the users' part of those that came from folders.
+        The profiles, with as many versions as all of them have (which a warning tells where some have more), and the users' part of those
+        that came from folders.
 
     Raises:
-        InputError: if no folder was written from any of these training parts, or one is damaged.
+        InputError: if no folder was written from any of these training parts, or one is missing or damaged.
     """
     parts = [domain_part(train, number) for number in range(train.n_domains)]
     items, users, found = [], [], []
     fitting: dict[int, Profiles] = {}
-    refused: dict[str, str] = {}
-    for folder in folders:
-        for number, part in enumerate(parts):
-            try:
-                fitting[number] = read_profiles(folder, part)
-                refused.pop(folder, None)
-                break
-            except InputError as error:
-                refused[folder] = str(error)
+    places: dict[int, str] = {}
+    refused: list[str] = []
+    for folder in dict.fromkeys(folders):
+        try:
+            number, fitting_profiles = read_part(folder, parts)
+            fitting[number], places[number] = fitting_profiles, folder
+        except OtherPartError as error:
+            refused.append(str(error))
     if not fitting:
         which = f"no folder of profiles goes with {train.name}: " if len(parts) > 1 else ""
-        raise InputError(which + "; ".join(dict.fromkeys(refused.values())))
-    for reason in dict.fromkeys(refused.values()):
+        raise OtherPartError(which + "; ".join(refused))
+    for reason in refused:
         warn(f"{reason}; the plain writer's texts are read instead")
-    least = min([written.n_versions, *(profiles.n_versions for profiles in fitting.values())])
-    kept = [version_column(version) for version in range(least + 1)]
+    kept = [version_column(version) for version in range(_common_versions(train, written, fitting, places) + 1)]
     for number in range(train.n_domains):
         own = slice(int(train.item_domains[number]), int(train.item_domains[number + 1]))
         people = slice(int(train.user_domains[number]), int(train.user_domains[number + 1]))
@@ -213,6 +248,22 @@ def merge_profiles(train: TrainSet, written: Profiles, folders: Sequence[str]) -
             items.append(ours_items.select(c.ITEM_ID, *kept, *([RAW] if RAW in ours_items.columns else [])))
             users.append(ours_users.select(c.USER_ID, *kept))
     return Profiles(pl.concat(items, how="diagonal"), pl.concat(users)), pl.concat(found)
+
+
+def _common_versions(train: TrainSet, written: Profiles, fitting: Mapping[int, Profiles], places: Mapping[int, str]) -> int:
+    """Rephrased versions that all data sets have; told where some have more."""
+    counts = {places[number]: profiles.n_versions for number, profiles in fitting.items()}
+    if len(fitting) < train.n_domains:
+        counts[""] = written.n_versions
+    least, most = min(counts, key=lambda place: counts[place]), max(counts, key=lambda place: counts[place])
+    if counts[least] < counts[most]:
+        fewest = f"{least} has {counts[least]}" if least else f"versions = {counts[least]} of the plain writer are"
+        cure = f"write that folder again with --versions {counts[most]}" if least else f"set versions={counts[most]}"
+        warn(
+            f"{fewest} rephrased versions of the profiles, fewer than the {counts[most]} of {most or 'the plain writer'}; all data sets of"
+            f" {train.name} are read in the fewest: {cure}"
+        )
+    return counts[least]
 
 
 def _check_rows(profiles: Profiles, train: TrainSet, what: str) -> None:
