@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lexirec.data.dataset import Dataset
+from lexirec.data.messages import DataWarning
 from lexirec.errors import InputError, UnsupportedQueryError
 from lexirec.evaluation.evaluate import evaluate
 from lexirec.models.lir import LIR
@@ -45,6 +46,16 @@ def test_the_last_item_counts_and_stays_in_the_list() -> None:
     assert torch.equal(model.score([Query(history=["i2", "i0", "gone"])]), model.score([Query(history=["i0"])]))
     assert model.recommend("u", k=1, filter_seen=False)["item_id"][0] == "i0"
     assert model.recommend("u", k=3)["item_id"].to_list() == ["i2"]
+
+
+def test_what_somebody_has_now_is_not_answered_from_what_is_stored() -> None:
+    model = shop(*TITLES, "")
+    mute, gone = Query(user_id="u", history=["i3"]), Query(user_id="u", history=["gone"])
+    found = model.recommend([mute, gone], k=1, filter_seen=False)
+    assert found["answered_by"].to_list() == ["popularity", "user"]
+    assert found["reason"][0] == "no item of the history has a text"
+    assert torch.equal(model.score([mute])[0], torch.tensor([1.0, 1.0, 0.0, 0.0]))
+    assert torch.equal(model.score([gone]), model.score([Query(user_id="u")]))
 
 
 def test_words_alone_and_beside_a_person() -> None:
@@ -90,9 +101,14 @@ def test_a_template_that_lacks_a_column_names_it() -> None:
 
 
 def test_items_without_text_and_items_all_alike() -> None:
-    silent = shop("red", "", "blue")
+    with pytest.warns(DataWarning, match=r"1 of 3 items have no attribute of the template \(item_id 'i1'\)"):
+        silent = shop("red", "", "blue")
     assert not silent.answered_by(Query(history=["i1"]))
     assert silent.recommend(Query(history=["i2", "i1"]), k=1, filter_seen=False)["item_id"][0] == "i2"  # the latest with a text
+    with pytest.warns(DataWarning, match=r"1 of 1 new items have no attribute of the template \(item_id 'mute'\)"):
+        silent.add_items(pl.DataFrame({"item_id": ["mute"], "title": [""]}))
+    with pytest.raises(InputError, match="no item of dataset has any attribute"):
+        shop("", "")
     alike = shop("same", "same", "same")
     assert ranks(alike.score([Query(history=["i0"])])[0], 2) == (1, 3)
 

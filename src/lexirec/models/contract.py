@@ -361,8 +361,8 @@ class Recommender(ABC):
         """Add new items by their text, without training. Other threads may ask meanwhile: they wait until it is done.
 
         Args:
-            items: pandas, Polars or Arrow table with ``item_id`` and the columns that the model reads. An item without text gets the
-                mean vector of the catalogue.
+            items: pandas, Polars or Arrow table with ``item_id`` and the columns that the model reads. An item without text is told; it
+                gets the mean vector of the catalogue, or the score 0 where words are counted.
             skip_known: leave out, with a warning, what is in the catalogue already; refused by default.
 
         Raises:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lexirec.models.contract import Recommender, Supports
@@ -48,6 +49,14 @@ class LexicalRecommender(Recommender):
         if self._wishes is None:
             self._wishes = BM25(self.texts, k1=self.bm25.k1, b=self.bm25.b, tokens="words")
         return self._wishes
+
+    def items_of(self, query: Query) -> NDArray[np.int64]:
+        """Positions of a person's known items, oldest first: those given, or the user's stored ones where none of them is known."""
+        given = self.item_map.index(query.history if query.history is not None else ())
+        user = self.users.position(query.user_id)
+        if (given >= 0).any() or user < 0:
+            return given[given >= 0]
+        return self.history_items[self.history_offsets[user] : self.history_offsets[user + 1]].astype(np.int64)
 
     @abstractmethod
     def lacks_person(self, query: Query) -> str:

@@ -22,7 +22,6 @@ from lexirec.models.calrec.config import TEMPLATE
 from lexirec.models.calrec.texts import ItemTemplate
 from lexirec.models.contract import ModelConfig
 from lexirec.models.lexical import NO_TEXT, LexicalRecommender, Reason, shared_words
-from lexirec.models.listing import seen_items
 from lexirec.query import Query
 from lexirec.retrieval.bm25 import BM25, Tokens
 
@@ -57,19 +56,15 @@ class LIR(LexicalRecommender):
         return float(self.config.alpha)
 
     def build(self, train: TrainSet, rng: np.random.Generator) -> None:
-        self._index()
-
-    def _index(self) -> None:
-        self.texts = ItemTemplate.parse(self.config.text).write(self.items)
+        self.texts = ItemTemplate.parse(self.config.text).read(train.items, train.name)
         self._search()
 
     def _search(self) -> None:
         self.use_index(BM25(self.texts, self.config.k1, self.config.b, tokens=self.config.tokens))
 
     def _last(self, query: Query) -> int:
-        """Position of the latest known item that has a text, -1 if there is none."""
-        _, seen = seen_items(self, [query])
-        return next((int(at) for at in seen[::-1] if self.texts[at]), -1)
+        """Position of the person's latest item that has a text, -1 if there is none."""
+        return next((int(at) for at in self.items_of(query)[::-1] if self.texts[at]), -1)
 
     def lacks_person(self, query: Query) -> str:
         return NO_TEXT if self._last(query) < 0 else ""
@@ -96,7 +91,7 @@ class LIR(LexicalRecommender):
         return [own, *shared_words("word", self.bm25, self.texts[last], target, k)]
 
     def append_items(self, items: pl.DataFrame) -> None:
-        self.texts = [*self.texts, *ItemTemplate.parse(self.config.text).write(items)]
+        self.texts = [*self.texts, *ItemTemplate.parse(self.config.text).read(items)]
         self._search()
 
     def transfer(self, train: TrainSet) -> "LIR":
@@ -107,4 +102,5 @@ class LIR(LexicalRecommender):
         return other
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        self._index()
+        self.texts = ItemTemplate.parse(self.config.text).write(self.items)
+        self._search()

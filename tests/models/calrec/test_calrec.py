@@ -404,8 +404,12 @@ def test_items_without_text_are_left_out() -> None:
     assert str(model.answered_by(Query(history=["i01"], intent="red"))) == "words"
     scores = model.score([Query(history=["i00", "i02"])])[0]
     assert scores[[1, 3]].tolist() == [0.0, 0.0] and torch.isfinite(scores).all()
-    with pytest.raises(InputError, match="no item of shop has any attribute"):
-        CALRec(**TINY).fit(shop([None] * 5).train_set(), options=TrainingOptions(**FAST))
+    with pytest.warns(UserWarning, match=r"1 of 2 new items have no attribute of the template \(item_id 'mute'\)"):
+        model.add_items(pl.DataFrame({"item_id": ["mute", "new"], "title": ["", "red nail"]}))
+    silent = shop([None] * 5).train_set()
+    for fail in (lambda: CALRec(**TINY).fit(silent, options=TrainingOptions(**FAST)), lambda: model.transfer(silent)):
+        with pytest.raises(InputError, match="no item of shop has any attribute"):
+            fail()
 
 
 def test_a_wish_finds_words_that_stand_before_punctuation() -> None:
@@ -541,6 +545,7 @@ def test_diagnostics(model: CALRec, train: TrainSet) -> None:
     values = self_retrieval(texts)
     assert values["first_optimistic"] == 1.0 and values["first_pessimistic"] == pytest.approx(1 / 3)
     assert values["twins"] == 2
+    assert self_retrieval(["", ""]) == {}
     some = self_retrieval([*texts, *(f"title: number {i}" for i in range(40))], most=5)
     assert some["twins"] == 2 and some["first_optimistic"] == 1.0
 

@@ -26,9 +26,12 @@ def self_retrieval(texts: Sequence[str], k1: float = 1.5, b: float = 0.75, most:
         ``first_optimistic``, ``first_pessimistic``: share of items that come first, ties settled for and against them;
         ``runner_up``: median of the best other item's scaled score; ``near``: share of runners-up above 0.998, which could come between
         two texts' best items; ``twins``: items that share their whole text with another.
+        Nothing where no item has a text.
     """
-    index = BM25(texts, k1=k1, b=b)
     present = np.array([i for i, text in enumerate(texts) if text])
+    if not len(present):
+        return {}
+    index = BM25(texts, k1=k1, b=b)
     asked = present if most is None or len(present) <= most else np.random.default_rng(0).permutation(present)[:most]
     better, equal, second = [], [], []
     for lo in range(0, len(asked), BLOCK):

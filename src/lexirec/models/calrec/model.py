@@ -67,19 +67,8 @@ class CALRec(LexicalRecommender):
 
     def build(self, train: TrainSet, rng: np.random.Generator) -> None:
         config = self.config
-        self.texts = ItemTemplate.parse(config.text).write(train.items)
+        self.texts = ItemTemplate.parse(config.text).read(train.items, train.name)
         readable = [text for text in self.texts if text]
-        if not readable:
-            raise InputError(
-                f"no item of {train.name} has any attribute of the template {config.text!r}, so there is nothing to read or write; add"
-                " columns to the catalogue, or name others with text="
-            )
-        if len(readable) < len(self.texts):
-            warn(
-                f"{len(self.texts) - len(readable):,} of {len(self.texts):,} items have no attribute of the template (item_id"
-                f" {train.items[c.ITEM_ID].filter(pl.Series([not t for t in self.texts])).head(3).to_list()}); they are left out of"
-                " histories and score 0"
-            )
         if len(set(readable)) == 1 and len(readable) > 1:
             warn(f"all {len(readable):,} items have the same text ({readable[0][:60]!r}), so none can be told from another")
         if config.start is not None:
@@ -233,14 +222,8 @@ class CALRec(LexicalRecommender):
         return self._kept
 
     def _histories(self, queries: Sequence[Query]) -> tuple[Ints, Ints]:
-        """Readable items of each query's history, oldest first, and their numbers; the user's own where the query has none."""
-        found = []
-        for query in queries:
-            at = self.item_map.index(query.history) if query.history is not None and len(query.history) else np.zeros(0, dtype=np.int64)
-            at = at[at >= 0]
-            if not len(at) and query.user_id is not None and (user := int(self.users.index([query.user_id])[0])) >= 0:
-                at = self.history_items[self.history_offsets[user] : self.history_offsets[user + 1]].astype(np.int64)
-            found.append(at[self.pieces.readable[at]])
+        """Readable items of each query's person, see :meth:`items_of`, and their numbers."""
+        found = [at[self.pieces.readable[at]] for at in map(self.items_of, queries)]
         return np.concatenate([*found, np.zeros(0, dtype=np.int64)]), np.array([len(at) for at in found], dtype=np.int64)
 
     def write(self, queries: Sequence[Query], progress: bool = False) -> list[Written]:
@@ -362,17 +345,21 @@ class CALRec(LexicalRecommender):
         return diagnostics.samples(self.write(queries, progress), self.texts) | {f"self_{name}": value for name, value in search.items()}
 
     def append_items(self, items: pl.DataFrame) -> None:
-        new = ItemTemplate.parse(self.config.text).write(items)
+        new = ItemTemplate.parse(self.config.text).read(items)
         self.texts = [*self.texts, *new]
         self.pieces = self.pieces.appended(new)
         self._search()
 
     def transfer(self, train: TrainSet) -> "CALRec":
-        """The same language model on another catalogue: its texts are read, and BM25 finds among them."""
+        """The same language model on another catalogue: its texts are read, and BM25 finds among them.
+
+        Raises:
+            InputError: if no item of it has a text.
+        """
         self._check_fitted()
         other = copy.copy(self)
         other.remember(train)
-        other.texts = ItemTemplate.parse(self.config.text).write(train.items)
+        other.texts = ItemTemplate.parse(self.config.text).read(train.items, train.name)
         other._index()
         return other
 

@@ -7,6 +7,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from lexirec import columns as c
+from lexirec.data.messages import shown, warn
 from lexirec.errors import InputError, nearest
 from lexirec.text.templates import render
 
@@ -99,6 +101,31 @@ class ItemTemplate:
         some = pl.any_horizontal([pl.col(label).is_not_null() for label in self.labels])
         written: list[str] = values.select(pl.when(some).then(whole).otherwise(pl.lit(""))).to_series().to_list()
         return written
+
+    def read(self, items: pl.DataFrame, catalogue: str | None = None) -> list[str]:
+        """As :meth:`write`, and tells which items have no text.
+
+        Args:
+            items: with their ids.
+            catalogue: name of the data set whose whole catalogue they are; ``None`` for items beside others.
+
+        Raises:
+            InputError: if no item of a catalogue has a text.
+        """
+        texts = self.write(items)
+        silent = items[c.ITEM_ID].filter(pl.Series([not text for text in texts], dtype=pl.Boolean))
+        if catalogue is not None and len(silent) == len(texts):
+            raise InputError(
+                f"no item of {catalogue} has any attribute of the template ({', '.join(self.labels)}), so there is nothing to read or"
+                " write; add columns to the catalogue, or name others with text="
+            )
+        if len(silent):
+            warn(
+                f"{len(silent):,} of {len(texts):,} {'items' if catalogue is not None else 'new items'} have no attribute of the template"
+                f" (item_id {shown(silent)}); they are left out of histories and score 0, below all that share a word with what is"
+                " searched for"
+            )
+        return texts
 
 
 def history_prompt(texts: Sequence[str]) -> str:
