@@ -570,4 +570,29 @@ def test_a_run_and_its_evaluation_tell_the_diagnostics(tmp_path: Path, capsys: p
 
 def test_heldout_without_history_counts_nothing(model: CALRec, train: TrainSet) -> None:
     part = Heldout(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int32), "valid")
-    assert held_out_losses(model.step, train, part, 8)["-loss"] == 0
+    assert held_out_losses(model.step, train, part, 8) == {}
+
+
+def test_a_validation_asks_whole_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lexirec.models.calrec import model as place
+
+    split, asked = markov(0.9, users=40, items=12, length=30).split("ratio"), []
+
+    def listen(step: object, train: TrainSet, part: Heldout, size: int) -> dict[str, float]:
+        asked.append(part)
+        return held_out_losses(step, train, part, size)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(place, "held_out_losses", listen)
+    CALRec(**{**TINY, "valid_users": 20}).fit(split.train, split.valid, TrainingOptions(**{**FAST, "epochs": 1, "monitor": "-loss"}))
+    users = np.unique(asked[0].user_index)
+    assert len(users) == 20
+    assert asked[0].user_index.tolist() == split.valid.user_index[np.isin(split.valid.user_index, users)].tolist()
+
+
+@pytest.mark.parametrize("monitor", ["-loss", "recall@10"])
+def test_a_validation_without_a_readable_target_is_refused_before_the_training(monitor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = shop(["red drill", None, "blue saw", "", "green lamp"]).train_set()
+    part = Heldout(np.array([0, 1], dtype=np.int32), np.array([1, 3], dtype=np.int32), "valid")
+    monkeypatch.setattr(CALRec, "build", lambda *_: pytest.fail("built"))
+    with pytest.raises(InputError, match=r"valid: none of 2 targets of 2 users has .*\(item_id 'i01', 'i03'\)"):
+        CALRec(**TINY).fit(train, part, TrainingOptions(**{**FAST, "monitor": monitor}))

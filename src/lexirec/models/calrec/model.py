@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lexirec import columns as c
 from lexirec.data.dataset import Heldout, TrainSet
-from lexirec.data.messages import warn
+from lexirec.data.messages import shown, warn
 from lexirec.errors import InputError
 from lexirec.models.calrec import diagnostics
 from lexirec.models.calrec.config import ASKED, POOLED, CALRecConfig
@@ -63,7 +63,24 @@ class CALRec(LexicalRecommender):
 
     def learn(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> Recommender:
         self._options = options
+        if valid is not None and len(valid):
+            self._check_targets(train, self._asked(train, valid))
         return super().learn(train, valid, options)
+
+    def _asked(self, train: TrainSet, valid: Heldout) -> Heldout:
+        """What a validation asks: all targets of ``valid_users`` users."""
+        return train.some_users(valid, self.config.valid_users, 0)
+
+    def _check_targets(self, train: TrainSet, part: Heldout) -> None:
+        """Refuse a validation that could tell no epoch from another, see :func:`held_out_losses`."""
+        items, which = np.unique(part.item_index, return_inverse=True)
+        readable = np.array([bool(text) for text in ItemTemplate.parse(self.config.text).write(train.items[items])])
+        if not (readable[which] & (np.diff(train.offsets)[part.user_index] > 0)).any():
+            raise InputError(
+                f"{part.name}: none of {len(part):,} targets of {len(np.unique(part.user_index)):,} users has a text by the template"
+                f" {self.config.text!r} (item_id {shown(train.items[c.ITEM_ID][items])}) and a training history, so no epoch can be"
+                " selected; give these items their columns, raise valid_users, or fit without a validation part"
+            )
 
     def build(self, train: TrainSet, rng: np.random.Generator) -> None:
         config = self.config
@@ -159,10 +176,7 @@ class CALRec(LexicalRecommender):
         """Loss of the validation targets of ``valid_users`` users, and, unless that is monitored, a ranking from a few samples each."""
         from lexirec.evaluation.evaluate import evaluate
 
-        rows = np.arange(len(valid))
-        if len(rows) > self.config.valid_users:
-            rows = np.sort(np.random.default_rng(0).permutation(rows)[: self.config.valid_users])
-        part = Heldout(valid.user_index[rows], valid.item_index[rows], valid.name)
+        part = self._asked(train, valid)
         found = held_out_losses(self.step, train, part, self.config.batch_size)
         if self._options.monitor == LOSS:
             return found

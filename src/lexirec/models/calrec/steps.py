@@ -315,13 +315,16 @@ def adamw(network: torch.nn.Module, lr: float, decay: float, warmup: int, total:
 def held_out_losses(step: Step, train: TrainSet, part: Heldout, batch_size: int) -> dict[str, float]:
     """Losses of held-out targets after the training history: ``-loss`` (next item, negated, so that more is better).
 
-    Of two users on there are also ``target_target`` and ``user_target``, means over the whole batches of ``batch_size`` users (of all
-    users, where they are fewer), and ``contrast_floor``, the least that either can be in a batch of that size.
+    Nothing where no target has a text and a training history. Of two users on there are also ``target_target`` and ``user_target``, means
+    over the whole batches of ``batch_size`` users (of all users, where they are fewer), and ``contrast_floor``, the least that either can
+    be in a batch of that size.
     """
     counts = np.diff(train.offsets)[part.user_index].astype(np.int64)
     ok = step.towers.pieces.readable[part.item_index] & (counts > 0)
     users, targets, counts = part.user_index[ok].astype(np.int64), part.item_index[ok].astype(np.int64), counts[ok]
-    batch_size = min(batch_size, max(len(users), 1))
+    if not len(users):
+        return {}
+    batch_size = min(batch_size, len(users))
     total, sums, whole = 0.0, np.zeros(2), 0
     with evaluating(step.towers.lm):
         for lo in range(0, len(users), batch_size):
@@ -332,7 +335,7 @@ def held_out_losses(step: Step, train: TrainSet, part: Heldout, batch_size: int)
             if len(users[some]) == batch_size > 1 and "target_target" in step.parts:
                 sums += [step.parts["target_target"], step.parts["user_target"]]
                 whole += 1
-    found = {LOSS: -total / max(len(users), 1)}
+    found = {LOSS: -total / len(users)}
     if whole:
         floor = contrast_bounds(batch_size, step.tau)[0]
         found |= {"target_target": float(sums[0] / whole), "user_target": float(sums[1] / whole), "contrast_floor": floor}
