@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from lexirec.data import Dataset, from_frames, k_core, mix, split_dataset
+from lexirec.errors import InputError
 
 LOG = pl.DataFrame(
     {
@@ -228,6 +229,24 @@ def test_mix_keeps_reviews():
     assert ("silent/u", "silent/c", None) in rows
     assert mixed.interactions["user_id"].to_list() == mixed.users.ids.gather(mixed.user_index).to_list()
     assert "review" not in mix([(silent, None), (part("other"), None)])[0].interactions.columns
+
+
+def test_mix_of_columns_of_unlike_types():
+    def part(name, values, dtype=None):
+        return from_frames(LOG, ITEMS.with_columns(x=pl.Series([values] * ITEMS.height, dtype=dtype)), name=name).train_set(), None
+
+    lists, text, number = part("lists", ["a", "b"]), part("text", "a|b"), part("number", 1.5)
+    labels = part("labels", "c", pl.Enum(["c"]))
+    mixed, _ = mix([lists, text, labels, part("none", None, pl.String)])
+    assert mixed.items["x"].to_list() == [x for x in (["a", "b"], ["a|b"], ["c"], None) for _ in range(ITEMS.height)]
+    assert set(mix([text, number, labels, part("others", "d", pl.Enum(["d"]))])[0].items["x"]) == {"a|b", "1.5", "c", "d"}
+    assert mix([number, part("whole", 2)])[0].items["x"].dtype == pl.Float64
+    told = r"items column 'x' is Struct.* in struct, String in text, which .* give it one type in all data sets of the mix, or leave it out"
+    with pytest.raises(InputError, match=told):
+        mix([part("struct", {"a": 1}), text])
+    for other in (number, part("truth", True), part("deep", [{"a": 1}])):
+        with pytest.raises(InputError, match=r"items column 'x' is .* in lists, .* in (number|truth|deep), which can't be read as one"):
+            mix([lists, other])
 
 
 def test_mix_without_validation():

@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse as sp
 
 from lexirec.data.dataset import Dataset
-from lexirec.data.mixing import mix
+from lexirec.data.mixing import domain_part, mix
 from lexirec.errors import InputError, NotFittedError
 from lexirec.text import Profiles, read_profiles, write_profiles
 from lexirec.text import plain_writer as pw
@@ -258,6 +258,56 @@ def test_a_mix_reads_like_its_parts():
     assert whole.item_texts()[:8] == alone.item_texts()
     assert whole.user_texts()[6:] == alone.user_texts()
     assert whole.item_texts(2)[8:] == alone.item_texts(2)
+
+
+def unlike_shops():
+    """Two shops with the same ids whose common columns are of other types, and whose kinds are rare in the one and common in the other."""
+    log = [(f"u{user}", f"i{(user + step) % 6}", step) for user in range(4) for step in range(4)]
+    log = pl.DataFrame(log, schema=["user_id", "item_id", "timestamp"], orient="row")
+    words = "a long story of many things that goes on and on, and says more than anybody would ever want to hear"
+    columns = [
+        {
+            "categories": [["Gifts", "Red"], ["Gifts", "Red"], ["Gifts"], ["Gifts"], ["Gifts"], ["Outdoor"]],
+            "description": [["A tale > of tea", "and rice"]] * 6,
+            "line": [["north"]] * 6,
+            "note": ["short"] * 6,
+            "price": ["$1"] * 6,
+            "views": [12_345_678] * 6,
+            "year": ["1999"] * 6,
+        },
+        {
+            "categories": ["Outdoor|Gifts", "Red > Gifts", "Outdoor", "Red", "Outdoor", "Outdoor"],
+            "description": ["Some words > more; others|and this"] * 6,
+            "line": ["south"] * 6,
+            "note": [words] * 6,
+            "price_eur": [5.0] * 6,
+            "views": [2.5] * 6,
+            "year": [1999.0] * 6,
+        },
+    ]
+    for name, own in zip(("one", "two"), columns, strict=True):
+        items = pl.DataFrame({"item_id": [f"i{k}" for k in range(6)], "title": [f"{name} thing {k}" for k in range(6)], **own})
+        yield Dataset.from_frames(log, items, name=name).split("all").train
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_mix_of_unlike_shops_reads_like_its_parts(turned):
+    parts = list(unlike_shops())[:: -1 if turned else 1]
+    mixed, _ = mix([(part, None) for part in parts])
+    writer = PlainWriter()
+    whole, alone = writer.write(mixed), [PlainWriter().write(part) for part in parts]
+    for version in range(4):
+        assert whole.item_texts(version) == [text for profiles in alone for text in profiles.item_texts(version)]
+        assert whole.user_texts(version) == [text for profiles in alone for text in profiles.user_texts(version)]
+    assert whole.items["raw"].to_list() == [text for profiles in alone for text in profiles.items["raw"]]
+    for number, part in enumerate(parts):
+        assert domain_part(mixed, number).items.equals(part.items)
+    # Somebody who chose in both: a kind that both have is said once.
+    for made in (writer, PlainWriter.restore(*writer.state())):
+        text = made.user_texts([np.array([0, 1, 6, 7])])[0]
+        assert text.count("Gifts") == text.count("Red") == 1
+    writer.add_items(pl.DataFrame({"title": ["New"], "categories": [["Gifts", "Blue"]]}))
+    assert "Likes Blue and Gifts" in writer.user_texts([np.array([12])])[0]
 
 
 def test_reviews_of_a_mix_read_like_their_parts():

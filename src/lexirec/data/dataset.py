@@ -84,7 +84,8 @@ class TrainSet:
         user_domains, item_domains: ``(n_domains + 1,)`` int64 block borders where several data sets are mixed; one block otherwise.
         content_hash: SHA-256 of the dataset and the split that this part comes from.
         name: name of the dataset.
-        domain_hashes: ``content_hash`` of each data set of a mix; empty where nothing is mixed.
+        domain_hashes, domain_items: ``content_hash`` and catalogue of each data set of a mix as they were before; empty where nothing is
+            mixed.
         log_rows: ``(N,)`` int64 ascending, place of each event in the whole log, which orders it among held-out ones; ``None`` in a mix.
     """
 
@@ -99,6 +100,7 @@ class TrainSet:
     content_hash: str
     name: str = "dataset"
     domain_hashes: tuple[str, ...] = ()
+    domain_items: tuple[pl.DataFrame, ...] = ()
     log_rows: NDArray[np.int64] | None = None
 
     @cached_property

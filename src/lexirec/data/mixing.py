@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -16,7 +17,8 @@ def mix(parts: Sequence[tuple[TrainSet, Heldout | None]], name: str = "mix") -> 
     """Several training sets side by side, as blocks: a block-diagonal graph and negatives from the sample's own block.
 
     Ids are prefixed with the data set's name (``"beauty/B001"``), since ids of different catalogues are not comparable. Of the other
-    columns of the events the reviews' texts stay (null in a data set without them).
+    columns of the events the reviews' texts stay (null in a data set without them). Of the catalogues' columns of one name, strings beside
+    lists become lists of one, and numbers beside strings strings.
 
     Args:
         parts: training sets with their validation parts (``None`` where there is none).
@@ -26,14 +28,14 @@ def mix(parts: Sequence[tuple[TrainSet, Heldout | None]], name: str = "mix") -> 
         The mixed training set and the validation part in its index space (``None`` if no part has one).
 
     Raises:
-        InputError: if two data sets have the same name.
+        InputError: if two data sets have the same name, or columns of one name that can't be read as one.
 
     Source: AlphaRec (arXiv 2407.05441), zero-shot setting: joint training on several domains.
     """
     names = [train.name for train, _ in parts]
     if len(set(names)) < len(names):
         raise InputError(f"data sets of a mix need different names, since their ids are prefixed by them; there are {names}")
-    frames, items, users, indices, user_parts, item_parts = [], [], [], [], [], []
+    frames, users, indices, user_parts, item_parts = [], [], [], [], []
     user_borders, item_borders = [0], [0]
     valid_users, valid_items = [], []
     for train, valid in parts:
@@ -44,7 +46,6 @@ def mix(parts: Sequence[tuple[TrainSet, Heldout | None]], name: str = "mix") -> 
                 (prefix + pl.col(c.USER_ID)).alias(c.USER_ID), (prefix + pl.col(c.ITEM_ID)).alias(c.ITEM_ID), *reviews
             )
         )
-        items.append(train.items.with_columns((prefix + pl.col(c.ITEM_ID)).alias(c.ITEM_ID)))
         users.append(pl.select(prefix + train.users.ids).to_series().rename("id"))
         indices.append(train.item_index + item_borders[-1])
         user_parts.append(np.diff(train.offsets))
@@ -55,7 +56,7 @@ def mix(parts: Sequence[tuple[TrainSet, Heldout | None]], name: str = "mix") -> 
         user_borders.append(user_borders[-1] + train.n_users)
         item_borders.append(item_borders[-1] + train.n_items)
     mixed = TrainSet(
-        items=pl.concat(items, how="diagonal_relaxed"),
+        items=_one_catalogue([train for train, _ in parts]),
         users=IdMap(pl.concat(users)),
         interactions=pl.concat(frames, how="diagonal"),
         offsets=np.concatenate([[0], np.cumsum(np.concatenate(user_parts))]).astype(np.int64),
@@ -66,10 +67,55 @@ def mix(parts: Sequence[tuple[TrainSet, Heldout | None]], name: str = "mix") -> 
         content_hash=hashlib.sha256("".join(train.content_hash for train, _ in parts).encode()).hexdigest(),
         name=name,
         domain_hashes=tuple(train.content_hash for train, _ in parts),
+        domain_items=tuple(train.items for train, _ in parts),
     )
     if not valid_users:
         return mixed, None
     return mixed, Heldout(np.concatenate(valid_users).astype(np.int32), np.concatenate(valid_items).astype(np.int32), "valid")
+
+
+def _one_catalogue(parts: Sequence[TrainSet]) -> pl.DataFrame:
+    """The catalogues below each other, with the union of their columns and prefixed ids."""
+    frames = [train.items.with_columns((pl.lit(f"{train.name}/") + pl.col(c.ITEM_ID)).alias(c.ITEM_ID)) for train in parts]
+    for name in dict.fromkeys(name for frame in frames for name in frame.columns):
+        having = [at for at, frame in enumerate(frames) if name in frame.columns]
+        types = {parts[at].name: frames[at].schema[name] for at in having}
+        if len(set(types.values())) < 2:
+            continue
+        kinds = {_kind(dtype) for dtype in types.values() if dtype != pl.Null}
+        for at in having:
+            if _kind(types[parts[at].name]) == "string":
+                text = pl.col(name).cast(pl.String)
+                one = pl.when(text.is_not_null()).then(pl.concat_list(text)) if "list" in kinds else text
+                frames[at] = frames[at].with_columns(one.alias(name))
+        if not _stack([frames[at].select(name) for at in having], kinds):
+            held = ", ".join(f"{dtype} in {dataset}" for dataset, dtype in types.items())
+            raise InputError(
+                f"items column {name!r} is {held}, which can't be read as one; give it one type in all data sets of the mix, or leave it"
+                " out"
+            )
+    return pl.concat(frames, how="diagonal_relaxed")
+
+
+def _stack(columns: list[pl.DataFrame], kinds: set[str]) -> bool:
+    """Whether columns of these kinds can stand below each other."""
+    if len(kinds) > 1 and kinds not in ({"list", "string"}, {"number", "string"}):
+        return False
+    try:
+        pl.concat(columns, how="vertical_relaxed")
+    except pl.exceptions.PolarsError:
+        return False
+    return True
+
+
+def _kind(dtype: pl.DataType) -> str:
+    """What types can be read as one."""
+    if dtype in (pl.String, pl.Categorical, pl.Enum):
+        return "string"
+    if isinstance(dtype, pl.List | pl.Array):
+        inner = _kind(cast(pl.DataType, dtype.inner))
+        return "list" if inner in ("string", "number", "Null") else f"list of {inner}"
+    return "number" if dtype.is_numeric() else "time" if dtype.is_temporal() else str(dtype.base_type())
 
 
 def domain_part(train: TrainSet, number: int) -> TrainSet:
@@ -78,18 +124,18 @@ def domain_part(train: TrainSet, number: int) -> TrainSet:
         return train
     u0, u1 = (int(v) for v in train.user_domains[number : number + 2])
     i0, i1 = (int(v) for v in train.item_domains[number : number + 2])
-    name = str(train.items[c.ITEM_ID][i0]).split("/", 1)[0]
+    items = train.domain_items[number]
+    name = str(train.items[c.ITEM_ID][i0]).removesuffix(f"/{items[c.ITEM_ID][0]}")
     events = slice(int(train.offsets[u0]), int(train.offsets[u1]))
 
     def own(column: str) -> pl.Expr:
         return pl.col(column).str.strip_prefix(f"{name}/")
 
-    items = train.items[i0:i1].with_columns(own(c.ITEM_ID))
     log = train.interactions[events].with_columns(own(c.USER_ID), own(c.ITEM_ID))
     if c.REVIEW in log.columns and log[c.REVIEW].null_count() == log.height:  # another data set's column
         log = log.drop(c.REVIEW)
     return TrainSet(
-        items=items.select([s.name for s in items if s.null_count() < len(s) or s.name == c.TITLE]),
+        items=items,
         users=IdMap(train.users.ids[u0:u1].str.strip_prefix(f"{name}/")),
         interactions=log,
         offsets=train.offsets[u0 : u1 + 1] - train.offsets[u0],

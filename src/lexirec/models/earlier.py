@@ -48,9 +48,8 @@ def events_outside(model: Recommender, train: TrainSet) -> int:
         model: the run's.
         train: the training part of one data set.
     """
-    known = learned_events(model, train.name).filter(
-        pl.col(c.USER_ID).is_in(train.users.ids.implode()), pl.col(c.ITEM_ID).is_in(train.items[c.ITEM_ID].implode())
-    )
+    known = learned_events(model, train.name).join(train.items, on=c.ITEM_ID, how="semi")
+    known = known.join(train.users.ids.to_frame(c.USER_ID), on=c.USER_ID, how="semi")
     if c.TITLE in train.items.columns:
         here = train.items.select(c.ITEM_ID, pl.col(c.TITLE).alias("here"))
         both = known.unique(c.ITEM_ID).join(here, on=c.ITEM_ID, how="left")

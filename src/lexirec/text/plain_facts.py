@@ -7,7 +7,7 @@ made: neighbours are counted by blocks of items and only the nearest are kept.
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
 
@@ -60,6 +60,11 @@ class ItemWords:
 
     def __len__(self) -> int:
         return len(self.title)
+
+    @classmethod
+    def joined(cls, parts: "Sequence[ItemWords]") -> "ItemWords":
+        """Catalogues below each other."""
+        return cls(*([entry for part in parts for entry in getattr(part, field.name)] for field in fields(cls)))
 
 
 def roles(items: pl.DataFrame) -> dict[str, Role]:
@@ -179,7 +184,7 @@ class Phrases:
     """Phrases of items with weights: how often times how rare.
 
     Attributes:
-        names: ``F`` phrases.
+        names: ``F`` phrases; one that several domains have stands there once for each.
         weights: ``(I, F)`` CSR float32, ``log(1 + items / items with it)``.
     """
 
@@ -188,7 +193,7 @@ class Phrases:
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[str]], domain: NDArray[np.int64]) -> "Phrases":
-        """From each item's phrases; rarity is counted within a domain, so that a mix of catalogues reads like each of them alone.
+        """From each item's phrases; columns and rarity are a domain's own, so that a mix of catalogues reads like each of them alone.
 
         Args:
             rows: distinct phrases of each item.
@@ -199,18 +204,21 @@ class Phrases:
         table = pl.DataFrame({"row": owner, "domain": domain[owner], "name": pl.Series([p for row in rows for p in row], dtype=pl.String)})
         sizes = np.maximum(np.bincount(domain), 1)
         table = table.with_columns(pl.len().over("domain", "name").alias("df"))
-        names = table["name"].unique(maintain_order=True)
-        index = pl.DataFrame({"name": names, "column": np.arange(len(names))})
-        column = table.join(index, on="name", how="left", maintain_order="left")["column"].to_numpy()
+        # Of a domain's own, because ties are settled by column.
+        names = table.select("domain", "name").unique(maintain_order=True)
+        index = names.with_columns(column=pl.Series(np.arange(names.height)))
+        column = table.join(index, on=["domain", "name"], how="left", maintain_order="left")["column"].to_numpy()
         weight = np.log1p(sizes[table["domain"].to_numpy()] / np.maximum(table["df"].to_numpy(), 1)).astype(np.float32)
-        return cls(names.to_list(), sp.csr_array((weight, (owner, column)), shape=(len(rows), max(len(names), 1))))
+        return cls(names["name"].to_list(), sp.csr_array((weight, (owner, column)), shape=(len(rows), max(names.height, 1))))
 
     def grown(self, rows: Sequence[Sequence[str]]) -> "Phrases":
         """With further items, a row of phrases each; a phrase that no item had so far weighs as one that a single item has."""
         known = self.rarity()
         new = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in known]
         names = [*self.names, *new]
-        column = {name: i for i, name in enumerate(names)}
+        column: dict[str, int] = {}
+        for i, name in enumerate(names):
+            column.setdefault(name, i)
         total = self.weights.shape[0] + len(rows)
         weight = [known.get(name, math.log1p(total)) for row in rows for name in row]
         owner = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
@@ -225,7 +233,10 @@ class Phrases:
         """Weight of each phrase; the larger of two domains'."""
         most = np.zeros(len(self.names), dtype=np.float32)
         np.maximum.at(most, self.weights.indices, self.weights.data)
-        return dict(zip(self.names, most.tolist(), strict=True))
+        found: dict[str, float] = {}
+        for name, weight in zip(self.names, most.tolist(), strict=True):
+            found[name] = max(weight, found.get(name, 0.0))
+        return found
 
     def best(self, choices: sp.csr_array, k: int, least: float = 0.0) -> list[list[str]]:
         """The ``k`` phrases that tell most of each set of items, best first.
@@ -242,7 +253,8 @@ class Phrases:
             often.sort_indices()
             score.sort_indices()
             score.data[often.data < least] = 0.0
-        return [[self.names[i] for i in row] for row in top(score, k)]
+        # Twice as many, because choices from two domains may find a phrase twice.
+        return [list(dict.fromkeys(self.names[i] for i in row))[:k] for row in top(score, 2 * k)]
 
     @cached_property
     def _counted(self) -> tuple[sp.csr_array, sp.csr_array, NDArray[np.float64]]:

@@ -77,13 +77,15 @@ class PlainWriter:
 
     def _learn(self, train: TrainSet) -> list[ReviewWords] | None:
         """Learn the facts; gives each data set's words of reviews, which are large and needed no longer than a call of :meth:`write`."""
-        self._roles = roles(train.items)
-        words = item_words(train.items, self._roles)
+        self._roles = roles(train.items)  # new items are read by it
+        # Each catalogue by its own columns, so that a mix of data sets reads like each of them alone.
+        words = ItemWords.joined([item_words(items) for items in train.domain_items or (train.items,)])
         domain = np.repeat(np.arange(train.n_domains), np.diff(train.item_domains))
         self._kinds = Phrases.of(words.kinds, domain)
         self._makers = Phrases.of([[maker] if maker else [] for maker in words.maker], domain)
         self._rarity = self._kinds.rarity()
-        self._rank_kinds(words)
+        for start, stop in pairwise(train.item_domains.tolist()):
+            _rank_kinds(words.kinds[start:stop], Phrases(self._kinds.names, self._kinds.weights[start:stop]).rarity())
         self._topics = Phrases.of(_topics(words, train.item_domains), domain)
         if self.collaborative:
             self._near, owed = neighbours(train, NEIGHBOURS)
@@ -94,7 +96,6 @@ class PlainWriter:
             self._level = np.zeros(train.n_items, dtype=np.int8)
         reviews = None
         if c.REVIEW in train.interactions.columns:
-            # Apart, so that a mix of data sets reads like each of them alone.
             borders = train.offsets[train.user_domains].tolist()
             reviews = [ReviewWords(train.interactions[c.REVIEW][start:stop]) for start, stop in pairwise(borders)]
         nothing: list[list[str]] = [[] for _ in range(train.n_items)]
@@ -152,7 +153,7 @@ class PlainWriter:
         self._check_version(version)
         self._ready()
         words = item_words(items, self._roles)
-        self._rank_kinds(words)
+        _rank_kinds(words.kinds, self._rarity)
         nobody = empty_csr(len(words), max(len(self._titles), 1))
         facts = self._item_facts(words, nobody, np.zeros(len(words), dtype=np.int8), [[] for _ in range(len(words))])
         return self._items_written(facts, version)
@@ -182,11 +183,6 @@ class PlainWriter:
         return len(self._titles)
 
     # --- facts -------------------------------------------------------------------------------------------------------------------
-
-    def _rank_kinds(self, words: ItemWords) -> None:
-        """Each item's kinds with the rarest first, those unknown in training last."""
-        for row in words.kinds:
-            row.sort(key=lambda kind: -self._rarity.get(kind, 0.0))
 
     def _item_facts(
         self, words: ItemWords, near: sp.csr_array, level: NDArray[np.int8], phrases: list[list[str]]
@@ -359,6 +355,12 @@ def _key_phrases(
     for words, (start, stop), (first, last) in zip(reviews, events, pairwise(domains.tolist()), strict=True):
         found += words.phrases(owner[start:stop] - first, last - first, PHRASES)
     return found
+
+
+def _rank_kinds(kinds: list[list[str]], rarity: Mapping[str, float]) -> None:
+    """Put each item's rarest kinds first, those unknown in training last."""
+    for row in kinds:
+        row.sort(key=lambda kind: -rarity.get(kind, 0.0))
 
 
 def _topics(words: ItemWords, item_domains: NDArray[np.integer[Any]]) -> list[list[str]]:
