@@ -18,7 +18,6 @@ from lexirec.errors import InputError, UnsupportedQueryError
 from lexirec.models.contract import Recommender, Supports
 from lexirec.models.lexical import REASON, shared_words
 from lexirec.models.listing import seen_items
-from lexirec.models.turns import changes
 from lexirec.query import Basis, Query, as_id, as_query
 from lexirec.retrieval.bm25 import BM25, Tokens
 from lexirec.retrieval.hybrid import RRF_K, Fusion, fuse
@@ -208,7 +207,6 @@ class Hybrid(Recommender):
     def similar_items(self, item_ids: Sequence[str] | Sequence[int], k: int = 10) -> pl.DataFrame:
         return self.model.similar_items(item_ids, k)
 
-    @changes
     def add_items(self, items: Any, *, skip_known: bool = False) -> "Hybrid":
         self.model.add_items(items, skip_known=skip_known)
         self._follow()
