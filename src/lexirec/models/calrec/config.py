@@ -38,7 +38,7 @@ class CALRecConfig(ModelConfig):
     """Own models: attention heads, over the size's."""
     lm_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout inside the language model."""
-    vocabulary: PositiveInt = 16384
+    vocabulary: PositiveInt = 8192
     """Own models and ``minilm``: most tokens of the byte-level BPE."""
     merges: Merges = "phrases"
     """Own models and ``minilm``: ``phrases`` lets tokens span several words, which shortens texts by a quarter to a half."""
