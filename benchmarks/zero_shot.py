@@ -30,8 +30,9 @@ from lexirec.evaluation.statistics import compare, summarise
 from lexirec.files import write_json
 from lexirec.models import create
 from lexirec.models.contract import Recommender
-from lexirec.models.textual import TextConfig
+from lexirec.models.textual import TextConfig, read_written
 from lexirec.text.encoders import load_encoder
+from lexirec.text.profiles import read_record
 from lexirec.training.options import TrainingOptions
 
 OTHERS = {
@@ -90,6 +91,7 @@ def main() -> None:
     parser.add_argument("--encoders", default="lsa,random,minilm", help="frozen encoders beside the runs, separated by commas")
     parser.add_argument("--others", action="store_true", help="also try the published table's encoders, by name")
     parser.add_argument("--item-text", help="what items are read as: a template of columns such as title,profile; the runs' own by default")
+    parser.add_argument("--profiles", action="append", default=[], help="folder of written profiles of a target, repeatable")
     parser.add_argument("--versions", type=int, default=4)
     parser.add_argument("--max-users", type=int, help="random users of each target; all by default")
     parser.add_argument("--threads", type=int)
@@ -124,6 +126,8 @@ def main() -> None:
             from dataclasses import replace
 
             parts = replace(parts, test=parts.train.some_users(parts.test, args.max_users, 0))
+        written = [place for place in args.profiles if read_record(place)["content_hash"] == parts.train.content_hash]
+        told = {**texts, "profiles": tuple(written)}
         frames: dict[str, list[pl.DataFrame]] = {}
         documents: dict[str, dict[str, Any]] = {}
 
@@ -167,8 +171,10 @@ def main() -> None:
 
         record("popularity", create("popularity").fit(parts.train, options=options), [])
         for label, encoder in frozen.items():
-            record(label, create("zero-shot", **{**texts, "encoder": encoder}).fit(parts.train, options=options), [])
+            record(label, create("zero-shot", **{**told, "encoder": encoder}).fit(parts.train, options=options), [])
         for name, (model, document, result) in loaded.items():
+            if args.profiles:
+                read_written(model, written, parts.train)
             record(name, model.transfer(parts.train), [Path(path).name for path in document["data"]["paths"]], result["seed"])
         base = "minilm" if "minilm" in frames else next(iter(frames))
         tests = compare(frames, TESTED, base)

@@ -227,7 +227,7 @@ def test_evaluate_and_compare_in_groups(folders: dict[str, Path], capsys: pytest
         (["report", "RUN", "--out", "OUT", "--sampled", "500"], "sampled=500: a user has only"),
         (["report", "RUN"], "Missing option"),
         (["evaluate", "RUN", "--groups", "half"], "says nothing about groups"),
-        (["evaluate", "RUN", "--intents", "--sampled", "5"], "has no --groups, --sampled or --text"),
+        (["evaluate", "RUN", "--intents", "--sampled", "5"], "has no --groups, --sampled, --text or --profiles"),
         (["compare", "RUN", "POP", "--group", "tails"], "unknown group 'tails'"),
         (
             ["compare", "RUN", "POP", "--group", "tail_items", "--metrics", "mrr"],

@@ -17,7 +17,7 @@ from lexirec.data.mixing import domain_part, mix
 from lexirec.errors import InputError
 from lexirec.evaluation.evaluate import evaluate
 from lexirec.models import create, load_model
-from lexirec.models.textual import pack_texts, unpack_texts
+from lexirec.models.textual import pack_texts, read_written, unpack_texts
 from lexirec.query import Query
 from lexirec.text import load_encoder
 from lexirec.text.plain_writer import PlainWriter
@@ -179,10 +179,12 @@ def test_only_what_is_drawn_depends_on_the_seed() -> None:
     assert [name for name in ("popularity", "lir", "mf-bpr") if create(name).seeded] == ["mf-bpr"]
 
 
-def lettered(train: TrainSet, folder: Path, word: str, versions: int = 0) -> str:
-    """A folder of profiles that all begin with ``word``."""
+def lettered(train: TrainSet, folder: Path, word: str, versions: int = 0, said: str | None = None) -> str:
+    """A folder of profiles that all begin with ``word``; people's say ``said`` and nothing else, where it is given."""
     plain = PlainWriter(versions).write(train)
     items, users = (frame.with_columns(profile=pl.lit(f"{word} ") + pl.col("profile")) for frame in (plain.items, plain.users))
+    if said is not None:
+        users = users.with_columns(profile=pl.lit(said))
     write_profiles(folder, Profiles(items, users), train, replace=folder.exists())
     return str(folder)
 
@@ -213,6 +215,37 @@ def test_folders_of_profiles_that_are_gone_or_damaged_are_no_reason_to_read_othe
     (tmp_path / "own").mkdir()
     with pytest.raises(InputError, match="own holds no profiles"):
         model.transfer(elsewhere)
+
+
+def test_a_run_is_asked_by_profiles_of_other_data(tmp_path: Path) -> None:
+    """Zero-shot with profiles that were written after the training, from the command line."""
+    from lexirec.cli.main import run
+
+    for name, n in (("here", 9), ("there", 6)):
+        data = sports(n, name=name)
+        (tmp_path / name).mkdir()
+        data.interactions.write_parquet(tmp_path / name / "interactions.parquet")
+        data.items.write_parquet(tmp_path / name / "items.parquet")
+    asked = [str(tmp_path / "there")]
+    sets = ["encoder=random", "versions=0", "threads=1", "data.split=ratio"]
+    runs.fit_run(runs.resolve("zero-shot", [tmp_path / "here"], sets=sets), tmp_path / "run", progress=False)
+    train = runs.load_parts(asked, {"split": "ratio"}).train
+    word = lettered(train, tmp_path / "gold", "unheard", said="unheard")
+    plain, _ = runs.evaluate_run(tmp_path / "run", asked, progress=False)
+    told, _ = runs.evaluate_run(tmp_path / "run", asked, profiles=[word], progress=False)
+    assert told["profiles"] == [word] and "profiles" not in plain
+    assert told["test"] != plain["test"]
+    assert run(["evaluate", str(tmp_path / "run"), "--data", asked[0], "--profiles", word]) == 0
+    own = lettered(runs.load_parts([str(tmp_path / "here")], {"split": "ratio"}).train, tmp_path / "own", "unheard", said="unheard")
+    before, _ = runs.evaluate_run(tmp_path / "run", progress=False)
+    again, _ = runs.evaluate_run(tmp_path / "run", profiles=[own], progress=False)  # of its own data too
+    assert again["test"] != before["test"] and not again["zero_shot"]
+    with pytest.raises(InputError, match="own was written from another training part"):
+        runs.evaluate_run(tmp_path / "run", asked, profiles=[word, own], progress=False)
+    with pytest.raises(InputError, match="popularity reads no profiles"):
+        read_written(create("popularity"), [word], train)
+    with pytest.warns(UserWarning, match="only the users' part"):
+        read_written(create("zero-shot", item_text="title"), [word], train)
 
 
 def test_a_folder_has_its_own_number_of_versions(tmp_path: Path) -> None:

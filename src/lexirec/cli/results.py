@@ -62,6 +62,10 @@ def evaluate(
         str | None,
         typer.Option("--text", help="How the items of --data are read, for example title,year,categories. Default: as in training."),
     ] = None,
+    profiles: Annotated[
+        list[Path],
+        typer.Option("--profiles", help="Folder of profiles (lexirec profile) of this data, to be read in place of the plain writer's."),
+    ] = [],  # noqa: B006
     save: Annotated[Path | None, typer.Option("--save", help="Also write the values as a published result (JSON).")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -69,8 +73,8 @@ def evaluate(
     from lexirec import results, runs
     from lexirec.evaluation.groups import GroupRules
 
-    if intents and (groups is not None or sampled is not None or text is not None):
-        raise InputError("--intents asks with wishes over all items; it has no --groups, --sampled or --text")
+    if intents and (groups is not None or sampled is not None or text is not None or profiles):
+        raise InputError("--intents asks with wishes over all items; it has no --groups, --sampled, --text or --profiles")
     useless = [] if intents else [name for name, given in (("--max-users", max_users), ("--alphas", alphas)) if given is not None]
     if useless:
         raise InputError(f"{' and '.join(useless)}: only --intents reads this; add it")
@@ -82,7 +86,8 @@ def evaluate(
         weights = _numbers("--alphas", alphas or "0,.1,.2,.3,.4,.5,.6,.7,.8,.9,1", float)
         entry = results.evaluate_intents(run, paths, split, weights, max_users, wishes, seed)
     else:
-        entry, _ = runs.evaluate_run(run, paths, split, groups=rules, sampled=sampled, seed=seed, text=text)
+        told = [str(folder) for folder in profiles]
+        entry, _ = runs.evaluate_run(run, paths, split, groups=rules, sampled=sampled, seed=seed, text=text, profiles=told)
     if save is not None:
         results.save_single(run, entry, save)
     if as_json:

@@ -53,7 +53,8 @@ class RLMRecConfig(FrameConfig):
     encoder: str = "minilm"
     """Without ``vectors``: encoder of the profiles."""
     profiles: ProfileFolders = ()
-    """Without ``vectors``: folders of written profiles (``lexirec profile``); else they are written without a language model."""
+    """Folders of written profiles (``lexirec profile``) of this data, for the run of ``vectors`` too; else they are written without a
+    language model."""
     item_text: str | None = None
     """What an item is read as: its ``profile``, or a template of columns such as ``title,brand,categories``. By default as the run of
     ``vectors`` reads its own items; without ``vectors`` its profile."""
@@ -65,7 +66,7 @@ class RLMRecConfig(FrameConfig):
         if self.control == "random":
             found |= dict.fromkeys(texts, "control = 'random'")
         elif self.vectors is not None:
-            found |= dict.fromkeys(("encoder", "profiles"), "vectors")
+            found |= {"encoder": "vectors"}
         if self.method == "none":
             found |= dict.fromkeys(("tau", "weight", "contrast", "mask_ratio", "control", *texts), "method = 'none'")
         else:

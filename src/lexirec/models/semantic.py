@@ -19,7 +19,7 @@ from lexirec.files import sha256_file
 from lexirec.models.contract import Recommender
 from lexirec.models.earlier import refuse_leaks, same_histories
 from lexirec.models.reading import read_otherwise
-from lexirec.models.textual import TextRecommender
+from lexirec.models.textual import TextRecommender, read_written
 from lexirec.query import Query
 from lexirec.text.cache import default_folder
 from lexirec.text.plain_writer import VERSION
@@ -47,7 +47,7 @@ def semantic_vectors(train: TrainSet, config: Any, rng: np.random.Generator) -> 
     n_users, n_items = train.n_users, train.n_items
     if config.control == "random":
         return F.normalize(torch.from_numpy(rng.standard_normal((n_users + n_items, RANDOM_DIM), dtype=np.float32)), dim=1)
-    users, items = _of_encoder(train, config) if config.vectors is None else _of_run(train, Path(config.vectors), config.item_text)
+    users, items = _of_encoder(train, config) if config.vectors is None else _of_run(train, Path(config.vectors), config)
     found = torch.cat([users, items])
     if not torch.isfinite(found).all():
         at = int(torch.nonzero(~torch.isfinite(found).all(1))[0])
@@ -67,9 +67,11 @@ def _of_encoder(train: TrainSet, config: Any) -> tuple[Tensor, Tensor]:
     return _vectors(model, train)
 
 
-def _of_run(train: TrainSet, folder: Path, item_text: str | None) -> tuple[Tensor, Tensor]:
-    """Vectors by a saved model, which may be told how to read items; kept on disk, since five seeds ask for the same ones."""
+def _of_run(train: TrainSet, folder: Path, config: Any) -> tuple[Tensor, Tensor]:
+    """Vectors by a saved model, which may be told how to read items and people; kept on disk, since five seeds ask for the same ones."""
     from lexirec.models import load_model
+
+    item_text = config.item_text
 
     model = load_model(folder)
     if not model.vector_scores or not (model.supports.profile or model.supports.intent):
@@ -77,7 +79,9 @@ def _of_run(train: TrainSet, folder: Path, item_text: str | None) -> tuple[Tenso
     refuse_leaks(f"vectors = {str(folder)!r}", model, train)
     if item_text is not None:
         read_otherwise(model, item_text)
-    anew = item_text is not None or not same_histories(model, train)
+    if config.profiles:
+        read_written(model, config.profiles, train)
+    anew = item_text is not None or bool(config.profiles) or not same_histories(model, train)
     read = model.on_another(train).profiles if anew and isinstance(model, TextRecommender) else ()
     records = [sha256_file(Path(place) / "profiles.json") for place in read]  # which hold the hashes of the other files
     depends = [sha256_file(folder / "model.safetensors"), train.content_hash, item_text, VERSION, records]

@@ -23,7 +23,7 @@ from lexirec.data.messages import shown, warn
 from lexirec.data.mixing import domain_part
 from lexirec.errors import InputError
 from lexirec.models.answering import VectorRecommender
-from lexirec.models.contract import ModelConfig, Supports
+from lexirec.models.contract import ModelConfig, Recommender, Supports
 from lexirec.query import Query, as_id
 from lexirec.text.embed import PLACEHOLDER
 from lexirec.text.plain_wording import NO_ITEM
@@ -276,6 +276,27 @@ class TextRecommender(VectorRecommender):
         self.forget()
         # A copy: products differ in the last bit with where memory begins, and in a file that may be anywhere.
         self.item_rows = tensors["items"].clone()
+
+
+def read_written(model: Recommender, folders: Sequence[str], train: TrainSet) -> None:
+    """Let a loaded model read the data that it is transferred to next by folders of written profiles.
+
+    Args:
+        model: its settings are changed.
+        folders: of profiles, in place of those that it was trained with.
+        train: the training part that they were written from, or a mix with it.
+
+    Raises:
+        InputError: for a model that reads no profiles, and if a folder is missing, damaged or of another training part.
+    """
+    if not isinstance(model, TextRecommender):
+        raise InputError(f"{model.name} reads no profiles of people and items; leave the folders (profiles, --profiles) out")
+    if model.config.item_text != "profile":
+        warn(f"items are read by item_text = {model.config.item_text!r}, so of these profiles only the users' part is")
+    parts = [domain_part(train, number) for number in range(train.n_domains)]
+    for folder in folders:
+        read_part(folder, parts)
+    model.config = model.config.model_copy(update={"profiles": tuple(folders)})
 
 
 def without_words(rows: Tensor, texts: Sequence[str], others: Tensor | None = None) -> Tensor:

@@ -17,6 +17,7 @@ from lexirec.evaluation.ranking import Questions
 from lexirec.models.contract import Recommender
 from lexirec.models.earlier import LEAKED, learned_events
 from lexirec.models.reading import read_otherwise
+from lexirec.models.textual import read_written
 from lexirec.progress import showing
 from lexirec.runs.experiment import Parts, load_parts
 from lexirec.runs.folder import load_run, with_test
@@ -99,6 +100,7 @@ def retest(
     sampled: int | None = None,
     seed: int = 0,
     text: str | None = None,
+    profiles: Sequence[str] = (),
     progress: bool = True,
 ) -> tuple[dict[str, Any], Evaluation, TrainSet]:
     """Evaluate a run on its own data, or on another data set without training (zero-shot, for models that can).
@@ -111,10 +113,12 @@ def retest(
         sampled: see :func:`measure`.
         seed: of the random items.
         text: how the items of other data are read, as the model's setting of that kind says it; as in training by default.
+        profiles: folders of profiles (``lexirec profile``) by which a model that reads texts asks about this data.
         progress: a bar on stderr.
 
     Raises:
-        InputError: for ``text`` without other data, or with a model that reads no text.
+        InputError: for ``text`` without other data, or with a model that reads no text; for ``profiles`` of another training part, or
+            with a model that reads none.
 
     Returns:
         A ``runs`` entry of the published schema with ``zero_shot`` (bool), the evaluation, and the training set that was ranked over.
@@ -131,7 +135,9 @@ def retest(
         if not other:
             raise InputError(f"{folder} reads its own items as it was trained to; an own text needs another data set (--data DIR)")
         read_otherwise(model, text)
-    if other:
+    if profiles:
+        read_written(model, profiles, parts.train)
+    if other or profiles:
         try:
             model = model.transfer(parts.train)
         except UnsupportedQueryError as error:
@@ -153,7 +159,8 @@ def retest(
         "groups_are": (groups or GroupRules()).describe(),
     }
     entry |= diagnosed(model, parts, progress)
-    return entry | ({} if text is None else {"text": text}), evaluation, parts.train
+    asked = ({} if text is None else {"text": text}) | ({"profiles": list(profiles)} if profiles else {})
+    return entry | asked, evaluation, parts.train
 
 
 def _trained_on(model: Recommender, parts: Parts, own: bool) -> bool:
