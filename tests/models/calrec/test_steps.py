@@ -227,6 +227,29 @@ def test_stage_zero_is_the_mean_over_all_tokens() -> None:
     assert stage.loss(batch).item() == pytest.approx(torch.cat(losses).mean().item(), rel=1e-5)
 
 
+def test_stage_zero_leaves_events_out_of_histories() -> None:
+    from lexirec.models.calrec.config import CALRecConfig
+    from lexirec.models.calrec.steps import Histories
+    from tests.models.toys import checkerboard
+
+    train = checkerboard(12)[0].train_set()
+    towers = worlds.towers()
+    whole, some = (
+        WriteEverything(towers, Histories(train, np.ones(12, dtype=bool)), CALRecConfig(lm_tokens=150, lm_skip=skip), train)
+        for skip in (0.0, 0.5)
+    )
+    rng = np.random.default_rng(0)
+
+    def tokens(stage: WriteEverything) -> int:
+        plan = stage.plan(rng)
+        assert sum(len(batch.lengths) for batch in plan) == 12 + 12
+        return sum(int(batch.lengths.sum()) for batch in plan)
+
+    assert tokens(whole) == tokens(whole)
+    fewer = {tokens(some) for _ in range(5)}
+    assert len(fewer) > 1 and max(fewer) < tokens(whole)
+
+
 def test_stage_zero_names_whose_texts_gave_no_loss() -> None:
     from lexirec.models.calrec.config import CALRecConfig
     from lexirec.models.calrec.steps import Histories

@@ -61,6 +61,9 @@ class CALRecConfig(ModelConfig):
     """Stage 0: highest learning rate; it falls in a line to 0."""
     lm_tokens: PositiveInt = 1024
     """Stage 0: most tokens of a batch. A model that starts from nothing gains more by many steps than by large ones."""
+    lm_skip: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Stage 0: probability with which an event is left out of a history, drawn anew in each pass (the latest stays): a small log read
+    many times is learned by heart less."""
 
     alpha: float = Field(default=0.125, ge=0.0, le=1.0)
     """Weight of the contrast between targets with and without their history."""
@@ -130,7 +133,7 @@ class CALRecConfig(ModelConfig):
 
     def unread(self) -> dict[str, str]:
         found = super().unread()
-        stage_zero = ("lm_lr", "lm_tokens", *(("lm_epochs",) if self.lm_epochs else ()))
+        stage_zero = ("lm_lr", "lm_tokens", "lm_skip", *(("lm_epochs",) if self.lm_epochs else ()))
         if self.start is not None:
             found |= dict.fromkeys(stage_zero, "start, whose run had a stage 0 of its own")
         if self.lm not in SIZES:

@@ -13,7 +13,7 @@ from lexirec.data.messages import shown
 from lexirec.models.calrec.config import CALRecConfig
 from lexirec.models.calrec.lm import token_losses
 from lexirec.models.calrec.sequences import Ints, Packed
-from lexirec.models.calrec.steps import Histories, Towers, adamw, groups_of
+from lexirec.models.calrec.steps import Batch, Histories, Towers, adamw, groups_of
 from lexirec.models.layers.sequence import Layout, ranges
 from lexirec.models.stages import kept
 from lexirec.training.loop import run_training
@@ -23,7 +23,7 @@ VERSION = 5
 """Of the language model and of this stage; what another version made is not taken up."""
 DEPENDS = (
     "text", "max_tokens", "max_new_tokens", "lm", "lm_dim", "lm_layers", "lm_heads", "lm_dropout", "vocabulary", "merges",
-    "lm_epochs", "lm_lr", "lm_tokens", "mixing", "epoch_users", "warmup", "weight_decay",
+    "lm_epochs", "lm_lr", "lm_tokens", "lm_skip", "mixing", "epoch_users", "warmup", "weight_decay",
 )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ class WriteEverything:
         """The sequences of an epoch: histories with their last item as target, and items alone."""
         pieces, end = self.towers.pieces, self.towers.pieces.vocabulary.end
         users = self.histories.draw(self.n_users, self.config.mixing, rng) if self.n_users else np.zeros(0, dtype=np.int64)
-        drawn = self.histories.batch(users, np.zeros_like(users))
+        drawn = skipping(self.histories.batch(users, np.zeros_like(users)), self.config.lm_skip, rng)
         parts = [pieces.joined(drawn.history, drawn.counts, drawn.targets)] if len(users) else []
         items = rng.permutation(self.known)[: self.n_items]
         parts.append(pieces.targets(items))
@@ -111,6 +111,27 @@ class WriteEverything:
 
     def refresh(self) -> None:
         """Nothing is cached between epochs."""
+
+
+def skipping(drawn: Batch, probability: float, rng: np.random.Generator) -> Batch:
+    """Sequences without some events of their histories, of each of which at least the latest stays.
+
+    Args:
+        drawn: whole sequences.
+        probability: with which an event is left out.
+        rng: of the draw.
+
+    >>> drawn = Batch(np.arange(2), np.arange(5), np.array([4, 1]), np.array([8, 9]))
+    >>> found = skipping(drawn, 0.999, np.random.default_rng(0))
+    >>> found.history.tolist(), found.counts.tolist(), found.targets.tolist()
+    ([3, 4], [1, 1], [8, 9])
+    """
+    if not probability or not len(drawn.users):
+        return drawn
+    kept = rng.random(len(drawn.history)) >= probability
+    kept[np.cumsum(drawn.counts) - 1] = True
+    whose = np.repeat(np.arange(len(drawn.users)), drawn.counts)
+    return Batch(drawn.users, drawn.history[kept], np.bincount(whose[kept], minlength=len(drawn.users)), drawn.targets)
 
 
 def stage_zero(name: str, towers: Towers, histories: Histories, config: CALRecConfig, train: TrainSet, options: TrainingOptions) -> None:
