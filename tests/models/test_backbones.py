@@ -120,6 +120,8 @@ UNREAD: list[tuple[str, dict[str, object], dict[str, object], str]] = [
     ("llm2x", {}, {"alpha": 0.3, "adapter": "linear", "text_dim": 7}, "items = 'text-start'"),
     ("llmemb", {"teacher": None}, {**ALIGNMENT, "align_weight": 0.5}, "teacher = None"),
     ("llmemb", {"align_weight": 0.0}, {**ALIGNMENT, "teacher": "some/run"}, "align_weight = 0"),
+    ("llmemb", {"adapter": "none"}, {**ALIGNMENT, "align_weight": 0.5, "teacher": "some/run"}, "adapter = 'none'"),
+    ("said", {"prompt": "beauty"}, {"max_characters": 30}, "prompt = 'beauty'"),
     ("llmemb", {"prompt": "beauty"}, {"max_characters": 30}, "prompt = 'beauty'"),
 ]  # fmt: skip
 

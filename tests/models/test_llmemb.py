@@ -1,5 +1,6 @@
 """LLMEmb's second stage, and LLM2X: the conformance list, ablations, teachers."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ import torch
 
 from lexirec.data.dataset import Dataset
 from lexirec.errors import InputError
-from lexirec.losses import soft_clip
+from lexirec.losses import soft_clip, symmetric_infonce
 from lexirec.models import create, load_model
 from lexirec.models.layers.contrast import counted_soft_clip
 from lexirec.models.llmemb import LLMEmb
 from lexirec.query import Query
+from lexirec.text.prompts import wish_prompt
 from lexirec.training.options import TrainingOptions
 from tests.models.toys import markov
 
@@ -60,7 +62,7 @@ def test_total_of_the_conformance_list() -> None:
     log = pl.DataFrame({"user_id": list("uuvv"), "item_id": list("xaxb"), "timestamp": range(4)})
     items = pl.DataFrame({"item_id": list("abxy"), "title": ["red soap", "blue brush", "green lamp", "black harp"]})
     train = Dataset(log, items).train_set()
-    settings = {**SMALL, "embedding_dim": 2, "adapter": "none", "transform": "pca", "text_dim": 2}
+    settings = {**SMALL, "embedding_dim": 2, "adapter": "none", "transform": "pca", "text_dim": 2, "freeze_text": False}
     model = create("llmemb", **settings).fit(train, options=TrainingOptions(epochs=0, **QUIET))
     assert isinstance(model, LLMEmb) and model.teacher_table is not None and model.teacher_table.shape == (4, 2)
     a, b = train.item_map.index(["a", "b"])
@@ -126,10 +128,31 @@ def test_alignment_is_added_at_its_weight() -> None:
     plain = soft_clip(model.teacher_table[items], table[batch.targets], 2.0)  # with all duplicates, as in the code
     torch.testing.assert_close(model.extra_loss(table, batch), 0.01 * plain)
     torch.testing.assert_close(weighted.extra_loss(other, again), plain)
-    for settings in ({"align_unique": True}, {"align_cap": 5}, {"align_loss": "infonce"}):
+    places, once = batch.targets, batch.targets.unique()
+    assert len(once) < len(places)
+
+    def found(**settings: object) -> torch.Tensor:
         changed = built(**settings)
         batch = a_batch(changed)
-        assert not torch.isclose(changed.extra_loss(changed.network.items(batch.rows), batch), 0.01 * plain)
+        torch.manual_seed(3)
+        return changed.extra_loss(changed.network.items(batch.rows), batch) / 0.01
+
+    def of(places: torch.Tensor, function=soft_clip) -> torch.Tensor:
+        return function(model.teacher_table[batch.rows[places]], table[places], 2.0)
+
+    torch.testing.assert_close(found(align_unique=True), of(once))
+    torch.testing.assert_close(found(align_loss="infonce"), of(places, symmetric_infonce))
+    torch.testing.assert_close(found(align_loss="infonce", align_unique=True), of(once, symmetric_infonce))
+    torch.manual_seed(3)
+    some = places[torch.randperm(len(places))[:5]]
+    torch.testing.assert_close(found(align_cap=5), of(some))
+    torch.testing.assert_close(found(align_cap=len(places)), of(places))
+    unit = built(cosine=True)
+    batch = a_batch(unit)
+    rows = torch.nn.functional.normalize(unit.network.items(batch.rows), dim=1)[batch.targets]
+    torch.testing.assert_close(unit.teacher_table.norm(dim=1), torch.ones(unit.n_items))
+    wanted = 0.01 * soft_clip(unit.teacher_table[batch.rows[batch.targets]], rows, 2.0)
+    torch.testing.assert_close(unit.extra_loss(unit.network.items(batch.rows), batch), wanted)
 
 
 def test_last_item_is_zeroed_only_on_demand() -> None:
@@ -155,7 +178,9 @@ def test_without_adapter_the_components_are_the_vectors() -> None:
     model = built(adapter="none", transform="pca", text_dim=8)
     assert model.network.items.adapter is None
     torch.testing.assert_close(model.encode_items(), model.network.items.text)
+    assert model.teacher_table is None  # nothing about them is learned, so none is trained
     trained = built(adapter="none", transform="pca", text_dim=8, freeze_text=False)
+    assert trained.teacher_table is not None
     assert "items.text" in dict(trained.network.named_parameters())
     with pytest.raises(InputError, match="embedding_dim"):
         built(adapter="none", embedding_dim=6)
@@ -181,9 +206,9 @@ def test_a_wrong_width_is_told_before_any_stage(monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(InputError, match="where embedding_dim is 6"):
             built(**encoder, adapter="none", embedding_dim=6)
         with pytest.raises(TrainedError):
-            built(**encoder, transform="pca", text_dim=8, adapter="none")
+            built(**encoder, transform="pca", text_dim=8, adapter="none", freeze_text=False)
     with pytest.raises(TrainedError):
-        built(encoder="join:minilm|lsa?dim=3", **stage, adapter="none", embedding_dim=387)
+        built(encoder="join:minilm|lsa?dim=3", **stage, adapter="none", freeze_text=False, embedding_dim=387)
 
 
 def test_prompts_longer_than_the_encoder_reads_are_told(tiny: str) -> None:
@@ -283,6 +308,115 @@ def test_new_items_are_answered_by_their_words() -> None:
     torch.testing.assert_close(first, second, atol=1e-5, rtol=1e-4)  # the same words as item i00
 
 
+def test_a_new_item_without_attributes_has_the_mean_of_the_catalogue() -> None:
+    model = built(epochs=1)
+    raw = model.item_text(model.items)
+    mean = raw.mean(0) * np.linalg.norm(raw, axis=1).mean() / np.linalg.norm(raw.mean(0))
+    wanted = model.vectors_of_text(mean[None])[0]
+    blank = pl.DataFrame({"item_id": ["blank"], "colour": ["red"]})  # no column that was read
+    beside = pl.DataFrame({"item_id": ["blank", "apple"], "title": ["", "apple"]})
+    for items in (blank, beside):
+        again = built(epochs=1)
+        with pytest.warns(UserWarning, match="have no attribute"):
+            again.add_items(items)
+        at = int(again.item_map.index(["blank"])[0])
+        torch.testing.assert_close(again.encode_items()[at], wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_a_shop_with_other_columns_is_told_which_are_read() -> None:
+    model = built(items="text")
+    other = Dataset(markov(0.8).interactions, markov(0.8).items.select("item_id", name="title")).train_set()
+    with (
+        pytest.warns(UserWarning, match="have no attribute"),
+        pytest.raises(InputError, match=r"12 of 12 have no attribute among title.*; the table has item_id, name"),
+    ):
+        model.transfer(other)
+
+
+def test_wishes_are_read_as_items_are_written() -> None:
+    model = built()
+    title = markov(0.8).items["title"][0]
+    assert model.prompts(markov(0.8).items).texts()[0] == wish_prompt(title)
+    found = model.encode_words([title])[0]
+    torch.testing.assert_close(found, torch.nn.functional.normalize(model.encode_items()[:1])[0], atol=1e-5, rtol=1e-4)
+
+
+def test_a_log_that_nothing_can_be_drawn_from_is_told_before_any_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("lexirec.models.llmemb.teacher_table")
+    for system in ("said", "tslrec"):
+        monkeypatch.delattr(f"lexirec.models.{system}.kept")
+    items = markov(0.8).items
+    single = pl.DataFrame({"user_id": ["a", "b"], "item_id": ["i00", "i01"], "timestamp": [1, 2]})
+    full = pl.DataFrame({"user_id": ["a"] * 12, "item_id": items["item_id"], "timestamp": range(12)})
+    small = {"embedding_dim": 4, "max_len": 8}
+    for log, message in ((single, "no user has two training events"), (full, "have every item of the catalogue")):
+        for system, settings in (("llmemb", {"scft": None, "encoder": "lsa"}), ("said", {}), ("tslrec", {"categories": 3})):
+            with pytest.raises(InputError, match=message):
+                create(system, **small, **settings).fit(Dataset(log, items).train_set(), options=TrainingOptions(epochs=1, **QUIET))
+
+
+def test_the_teacher_is_trained_once_for_every_backbone_and_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lexirec.models.sasrec import SASRec
+
+    trained: list[int] = []
+    real = SASRec.learn
+
+    def learn(self, train, valid, options):
+        trained.append(options.seed)
+        return real(self, train, valid, options)
+
+    monkeypatch.setattr(SASRec, "learn", learn)
+    split = markov(0.8).split("leave-one-out")
+    tables = []
+    for seed, backbone in ((1, "sasrec"), (2, "gru4rec")):
+        settings = {name: value for name, value in SMALL.items() if name != "dropout"} | {"backbone": backbone}
+        options = TrainingOptions(epochs=2, seed=seed, folder=tmp_path / backbone, **QUIET)
+        tables.append(create("llmemb", **settings).fit(split.train, split.valid, options).teacher_table)
+        assert (tmp_path / backbone / "teacher" / "config.yaml").exists()
+    assert trained == [42] and torch.equal(*tables)
+    create("llmemb", **SMALL).fit(split.train, split.valid, TrainingOptions(epochs=3, **QUIET))
+    assert len(trained) == 2  # another training
+
+
+def test_stage_one_of_two_runs_at_once_is_made_by_one(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lexirec.training import finetune
+
+    real = finetune.finetune_items
+    settings = {"scft": {"steps": 2, "batch_size": 6}, "encoder": tiny, "teacher": None}
+    inside: list[LLMEmb] = []
+
+    def slow(*args, **named):
+        if not inside:  # the other run begins later and ends first
+            inside.append(None)  # type: ignore[arg-type]
+            monkeypatch.setattr(os, "getpid", lambda: 1)
+            inside[0] = built(**settings)
+            monkeypatch.undo()
+        return real(*args, **named)
+
+    cache = os.environ["LEXIREC_CACHE"]
+    monkeypatch.setattr(finetune, "finetune_items", slow)
+    with pytest.MonkeyPatch.context() as own:
+        own.setenv("LEXIREC_CACHE", cache)
+        first = built(**settings)
+        torch.testing.assert_close(first.network.items.text, inside[0].network.items.text)
+        assert [len(list(Path(cache, "encoders").iterdir()))] == [1]
+
+
+def test_a_clipped_stage_one_is_another(tiny: str) -> None:
+    settings = {**SMALL, "scft": {"steps": 3, "batch_size": 6, "lr": 0.01}, "encoder": tiny, "teacher": None}
+    train = markov(0.8).split("leave-one-out").train
+    plain, clipped = (
+        create("llmemb", **settings).fit(train, options=TrainingOptions(epochs=0, clip_norm=clip, **QUIET)) for clip in (None, 1e-4)
+    )
+    assert not torch.equal(plain.network.items.text, clipped.network.items.text)
+
+
+def test_the_language_model_leaves_the_memory_before_stage_two(tiny: str) -> None:
+    model = built(encoder=tiny, teacher=None)
+    assert model.reader.encoder._loaded is None
+    assert model.score([Query(intent="apple")]).isfinite().all() and model.reader.encoder._loaded is not None
+
+
 def test_stage_one_is_tuned_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lexirec.training import finetune
 
@@ -323,6 +457,15 @@ def test_both_stages_read_the_same_prompts(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="max_characters"):
             built(encoder=read)
     built(encoder=name, max_characters=7)
+    with pytest.raises(InputError, match=r"was tuned with max_length = 256 and is read otherwise; set encoder=hf:.*tuned\?"):
+        built(encoder=f"{name}&max_length=30", max_characters=7)
+    more = items.with_columns(colour=pl.lit("red"))
+    finetune_items(more, {"steps": 1, "batch_size": 4}, TrainingOptions(**QUIET), out=tmp_path / "coloured")
+    with pytest.warns(UserWarning, match="was tuned on the attributes title, colour; here it reads title"):
+        built(encoder=f"hf:{tmp_path / 'coloured'}?pooling=mean")
+    finetune_items(more, {"steps": 1, "batch_size": 4, "columns": ["colour"]}, TrainingOptions(**QUIET), out=tmp_path / "one")
+    with pytest.raises(InputError, match="columns"):
+        built(encoder=f"hf:{tmp_path / 'one'}?pooling=mean")
 
 
 def test_new_items_are_read_by_the_columns_of_training() -> None:

@@ -56,6 +56,22 @@ def train_stage(model: WriteTexts, epochs: int) -> None:
     run_training(cast(Any, model), cast(Any, None), None, TrainingOptions(epochs=epochs, **QUIET))
 
 
+def test_texts_are_of_the_attributes_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = markov(0.8)
+    train = Dataset(data.interactions, data.items.with_columns(colour=pl.lit("red"))).split("leave-one-out").train
+    written: list[list[str]] = []
+
+    def seen(texts: list[str], config: SAIDConfig):
+        written.append(texts)
+        return tokenised(texts, config)
+
+    monkeypatch.setattr(said, "tokenised", seen)
+    for settings in ({}, {"columns": ("title",), "instruction": "Item: ", "max_characters": 3}):
+        create("said", **SMALL, **settings).fit(train, options=TrainingOptions(epochs=0, **QUIET))
+    assert "colour is red" in written[0][0] and written[1][0].startswith("Item: title is ")
+    assert max(map(len, written[1])) <= len("Item: title is abc")
+
+
 def test_tokens_end_and_a_small_vocabulary_holds_what_occurs() -> None:
     tokens, size = tokenised(TEXTS, SAIDConfig())
     assert [len(t) for t in tokens][1] == 0 and {int(t) for found in tokens for t in found} == set(range(size))
@@ -217,15 +233,15 @@ def test_overfits_twenty_sequences(backbone: str) -> None:
 
 def test_bad_input_is_named(tmp_path, gpt2: str) -> None:
     log = pl.DataFrame({"user_id": list("aabb"), "item_id": list("xyyx"), "timestamp": range(4)})
-    train = Dataset(log, pl.DataFrame({"item_id": list("xy"), "title": ["x", "y"]})).train_set()
+    train = Dataset(log, pl.DataFrame({"item_id": list("xyz"), "title": ["x", "y", "z"]})).train_set()
     with pytest.raises(InputError, match="rotary positions"):
         create("said", lm_dim=10, lm_heads=4)
     with pytest.raises(InputError, match="is no folder"):
         create("said", **NAMED, lm=str(tmp_path / "none")).fit(train)
     with pytest.raises(InputError, match="writes no text from left to right"):
         create("said", **NAMED, lm=str(bundled_folder())).fit(train)
-    with pytest.raises(InputError, match="no item has an attribute"), pytest.warns(DataWarning, match="2 of 2 have no attribute"):
-        create("said", **SMALL).fit(Dataset(log, pl.DataFrame({"item_id": list("xy"), "title": ["", None]})).train_set())
+    with pytest.raises(InputError, match="no item has an attribute"), pytest.warns(DataWarning, match="3 of 3 have no attribute"):
+        create("said", **SMALL).fit(Dataset(log, pl.DataFrame({"item_id": list("xyz"), "title": ["", None, ""]})).train_set())
     with pytest.raises(InputError, match="has 64 positions and 65 are needed"):
         load_lm(SAIDConfig(lm=gpt2), 0, 65)
     with pytest.raises(InputError, match="did you mean 'lm_dim'"):

@@ -574,6 +574,15 @@ def test_cosine_ranks_by_unit_vectors() -> None:
     torch.testing.assert_close(model.encode_queries([Query(history=[model.item_map.ids[0]])]).norm(dim=1), torch.ones(1))
 
 
+def test_hstu_answers_alike_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = untrained("hstu")
+    ids = model.item_map.ids.to_list()
+    queries = [Query(history=ids[:n]) for n in (1, 2, 3, 4, 5, 6)]
+    whole = model.encode_queries(queries)
+    monkeypatch.setattr("lexirec.models.layers.sequence.WEIGHTS", 1)
+    torch.testing.assert_close(model.encode_queries(queries), whole, atol=1e-6, rtol=1e-5)
+
+
 def test_cloze_fates() -> None:
     data = markov(0.8, users=200)
     model = untrained("bert4rec", data, mask_prob=0.6, mask_random=0.1, mask_kept=0.1, last_pass=True, batch_size=1000)
@@ -636,6 +645,18 @@ def test_an_item_without_events_is_known_by_its_words_alone() -> None:
     model = create("sasrec", **SMALL, items="id+text", encoder="lsa").fit(split.train, options=TrainingOptions(epochs=2, **QUIET))
     cold = torch.from_numpy(np.flatnonzero(split.train.new_items))
     torch.testing.assert_close(model.encode_items()[cold], model.encode_items(split.train.items[cold.tolist()]), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"loss": "ce"}, {"weight_decay": 0.1, "optimiser": "adamw"}])
+def test_an_item_that_nobody_took_learns_nothing_as_a_negative(settings: dict) -> None:
+    data = markov(0.8)
+    alone = pl.DataFrame({"item_id": ["alone"], "title": ["apple"]})
+    train = Dataset(data.interactions, pl.concat([data.items, alone], how="diagonal")).split("leave-one-out").train
+    model = create("sasrec", **SMALL, items="id+text", encoder="lsa", **settings).fit(train, options=TrainingOptions(epochs=3, **QUIET))
+    at = int(train.item_map.index(["alone"])[0])
+    assert not model.network.items.own.weight[at].any() and model.network.items.own.weight.any(1).sum() == train.n_items - 1
+    by_words = model.encode_items(train.items[[at]])[0]
+    torch.testing.assert_close(model.encode_items()[at], by_words, atol=1e-6, rtol=1e-5)
 
 
 def test_mixed_data_keep_to_a_users_own_catalogue() -> None:

@@ -53,6 +53,17 @@ def test_official_strings(style, record, expected):
     assert attribute_prompts(pl.DataFrame({"item_id": ["x"], **columns}), style).texts() == [expected]
 
 
+def test_a_dictionary_has_the_keys_of_its_own_row():
+    """Rows of structs have the keys of all rows; the official text has those of one."""
+    kind = pl.Struct({"Shoe": pl.String, "Colour": pl.String, "Size": pl.Struct({"EU": pl.String, "US": pl.String})})
+    details = [{"Shoe": "4", "Size": {"EU": "36"}}, {"Colour": "red", "Size": {"US": "5"}}]
+    shop = pl.DataFrame({"item_id": ["a", "b"], "details": pl.Series(details, dtype=kind)})
+    assert attribute_prompts(shop, "fashion").phrases == [
+        ["details is {'Shoe': '4', 'Size': {'EU': '36'}}"],
+        ["details is {'Colour': 'red', 'Size': {'US': '5'}}"],
+    ]
+
+
 @pytest.mark.filterwarnings("ignore:items. 1 of 2")
 @pytest.mark.parametrize("style", ["general", "beauty", "fashion", "yelp"])
 def test_a_missing_field_has_no_phrase(style):

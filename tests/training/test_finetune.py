@@ -369,6 +369,11 @@ def test_overflowing_products_name_the_largest_item(folders):
         ({"attribute_dropout": 1.0}, "attribute_dropout"),
         ({"batch_size": 1}, "at least 2"),
         ({"columns": ["brand"]}, "no column 'brand'"),
+        ({"lora": False, "lora_targets": ["nope"]}, "lora_targets = .* has no effect with lora = False"),
+        ({"lora_r": 64}, "lora_r: hf:.* is no causal language model, so all its weights are tuned; set lora=true"),
+        ({"loss": "infonce", "learn_tau": False}, "learn_tau = False has no effect with loss = 'infonce'"),
+        ({"style": "beauty", "max_characters": 9}, "max_characters = 9 has no effect with style = 'beauty'"),
+        ({"epochs": 99, "steps": 3}, "epochs = 99 has no effect with steps = 3"),
     ],
 )
 def test_bad_settings_are_named(folders, settings, message):

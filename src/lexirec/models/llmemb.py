@@ -10,7 +10,9 @@ stage 2 (RAT):  vectors -> two linear maps -> any sequence encoder -> its loss +
 
 import hashlib
 import json
+import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +23,9 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
+from lexirec import columns as c
 from lexirec.data.dataset import Heldout, TrainSet
+from lexirec.data.messages import warn
 from lexirec.errors import InputError
 from lexirec.losses import symmetric_infonce
 from lexirec.models.backbones import BackboneConfig, BackboneRecommender
@@ -30,7 +34,7 @@ from lexirec.models.layers.adapters import ItemVectors
 from lexirec.models.layers.contrast import counted_soft_clip
 from lexirec.models.sequence_batches import SequenceBatch
 from lexirec.models.stages import READ_BY_THE_TEACHER, teacher_table
-from lexirec.text.prompts import CUT, Prompts, attribute_columns, attribute_prompts, prompt_vectors, warn_of_cut_prompts
+from lexirec.text.prompts import CUT, Prompts, attribute_columns, attribute_prompts, prompt_vectors, warn_of_cut_prompts, wish_prompt
 from lexirec.training.options import TrainingOptions
 from lexirec.training.scft_config import ScftConfig
 
@@ -67,7 +71,8 @@ class LLMEmbConfig(BackboneConfig):
     align_weight: NonNegativeFloat = 0.01
     """``alpha`` of the paper; 0: without alignment."""
     align_tau: PositiveFloat = 2.0
-    """Temperature of the alignment."""
+    """Temperature of the alignment. The published 2 is for inner products of vectors without a bound: with ``cosine=true`` both sides have
+    unit length, soft targets at 2 are then nearly uniform, and a temperature near that of the loss (.05 to .2) is needed."""
     align_loss: Literal["soft_clip", "infonce"] = "soft_clip"
     """``soft_clip`` as in the code, on inner products; ``infonce`` on cosines."""
     align_unique: bool = False
@@ -87,13 +92,26 @@ class LLMEmbConfig(BackboneConfig):
 
     @property
     def read_elsewhere(self) -> frozenset[str]:
-        return READ_BY_THE_TEACHER if self.teacher == "sasrec" and self.align_weight else frozenset()
+        return READ_BY_THE_TEACHER if self.teacher == "sasrec" and self.aligns else frozenset()
+
+    @property
+    def fixed(self) -> bool:
+        """Whether item vectors are text vectors as they are, so that nothing about them is learned."""
+        return self.items == "text" and self.adapter == "none" and self.freeze_text
+
+    @property
+    def aligns(self) -> bool:
+        """Whether generated vectors are aligned with a teacher's."""
+        return self.teacher is not None and self.align_weight > 0 and not self.fixed
 
     def unread(self) -> dict[str, str]:
         found = super().unread()
         if self.prompt != "general":
             found["max_characters"] = f"prompt = {self.prompt!r}"
-        if self.teacher is None or self.align_weight == 0:
+        if self.fixed:
+            where = "adapter = 'none', which leaves text vectors as they are"
+            found |= dict.fromkeys(("teacher", "align_weight", "align_tau", "align_loss", "align_unique", "align_cap"), where)
+        elif not self.aligns:
             where = "teacher = None" if self.teacher is None else "align_weight = 0"
             found |= dict.fromkeys(("align_tau", "align_loss", "align_unique", "align_cap"), where)
             if self.teacher is None and self.align_weight:
@@ -113,7 +131,7 @@ def parts_of(encoder: "Encoder") -> tuple["Encoder", ...]:
 class LLMEmb(BackboneRecommender):
     """Item vectors generated from text, for any sequence encoder.
 
-    Once trained, the generated table is all that is needed: no language model in memory, until a wish or a new item has to be read.
+    From stage 2 on the generated table is all that is needed: no language model in memory, until a wish or a new item has to be read.
 
     >>> LLMEmb(backbone="gru4rec", scft=None).config.num_layers
     1
@@ -128,9 +146,10 @@ class LLMEmb(BackboneRecommender):
 
         # What is read of new items is what was read of these, whatever other columns they bring.
         self.columns = self.config.columns or tuple(attribute_columns(train.items, self.config.prompt))
-        trains_teacher = self.config.teacher == "sasrec"
+        trains_teacher = self.config.teacher == "sasrec" and self.config.aligns
         encoder = load_encoder(self.config.encoder)
-        # A wrong encoder, width or run folder is told before hours of stage 1.
+        # A wrong log, encoder, width or run folder is told before hours of stage 1.
+        self.check_log(train)
         self.check_encoder(encoder)
         self.check_text(train.n_items, self.text_width(train.items, encoder))
         if not trains_teacher:
@@ -182,34 +201,52 @@ class LLMEmb(BackboneRecommender):
             return encoder
         own = {inner: getattr(config, outer) for inner, outer in PROMPTS.items()}
         scft = config.scft.model_copy(update={**own, "columns": self.columns})
-        seen = json.dumps([scft.model_dump(mode="json"), options.precision, parts[0].fingerprint, self.prompts(items).texts()])
+        clipped = [] if options.clip_norm is None else [options.clip_norm]
+        seen = json.dumps([scft.model_dump(mode="json"), options.precision, parts[0].fingerprint, self.prompts(items).texts(), *clipped])
         folder = default_folder() / "encoders" / f"scft-{hashlib.sha256(seen.encode('utf-8', 'replace')).hexdigest()[:16]}"
-        if folder.exists():
-            tuned = load_encoder(tuned_name(folder))
-        else:
+        if not folder.exists():
             stage: dict[str, Any] = {"seed": 1, "epochs": 10_000, "max_minutes": None, "track": (), "folder": None, "resume": False}
             if options.folder is not None:  # an interrupted stage 1 goes on from here
                 stage |= {"folder": options.folder / "stage-1", "resume": options.resume}
-            tuned = finetune_items(items, scft, options.model_copy(update=stage), parts[0], out=folder)
+            made = folder.with_name(f"{folder.name}.{os.getpid()}")
+            finetune_items(items, scft, options.model_copy(update=stage), parts[0], out=made)
+            try:
+                made.rename(folder)
+            except OSError:  # another run that shares this stage was first
+                if not folder.exists():
+                    raise
+                shutil.rmtree(made)
             if options.folder is not None:  # the encoder is whole: its checkpoints would only make the run folder heavy
                 shutil.rmtree(options.folder / "stage-1", ignore_errors=True)
+        tuned = load_encoder(tuned_name(folder))
         return JoinedEncoder((tuned, *parts[1:])) if parts[1:] else tuned
 
     def check_recipe(self, encoder: "Encoder") -> None:
-        """An encoder that was tuned on prompts must be asked with the same ones.
+        """An encoder that was tuned on prompts must be asked with the same ones, and read as it was tuned.
+
+        Columns that nobody chose when it was tuned, since all were taken, may be others here; that is warned of.
 
         Raises:
-            InputError: if its recipe has other prompts than this configuration.
+            InputError: if its recipe has other prompts or another reading than this configuration.
         """
-        from lexirec.training.tuned_encoder import RECIPE, read_recipe
+        from lexirec.training.tuned_encoder import RECIPE, read_recipe, tuned_name
 
         folder = Path(encoder.name.removeprefix("hf:").split("?")[0])
         if not encoder.name.startswith("hf:") or not (folder / RECIPE).exists():
             return
-        recipe = ScftConfig.parse(read_recipe(folder)["config"])
+        made = read_recipe(folder)
+        recipe = ScftConfig.parse(made["config"])
+        other = {name: value for name, value in recipe.reading.items() if encoder.description()[name] != value}
+        if other:
+            raise InputError(
+                f"{encoder.name} was tuned with {', '.join(f'{name} = {value!r}' for name, value in other.items())} and is read otherwise;"
+                f" set encoder={tuned_name(folder)}"
+            )
         for inner, outer in PROMPTS.items():
             wanted, asked = getattr(recipe, inner), self.columns if outer == "columns" else getattr(self.config, outer)
             if wanted is None and inner == "columns":
+                if set(taken := made.get("columns", asked)) != set(asked):
+                    warn(f"{encoder.name} was tuned on the attributes {', '.join(taken)}; here it reads {', '.join(asked)}")
                 continue
             if wanted != asked:
                 raise InputError(f"{encoder.name} was tuned with {inner} = {wanted!r} and {outer} is {asked!r}; set {outer} to the same")
@@ -224,12 +261,20 @@ class LLMEmb(BackboneRecommender):
 
     def vectors_by(self, encoder: "Encoder", items: pl.DataFrame) -> NDArray[np.float32]:
         """Vectors of the items' prompts, ``(n, D)``."""
-        config, columns = self.config, [name for name in self.columns if name in items.columns]
-        found = prompt_vectors(items, encoder, config.prompt, config.instruction, columns=columns, max_characters=config.max_characters)
+        config = self.config
+        found = prompt_vectors(
+            items, encoder, config.prompt, config.instruction, columns=self.columns, skip_absent=True, max_characters=config.max_characters
+        )
         return np.ascontiguousarray(found, dtype=np.float32)
 
     def item_text(self, items: pl.DataFrame) -> NDArray[np.float32]:
         return self.vectors_by(self.reader.encoder, items)
+
+    def encode_words(self, texts: Sequence[str]) -> Tensor:
+        # As items are written: of 800 items of Amazon Beauty, asked for by their title alone, 77 % come first instead of 51 %.
+        if c.TITLE not in self.columns:
+            return super().encode_words(texts)
+        return super().encode_words([wish_prompt(text, self.config.prompt, self.config.instruction) for text in texts])
 
     # --- stage 2 -----------------------------------------------------------------------------------------------------------------
 
@@ -242,7 +287,7 @@ class LLMEmb(BackboneRecommender):
             InputError: if the teacher's items or dimensions are others.
         """
         config = self.config
-        if config.teacher is None or config.align_weight == 0:
+        if config.teacher is None or not config.aligns:
             return None
         seeded = options.model_copy(update={"seed": TEACHER_SEED})
         vectors = teacher_table(config.teacher, config.model_dump(), train, valid, seeded)
@@ -280,7 +325,8 @@ class LLMEmb(BackboneRecommender):
         if config.align_unique:
             counts = torch.ones_like(counts)
         items = places if batch.rows is None else batch.rows[places]
-        teacher, generated = self.teacher_table[items], table.index_select(0, places).float()
+        # The teacher's vectors are as its answers compare them, of unit length with cosine=true; so are these.
+        teacher, generated = self.teacher_table[items], self.unit(table.index_select(0, places).float())
         if config.align_loss == "infonce":
             again = torch.repeat_interleave(torch.arange(len(places), device=places.device), counts)
             return float(config.align_weight) * symmetric_infonce(teacher[again], generated[again], config.align_tau)

@@ -300,7 +300,7 @@ class MELT(BackboneRecommender):
     @torch.no_grad()
     def write_rare_items(self) -> None:
         """Replace the row of each rare item that has events by ``W_I`` of the mean state over all its contexts."""
-        if not len(self.rare_items):
+        if not len(self.rare_items) or not self.config.lambda_items:
             return
         network = self._branches
         training = network.training
@@ -360,7 +360,8 @@ class MELT(BackboneRecommender):
             total = total + config.lambda_users * users
         if batch.contexts is not None and config.lambda_items:
             states = self.encode(batch.contexts, table).float()
-            states = states + network.user_branch(states)
+            if config.lambda_users:
+                states = states + network.user_branch(states)
             size = len(batch.frequent)
             count = torch.bincount(batch.owners, minlength=size)[:, None]
             mean = states.new_zeros(size, states.shape[1]).index_add(0, batch.owners, states) / count
@@ -373,6 +374,8 @@ class MELT(BackboneRecommender):
 
     def _states(self, flat: NDArray[np.int64], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Tensor:
         states = super()._states(flat, starts, lengths)
+        if not self.config.lambda_users:
+            return states
         short = self._tensor(lengths <= self.short)
         return torch.where(short[:, None], states + self._branches.user_branch(states), states)
 

@@ -26,6 +26,7 @@ from lexirec.models.layers.adapters import ItemVectors
 from lexirec.models.layers.sequence import ranges
 from lexirec.models.layers.softmax import cross_entropy_over_items
 from lexirec.models.stages import Stage, kept
+from lexirec.text.prompts import CUT
 from lexirec.training.loop import pick_device, run_training
 from lexirec.training.options import TrainingOptions
 
@@ -37,8 +38,17 @@ class SAIDConfig(LanguageModelConfig):
     """Whether the table stays as stage 1 left it, as the published summaries stress; LLMEmb's script trains it on."""
     prompt: Literal["general", "beauty", "fashion", "yelp"] = "general"
     """Style of the attribute prompts, see :func:`~lexirec.text.prompts.attribute_prompts`."""
+    columns: tuple[str, ...] | None = None
+    """Attributes in the prompts; all but ids and links if not given."""
+    instruction: str | None = None
+    """In place of the style's first line."""
+    max_characters: PositiveInt = CUT
+    """Where the general style cuts a value."""
     max_tokens: PositiveInt = 256
     """Tokens of a prompt that are written at most, the end included."""
+
+    def unread(self) -> dict[str, str]:
+        return super().unread() | ({} if self.prompt == "general" else {"max_characters": f"prompt = {self.prompt!r}"})
 
 
 class Writer(WithLM):
@@ -160,6 +170,7 @@ class SAID(BackboneRecommender):
     vectors: Tensor | None = None
 
     def learn(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> Recommender:
+        self.check_log(train)  # before hours of stage 1
         self.vectors = self.written_vectors(train.items, options)
         return super().learn(train, valid, options)
 
@@ -172,7 +183,7 @@ class SAID(BackboneRecommender):
         from lexirec.text.prompts import attribute_prompts, warn_of_filled
 
         config = self.config
-        prompts = attribute_prompts(items, config.prompt)
+        prompts = attribute_prompts(items, config.prompt, config.instruction, columns=config.columns, max_characters=config.max_characters)
         texts = prompts.texts()
         if not any(texts):
             raise InputError("no item has an attribute, so there is no text to write; add columns to the catalogue")

@@ -87,6 +87,14 @@ class SequentialRecommender(VectorRecommender):
             self.candidates = self._tensor(np.flatnonzero(known))
             self.place = self._tensor(np.cumsum(known) - 1)
 
+    def check_log(self, train: TrainSet) -> None:
+        """Refuse a log that nothing can be drawn from, for systems that train a stage before.
+
+        Raises:
+            InputError: as the training would.
+        """
+        SequenceSampler(train, self.config, cloze=self.cloze, distinct=False, device=torch.device("cpu"))
+
     def make_items(self, train: TrainSet) -> ItemVectors:
         """The source of item vectors that the configuration asks for."""
         config, dim = self.config, self.config.embedding_dim
@@ -94,6 +102,7 @@ class SequentialRecommender(VectorRecommender):
             return ItemVectors(train.n_items, dim, None, None, by_id=True)
         self.reader = TextReader(self.make_encoder(train))
         raw = self.item_text(train.items)
+        self.reader.encoder.unload()  # it may be large, and is not needed again before somebody asks with words
         starts = config.items == "text-start"
         self.reader.reduction = fit_reduction(raw, config.transform, dim if starts else config.text_dim)
         text = torch.from_numpy(self.reader.reduce(raw))
@@ -153,8 +162,8 @@ class SequentialRecommender(VectorRecommender):
         initialise(self._network, self.config)
         if self._items.own is not None and self.config.items == "id+text":
             # An item without a training event never learns a vector of its own: its words alone speak for it, as for an item added later.
-            with torch.no_grad():
-                self._items.own.weight[torch.from_numpy(self.popularity == 0)] = 0.0
+            # As a negative it would be pushed away from everybody.
+            self._items.never_learn(torch.from_numpy(self.popularity == 0))
 
     # --- training ----------------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ OF_THE_BACKBONE = frozenset({"items", "num_layers", "dropout", "targets", "block
 """Settings that a SASRec teacher does not take over: it is the same for every backbone."""
 READ_BY_THE_TEACHER = frozenset({"causal", "num_heads", "inner", "attention_dropout", "activation", "positions"})
 """Settings that a SASRec teacher reads, whatever the backbone reads."""
+DECIDES = {"epochs", "eval_every", "patience", "monitor", "mask_seen", "seed", "precision", "clip_norm"}
+"""Training options that a trained model depends on."""
 VERSION = 1
 """Of what the stages compute; a kept result of another version is made again."""
 
@@ -41,6 +44,7 @@ def kept(name: str, depends: Mapping[str, Any], options: TrainingOptions, make: 
     """
     from lexirec.text.cache import default_folder
 
+    depends = {**depends, **({} if options.clip_norm is None else {"clip_norm": options.clip_norm})}
     key = hashlib.sha256(json.dumps([VERSION, depends], sort_keys=True).encode()).hexdigest()[:16]
     path = default_folder() / "stages" / f"{name}-{key}.safetensors"
     if path.exists():
@@ -65,7 +69,9 @@ def digest(*arrays: Any) -> str:
 def train_plain(
     kind: str, settings: Mapping[str, Any], train: TrainSet, valid: Heldout | None, options: TrainingOptions, place: str
 ) -> Recommender:
-    """Train a plain model on the way to another; a resumed run that has it already reads it from the run's folder.
+    """Train a plain model on the way to another. It is kept in the cache, so that runs that differ in other things alone share it.
+
+    A resumed run that has it already reads it from the run's folder.
 
     Args:
         kind: the model's name.
@@ -76,6 +82,7 @@ def train_plain(
         place: name of the model's folder within the run's.
     """
     from lexirec.models import model_class
+    from lexirec.text.cache import default_folder
 
     found = model_class(kind)
     folder = None if options.folder is None else options.folder / place
@@ -88,7 +95,23 @@ def train_plain(
         "track": (), "max_minutes": None, "folder": None if folder is None else folder.with_name(f"{place}.partial"),
     }  # fmt: skip
     model = found(found.Config.taken_from(settings))
-    model.fit(train, valid, options.model_copy(update=own))
+    how = options.model_dump(mode="json", include=DECIDES)
+    asked = None if valid is None else digest(valid.user_index, valid.item_index)
+    depends = [VERSION, kind, model.config.model_dump(mode="json"), how, train.content_hash, asked]
+    key = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
+    known = default_folder() / "stages" / f"{kind}-{key}"
+    if known.exists():
+        model = found.load(known)
+    else:
+        model.fit(train, valid, options.model_copy(update=own))
+        made = known.with_name(f"{known.name}.{os.getpid()}")
+        model.save(made)
+        try:
+            made.rename(known)
+        except OSError:  # another run that shares this stage was first
+            if not known.exists():
+                raise
+            shutil.rmtree(made)
     if folder is not None:
         model.save(folder)
         shutil.rmtree(folder.with_name(f"{place}.partial"), ignore_errors=True)  # whole now: its checkpoints are of no more use

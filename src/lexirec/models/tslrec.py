@@ -198,6 +198,7 @@ class TSLRec(BackboneRecommender):
     vectors: Tensor | None = None
 
     def learn(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> Recommender:
+        self.check_log(train)
         self.check_width(train.n_items, lm_width(self.config))  # before teacher and language model are trained
         self.vectors = self.reduced(self.read_states(train, self.teacher_vectors(train, valid, options), options))
         return super().learn(train, valid, options)

@@ -25,7 +25,7 @@ _CATALOGUE: ContextVar[pl.DataFrame | None] = ContextVar("_CATALOGUE", default=N
 
 @contextmanager
 def fill_from(catalogue: pl.DataFrame) -> Iterator[None]:
-    """Inside, :func:`item_vectors` gives an item without text the mean of this catalogue, not of the items it is given with.
+    """Inside, an item without text (or without attributes) gets the mean of this catalogue, not of the items it is given with.
 
     For items that join a catalogue: the few others that come with them say nothing of its middle. The catalogue's texts are read only
     where an item without text asks for it, and through the cache.
@@ -35,6 +35,11 @@ def fill_from(catalogue: pl.DataFrame) -> Iterator[None]:
         yield
     finally:
         _CATALOGUE.reset(token)
+
+
+def joined_catalogue() -> pl.DataFrame | None:
+    """The catalogue that items join, see :func:`fill_from`."""
+    return _CATALOGUE.get()
 
 
 def item_vectors(
@@ -84,7 +89,7 @@ def item_vectors(
     ids = items[c.ITEM_ID].cast(pl.String)
     if isinstance(encoder, FileEncoder):
         return check_vectors(encoder.lookup(ids), ids, encoder.name)
-    known_items = _CATALOGUE.get()
+    known_items = joined_catalogue()
     texts, fill = _texts(items, ids, template, empty_text, joins=known_items is not None)
     store = cache if isinstance(cache, EmbeddingCache) else EmbeddingCache() if cache else None
     known = np.flatnonzero(~fill)

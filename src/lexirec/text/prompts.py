@@ -9,6 +9,7 @@ Source: LLMEmb (arXiv 2409.19925), official code commit 3458a5e, the three noteb
 """
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +22,7 @@ from lexirec import columns as c
 from lexirec.data.messages import shown, warn
 from lexirec.errors import InputError, nearest
 from lexirec.text.cache import EmbeddingCache
-from lexirec.text.embed import check_vectors, mean_vector
+from lexirec.text.embed import check_vectors, joined_catalogue, mean_vector
 from lexirec.text.encoders import Encoder, FloatArray
 from lexirec.text.encoders.base import as_choice
 from lexirec.text.encoders.transformer import TransformerEncoder, cut
@@ -178,6 +179,21 @@ def attribute_prompts(
     return prompts
 
 
+def wish_prompt(text: str, style: str = "general", instruction: str | None = None) -> str:
+    r"""A wish in the form that items have, as the title of one: what is read should look like what the encoder was tuned on.
+
+    Args:
+        text: the wish.
+        style: see :func:`attribute_prompts`.
+        instruction: see there.
+
+    >>> wish_prompt("rose oil")
+    'The item has the following attributes: \n title is rose oil'
+    """
+    rules = STYLES[as_choice(style, "style", tuple(STYLES))]
+    return f"{rules.instruction if instruction is None else instruction}{rules.names.get(c.TITLE, c.TITLE)} is {text}"
+
+
 def attribute_columns(items: pl.DataFrame, style: str = "general") -> list[str]:
     """The columns that prompts are made of where none are named: all but ids, links and bytes, in their order."""
     return [name for name in items.columns if name != c.ITEM_ID and _is_attribute(name, items.schema[name], style)]
@@ -200,13 +216,18 @@ def _official(name: str, rules: Style) -> Callable[[Any], list[str]]:
     def write(value: Any) -> list[str]:
         if isinstance(value, (list, tuple)) or (name in rules.lists and name == "categories" and isinstance(value, str)):
             return [f"{key} is {_joined(_members(name, value, rules), rules)}"]
-        text = str(value)
+        text = str(_filled(value))
         # A dictionary is printed whole: the official cut never reaches it.
         if rules.cut is not None and not isinstance(value, dict):
             text = text[: rules.cut]
         return [f"{key} is {_tidy(text, rules)}"]
 
     return write
+
+
+def _filled(value: Any) -> Any:
+    """A dictionary without keys that the row lacks: a column of structs has those of all rows."""
+    return {key: _filled(inner) for key, inner in value.items() if inner is not None} if isinstance(value, dict) else value
 
 
 def _members(name: str, value: Any, rules: Style) -> list[str]:
@@ -323,6 +344,7 @@ def prompt_vectors(
     instruction: str | None = None,
     *,
     columns: Sequence[str] | None = None,
+    skip_absent: bool = False,
     max_characters: int = CUT,
     empty_text: str = "mean",
     cache: bool | EmbeddingCache = True,
@@ -336,8 +358,10 @@ def prompt_vectors(
         style: see :func:`attribute_prompts`; the style the encoder was tuned with.
         instruction: see there.
         columns: see there.
+        skip_absent: leave out columns that this table lacks, as one of new items may.
         max_characters: see there.
-        empty_text: what items without attributes get: ``mean``, the mean vector of the others at their mean length, or ``error``.
+        empty_text: what items without attributes get: ``mean``, the mean vector of the others at their mean length (inside
+            :func:`~lexirec.text.embed.fill_from` of the catalogue that they join), or ``error``.
         cache: keep vectors on disk.
         progress: show a bar on stderr for work of over two seconds.
 
@@ -348,20 +372,35 @@ def prompt_vectors(
         InputError: if no item has an attribute, one has none under ``error``, or vectors are NaN, infinite or zero (with item ids).
     """
     as_choice(empty_text, "empty_text", ("mean", "error"))
-    prompts = attribute_prompts(items, style, instruction, columns=columns, max_characters=max_characters)
-    empty, texts = prompts.empty(), prompts.texts()
-    if empty.all() or (empty.any() and empty_text == "error"):
+    there = [name for name in columns if name in items.columns] if skip_absent and columns is not None else columns
+    prompts = attribute_prompts(items, style, instruction, columns=there, max_characters=max_characters)
+    empty, texts, catalogue = prompts.empty(), prompts.texts(), joined_catalogue()
+    if (empty.all() and catalogue is None) or (empty.any() and empty_text == "error"):
         ids = pl.Series(prompts.item_ids, dtype=pl.String).filter(pl.Series(empty))
+        wanted = "attribute" if columns is None else f"attribute among {', '.join(columns) or 'no columns'}"
         raise InputError(
-            f"items: {int(empty.sum()):,} of {len(texts):,} have no attribute (item_id {shown(ids)}); drop them or add columns"
+            f"items: {int(empty.sum()):,} of {len(texts):,} have no {wanted} (item_id {shown(ids)}); the table has"
+            f" {', '.join(items.columns)}: drop these items, add columns, or rename yours to those that are read"
         )
-    known = np.flatnonzero(~empty)
     store = cache if isinstance(cache, EmbeddingCache) else EmbeddingCache() if cache else None
-    written = [texts[i] for i in known]
-    found = encoder.encode(written, progress=progress) if store is None else store.encode(encoder, written, progress=progress)
+
+    def encoded(written: list[str]) -> FloatArray:
+        return encoder.encode(written, progress=progress) if store is None else store.encode(encoder, written, progress=progress)
+
+    known = np.flatnonzero(~empty)
+    found = encoded([texts[i] for i in known]) if len(known) else np.zeros((0, 0), dtype=np.float32)
     check_vectors(found, pl.Series(prompts.item_ids, dtype=pl.String).gather(known), encoder.name)
     if not empty.any():
         return found
-    vectors = np.empty((len(texts), found.shape[1]), dtype=np.float32)
-    vectors[known], vectors[empty] = found, mean_vector(found)
+    others = found
+    if catalogue is not None:
+        with warnings.catch_warnings():  # the catalogue's own items without attributes were told of when it was read
+            warnings.simplefilter("ignore")
+            stock = attribute_prompts(catalogue, style, instruction, columns=columns, max_characters=max_characters)
+        others = encoded([text for text in stock.texts() if text])
+    mean = mean_vector(others)
+    vectors = np.empty((len(texts), len(mean)), dtype=np.float32)
+    if len(known):
+        vectors[known] = found
+    vectors[empty] = mean
     return vectors

@@ -15,11 +15,11 @@ from lexirec.files import atomic_folder, read_json, write_json
 from lexirec.text.cache import default_folder
 from lexirec.text.encoders import Encoder, load_encoder
 from lexirec.text.encoders.families import is_causal
-from lexirec.text.prompts import Prompts, attribute_prompts
+from lexirec.text.prompts import Prompts, attribute_columns, attribute_prompts
 from lexirec.training.loop import pick_device, run_training
 from lexirec.training.options import TrainingOptions
 from lexirec.training.scft import Scft
-from lexirec.training.scft_config import ScftConfig
+from lexirec.training.scft_config import ADAPTERS, ScftConfig
 from lexirec.training.tuned_encoder import RECIPE, tuned_name
 from lexirec.training.weights import base_encoder
 
@@ -64,10 +64,14 @@ def finetune_items(
     device = str(pick_device(options.device))
     base = base_encoder(encoder, device=device, **config.reading)
     lora = is_causal(base.config) if config.lora == "auto" else config.lora
+    set_apart = [name for name in ADAPTERS if getattr(config, name) != ScftConfig.model_fields[name].default]
+    if set_apart and not lora:
+        raise InputError(f"{', '.join(set_apart)}: {base.name} is no causal language model, so all its weights are tuned; set lora=true")
     if lora and options.precision == "bf16":
         base = base_encoder(encoder, device=device, precision="bfloat16", **config.reading)
     recipe = {
         "base": base.name,
+        "columns": list(config.columns or attribute_columns(items, config.style)),
         "prompt": base.prompt,
         "base_fingerprint": base.fingerprint,
         "config": config.model_dump(mode="json"),

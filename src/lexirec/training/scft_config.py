@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from lexirec.settings import parse_settings
 from lexirec.text.prompts import CUT
+
+ADAPTERS = ("lora_r", "lora_alpha", "lora_dropout", "lora_targets")
+"""Settings of low-rank adapters."""
 
 
 class ScftConfig(BaseModel):
@@ -66,6 +69,22 @@ class ScftConfig(BaseModel):
     """Passes over the catalogue (``TrainingOptions.epochs`` is an upper bound on it)."""
     steps: PositiveInt | None = None
     """Optimiser steps instead of ``epochs``."""
+
+    @model_validator(mode="after")
+    def _all_is_read(self) -> "ScftConfig":
+        unread: dict[str, str] = {}
+        if self.lora is False:
+            unread |= dict.fromkeys(ADAPTERS, "lora = False")
+        if self.loss == "infonce":
+            unread["learn_tau"] = "loss = 'infonce'"
+        if self.style != "general":
+            unread["max_characters"] = f"style = {self.style!r}"
+        if self.steps is not None:
+            unread["epochs"] = f"steps = {self.steps}"
+        for name, where in unread.items():
+            if (value := getattr(self, name)) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} = {value!r} has no effect with {where}; leave it out")
+        return self
 
     @classmethod
     def parse(cls, settings: Mapping[str, Any]) -> "ScftConfig":

@@ -77,6 +77,14 @@ class ItemVectors(nn.Module):
                 self.own.weight.copy_(self.start)
         self.start = None
 
+    def never_learn(self, items: Tensor) -> None:
+        """Items whose own vectors are 0 and stay so, ``(I,)`` bool; to be called once, before the training."""
+        assert self.own is not None  # noqa: S101 (asked of items that have one)
+        with torch.no_grad():
+            self.own.weight[items.to(self.own.weight.device)] = 0.0
+        if bool(items.any()):
+            self.own.weight.register_hook(lambda gradient: gradient.masked_fill(items.to(gradient.device)[:, None], 0.0))
+
     def of_text(self, text: Tensor) -> Tensor:
         """Vectors of items known by their text alone, ``(n, D) -> (n, d)``."""
         return text if self.adapter is None else self.adapter(text)

@@ -21,6 +21,8 @@ Positions = Literal["first", "last"]
 """From which end positions are counted: the first event of the window is 0, or the last event is ``max_len - 1``."""
 Block = Literal["original", "post-norm"]
 """``original``: SASRec's block, norm of the query only. ``post-norm``: norm after each residual, as in BERT."""
+WEIGHTS = 1 << 24
+"""Weights of HSTU's attention that are in memory at a time where no gradient is needed."""
 MASKED = -1e9
 """Score of a pair that may not look at each other; finite, so that a row of nothing else gives no NaN."""
 
@@ -303,6 +305,12 @@ class HSTUBlock(nn.Module):
         return rows + self.out(F.dropout(mixed, self.dropout, self.training))
 
     def _mix(self, group: Group, rest: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            return self._weighed(rest)
+        at_once = max(1, WEIGHTS // (self.heads * rest.shape[1] ** 2))
+        return torch.cat([self._weighed(part) for part in rest.split(at_once)])
+
+    def _weighed(self, rest: Tensor) -> Tensor:
         size, length, _ = rest.shape
         value, query, key = rest.view(size, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         step = torch.arange(length, device=rest.device)

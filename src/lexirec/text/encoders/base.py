@@ -46,6 +46,9 @@ class Encoder(ABC):
     def _encode(self, texts: list[str], progress: bool) -> FloatArray:
         """Encode distinct, non-blank texts; ``(n, D)``."""
 
+    def unload(self) -> None:
+        """Free what is only needed while texts are read, such as weights; the next text loads it again."""
+
     def encode(self, texts: Sequence[str], progress: bool = True) -> FloatArray:
         """Encode texts; each distinct text is encoded once.
 

@@ -47,6 +47,10 @@ class JoinedEncoder(Encoder):
         scale = len(rows) ** -0.5
         return np.concatenate([scale * row / np.maximum(np.linalg.norm(row, axis=1, keepdims=True), 1e-12) for row in rows], axis=1)
 
+    def unload(self) -> None:
+        for part in self.parts:
+            part.unload()
+
     def readable(self, texts: Sequence[str]) -> NDArray[np.bool_]:
         return np.logical_and.reduce([part.readable(texts) for part in self.parts])
 

@@ -63,6 +63,9 @@ class SentenceTransformersEncoder(Encoder):
         self._model: Any = None
         self._identity: str | None = None
 
+    def unload(self) -> None:
+        self._model = None
+
     def load(self) -> Any:
         """The model, loaded at first use."""
         if self._model is None:

@@ -128,6 +128,10 @@ class TransformerEncoder(Encoder):
             "dim": self.dim,
         }
 
+    def unload(self) -> None:
+        with self._lock:
+            self._loaded = None
+
     def load(self) -> tuple[Any, Any]:
         """The tokenizer and the model, loaded at first use."""
         if self._loaded is None:
