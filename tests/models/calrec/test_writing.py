@@ -84,6 +84,28 @@ def test_log_probability_is_the_untempered_sum_with_the_end(pieces: Pieces, mode
             assert logprob == pytest.approx(total, abs=1e-3)
 
 
+def test_even_draws_share_the_samples_out(pieces: Pieces, model: Decoder) -> None:
+    """A token of probability p follows in c p of c samples, up to rounding; alone and in company; the mean is that of independent draws."""
+    asked, even = prompts(pieces), Sampling(8, 0.7, 10, seed=0, even=True)
+    together = write(model, pieces.vocabulary, asked, even)
+    assert all(same(a, b) for a, b in zip(together, write(model, pieces.vocabulary, asked, even, block=2), strict=True))
+    assert same(together[3], write(model, pieces.vocabulary, row(asked, 3), even)[0])
+    assert all(one.counts.sum() == 8 for one in together)
+    both = [write(model, pieces.vocabulary, asked, Sampling(8, 0.15, 10, 0, even=kind)) for kind in (True, False)]
+    assert len({sum(len(one.texts) for one in found) for found in both}) == 2
+    probabilities = np.array([0.5, 0.3, 0.15, 0.05])
+    scores = torch.from_numpy(np.log(probabilities)).float()[None] * 0.7
+    counts = np.zeros((200, 4))
+    for seed in range(200):
+        samples = writing._Samples(np.array([3], dtype=np.uint64), Sampling(8, 0.7, 2, seed, even=True), end=9)
+        samples.draw(scores.clone(), None)
+        counts[seed] = np.bincount(samples.tokens[:, 0], minlength=4)
+        assert (np.abs(counts[seed] - 8 * probabilities) < 1).all()
+    assert np.allclose(counts.mean(0), 8 * probabilities, atol=0.1)
+    one = [write(model, pieces.vocabulary, asked, Sampling(1, 0.7, 10, 0, even=kind)) for kind in (True, False)]
+    assert all(same(a, b) for a, b in zip(*one, strict=True))
+
+
 def test_draws_follow_the_tempered_probabilities() -> None:
     torch.manual_seed(0)
     scores = torch.randn(3, 12) * 2

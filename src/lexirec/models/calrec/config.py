@@ -9,7 +9,7 @@ from lexirec.models.calrec.vocabulary import Merges
 from lexirec.models.config import LENIENT, ModelConfig
 from lexirec.retrieval.hybrid import Fusion
 
-ASKED = ("samples", "temperature", "sampling_seed", "write_precision", "catalogue_only")
+ASKED = ("samples", "temperature", "draws", "sampling_seed", "write_precision", "catalogue_only")
 """Settings that written texts depend on and the training does not."""
 POOLED = ("n_preds", "epsilon", "modulate", "pooling", "k1", "b", "wish_weight", "fusion")
 """Settings of what is made of written texts."""
@@ -96,6 +96,9 @@ class CALRecConfig(ModelConfig):
     """Texts written per history."""
     temperature: PositiveFloat = 0.5
     """Of the draw."""
+    draws: Literal["even", "independent"] = "even"
+    """``even``: samples that have written the same so far are spread evenly over the probabilities of what may follow. A text is expected
+    as often as with ``independent`` draws and its number varies less, so that fewer probable texts are missed."""
     sampling_seed: NonNegativeInt = 0
     """Of the draw; the same history is answered alike under the same seed."""
     write_precision: Literal["fp32", "bf16"] = "fp32"

@@ -256,9 +256,8 @@ class CALRec(LexicalRecommender):
             lengths = prompts.lengths[rows]
             part = Packed(prompts.tokens[ranges(starts[rows], lengths)], lengths, lengths)
             config = self.config
-            sampling = Sampling(
-                config.samples, config.temperature, config.max_new_tokens, config.sampling_seed, config.write_precision == "bf16"
-            )
+            low, even = config.write_precision == "bf16", config.draws == "even"
+            sampling = Sampling(config.samples, config.temperature, config.max_new_tokens, config.sampling_seed, low, even)
             trie = self._trie() if config.catalogue_only else None
             found = write(self.lm, self.vocabulary, part, sampling, trie=trie, progress=progress)
             kept.add(keys[rows], found)

@@ -1,6 +1,7 @@
 """Texts of the next item, drawn from the language model: many samples per history that share what they have in common.
 
-Every uniform number is a function of (seed, history, sample, step), so a history is answered alike in any company. Samples that have
+Every uniform number is a function of (seed, history, sample, step), so a history is answered alike in any company. (Even draws also depend
+on how many samples grow at a time, which is all of a history's unless a large named model leaves no room for them.) Samples that have
 written the same so far are one node of a tree: the model reads each node once, and attention to the prompt is shared by all of them.
 """
 
@@ -24,6 +25,8 @@ from lexirec.progress import track
 Keys = NDArray[np.uint64]
 MEMORY = 512 << 20
 """Bytes of the branches' keys and values, about; of a named model never more."""
+BELOW_ONE = 1 - 2.0**-24
+"""The largest number of float32 below 1."""
 USUAL = 40
 """Tokens of an item text, about."""
 
@@ -146,13 +149,25 @@ def draw(
 
 @dataclass(frozen=True)
 class Sampling:
-    """How texts are drawn: samples per history, temperature, most tokens, seed, and whether matrix products are in bfloat16."""
+    """How texts are drawn.
+
+    Attributes:
+        samples: per history.
+        temperature: of the draw.
+        max_new_tokens: most tokens of a text.
+        seed: of the draw.
+        low: whether matrix products are in bfloat16.
+        even: whether the ``c`` samples that have written the same so far share one number ``u``, and the ``k``-th of them takes
+            ``(k + u) / c`` (systematic sampling): a token of probability ``p`` then follows in ``c p`` of them, rounded up or down, in
+            place of a binomial number with that mean.
+    """
 
     samples: int
     temperature: float
     max_new_tokens: int
     seed: int
     low: bool = False
+    even: bool = False
 
 
 class _Samples:
@@ -179,7 +194,13 @@ class _Samples:
         active = self.active
         order = np.argsort(self.node[active], kind="stable")
         active = active[order]
-        chance = uniform(self.sampling.seed, self.keys[active], self.number[active], self.step)
+        if self.sampling.even:
+            size = np.bincount(self.node[active])
+            first = np.repeat(np.cumsum(size) - size, size)
+            chance = uniform(self.sampling.seed, self.keys[active[first]], self.number[active[first]], self.step)
+            chance = np.minimum((np.arange(len(active)) - first + chance) / np.repeat(size, size), BELOW_ONE).astype(np.float32)
+        else:
+            chance = uniform(self.sampling.seed, self.keys[active], self.number[active], self.step)
         taken, gained = draw(scores, self.node[active], chance, self.sampling.temperature, allowed)
         self.tokens[active, self.step] = taken
         self.logprob[active] += gained
