@@ -25,6 +25,8 @@ FLOORS = [
     ("amazon2014_beauty/sasrec-softmax", "ndcg@10", 0.0543),
     ("amazon2014_beauty/bsarec-text", "ndcg@10", 0.0610),
     ("amazon2014_toys/sasrec", "ndcg@10", 0.0415),
+    ("amazon2014_toys/gru4rec", "ndcg@10", 0.0215),
+    ("amazon2014_toys/bert4rec", "ndcg@10", 0.0388),
     ("amazon2014_toys/sasrec", "hr@10", 0.0735),
     ("amazon2014_toys/sasrec-softmax", "ndcg@10", 0.0598),
     ("amazon2014_toys/bsarec-text", "ndcg@10", 0.0663),
@@ -38,7 +40,7 @@ FLOORS = [
     ("amazon2018_scientific/calrec-tiny", "ndcg@10", 0.0600),
 ]
 """Result, metric (ties settled for the target where nothing is masked, as the sources have it), and the least that was aimed at."""
-MISSED = {"amazon2014_beauty/bert4rec", "amazon2018_scientific/calrec-tiny"}
+MISSED = {"amazon2014_beauty/bert4rec", "amazon2014_toys/bert4rec", "amazon2014_toys/gru4rec", "amazon2018_scientific/calrec-tiny"}
 """Said first on their pages; the test fails once they are reached, so that the pages are mended."""
 
 
