@@ -16,6 +16,7 @@ from lexirec.models.layers.contrast import counted_soft_clip
 from lexirec.models.llmemb import LLMEmb
 from lexirec.query import Query
 from lexirec.text.prompts import wish_prompt
+from lexirec.training.checkpoint import load_tensors
 from lexirec.training.options import TrainingOptions
 from tests.models.toys import markov
 
@@ -372,7 +373,9 @@ def test_the_teacher_is_trained_once_for_every_backbone_and_seed(tmp_path: Path,
         settings = {name: value for name, value in SMALL.items() if name != "dropout"} | {"backbone": backbone}
         options = TrainingOptions(epochs=2, seed=seed, folder=tmp_path / backbone, **QUIET)
         tables.append(create("llmemb", **settings).fit(split.train, split.valid, options).teacher_table)
-        assert (tmp_path / backbone / "teacher" / "config.yaml").exists()
+        assert (tmp_path / backbone / "teacher").exists() == (seed == 1)
+    kept = list(Path(os.environ["LEXIREC_CACHE"], "stages").iterdir())
+    assert [set(load_tensors(file)[0]) for file in kept] == [{"result"}]  # vectors of items, nothing of people
     assert trained == [42] and torch.equal(*tables)
     create("llmemb", **SMALL).fit(split.train, split.valid, TrainingOptions(epochs=3, **QUIET))
     assert len(trained) == 2  # another training

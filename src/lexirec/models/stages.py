@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -69,9 +68,7 @@ def digest(*arrays: Any) -> str:
 def train_plain(
     kind: str, settings: Mapping[str, Any], train: TrainSet, valid: Heldout | None, options: TrainingOptions, place: str
 ) -> Recommender:
-    """Train a plain model on the way to another. It is kept in the cache, so that runs that differ in other things alone share it.
-
-    A resumed run that has it already reads it from the run's folder.
+    """Train a plain model on the way to another; a resumed run that has it already reads it from the run's folder.
 
     Args:
         kind: the model's name.
@@ -82,7 +79,6 @@ def train_plain(
         place: name of the model's folder within the run's.
     """
     from lexirec.models import model_class
-    from lexirec.text.cache import default_folder
 
     found = model_class(kind)
     folder = None if options.folder is None else options.folder / place
@@ -95,23 +91,7 @@ def train_plain(
         "track": (), "max_minutes": None, "folder": None if folder is None else folder.with_name(f"{place}.partial"),
     }  # fmt: skip
     model = found(found.Config.taken_from(settings))
-    how = options.model_dump(mode="json", include=DECIDES)
-    asked = None if valid is None else digest(valid.user_index, valid.item_index)
-    depends = [VERSION, kind, model.config.model_dump(mode="json"), how, train.content_hash, asked]
-    key = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
-    known = default_folder() / "stages" / f"{kind}-{key}"
-    if known.exists():
-        model = found.load(known)
-    else:
-        model.fit(train, valid, options.model_copy(update=own))
-        made = known.with_name(f"{known.name}.{os.getpid()}")
-        model.save(made)
-        try:
-            made.rename(known)
-        except OSError:  # another run that shares this stage was first
-            if not known.exists():
-                raise
-            shutil.rmtree(made)
+    model.fit(train, valid, options.model_copy(update=own))
     if folder is not None:
         model.save(folder)
         shutil.rmtree(folder.with_name(f"{place}.partial"), ignore_errors=True)  # whole now: its checkpoints are of no more use
@@ -122,7 +102,8 @@ def teacher_table(teacher: str, settings: Mapping[str, Any], train: TrainSet, va
     """Item vectors of a teacher in the order of this catalogue, ``(I, D)`` float32.
 
     Args:
-        teacher: ``sasrec``, trained here first, or the run folder of any model with item vectors.
+        teacher: ``sasrec``, trained here first, or the run folder of any model with item vectors. The vectors of the former are kept in the
+            cache (no user and no event), so that backbones, seeds of the system and ablations share one training.
         settings: of the system; ``sasrec`` takes them over but for those that the kind of the backbone decides.
         train: the training part.
         valid: selects the epoch.
@@ -131,15 +112,25 @@ def teacher_table(teacher: str, settings: Mapping[str, Any], train: TrainSet, va
     Raises:
         InputError: if the folder is none, or the teacher lacks items or has seen what may be held out here.
     """
-    from lexirec.models import load_model
+    from lexirec.models import load_model, model_class
 
     if teacher == "sasrec":
-        own = {name: value for name, value in settings.items() if name not in OF_THE_BACKBONE}
-        model = train_plain("sasrec", own, train, valid, options, "teacher")
-    else:
-        if not (Path(teacher) / "config.yaml").exists():
-            raise InputError(f"teacher = {teacher!r} is neither 'sasrec' nor a run folder")
-        model = load_model(teacher)
+        plain = model_class("sasrec").Config.taken_from({k: v for k, v in settings.items() if k not in OF_THE_BACKBONE})
+        depends = {
+            "config": plain.model_dump(mode="json"),
+            "options": options.model_dump(mode="json", include=DECIDES),
+            "log": train.content_hash,
+            "asked": None if valid is None else digest(valid.user_index, valid.item_index),
+        }
+
+        def make(_: TrainingOptions) -> Tensor:
+            own = {name: value for name, value in settings.items() if name not in OF_THE_BACKBONE}
+            return train_plain("sasrec", own, train, valid, options, "teacher").encode_items().float()
+
+        return kept("teacher", depends, options, make)
+    if not (Path(teacher) / "config.yaml").exists():
+        raise InputError(f"teacher = {teacher!r} is neither 'sasrec' nor a run folder")
+    model = load_model(teacher)
     at = model.item_map.index(train.items[c.ITEM_ID])
     if (at < 0).any():
         missing = train.items[c.ITEM_ID].filter(pl.Series(at < 0))
