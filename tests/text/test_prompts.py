@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from lexirec.errors import InputError
-from lexirec.text.prompts import Prompts, attribute_prompts, drop_attributes, prompt_vectors
+from lexirec.text.prompt_vectors import prompt_vectors
+from lexirec.text.prompts import Prompts, attribute_prompts, drop_attributes
 from tests.text.worlds import HashEncoder
 
 BEAUTY = "The beauty item has the following attributes: \n "

@@ -12,7 +12,8 @@ from lexirec.cli.main import run
 from lexirec.errors import InputError, LexirecError
 from lexirec.losses import soft_clip, symmetric_infonce
 from lexirec.text import EmbeddingCache, encoder_from_state, load_encoder
-from lexirec.text.prompts import attribute_prompts, prompt_vectors
+from lexirec.text.prompt_vectors import prompt_vectors
+from lexirec.text.prompts import attribute_prompts
 from lexirec.training.finetune import finetune_items
 from lexirec.training.options import TrainingOptions
 from lexirec.training.scft import Scft

@@ -34,7 +34,8 @@ from lexirec.models.layers.adapters import ItemVectors
 from lexirec.models.layers.contrast import counted_soft_clip
 from lexirec.models.sequence_batches import SequenceBatch
 from lexirec.models.stages import READ_BY_THE_TEACHER, teacher_table
-from lexirec.text.prompts import CUT, Prompts, attribute_columns, attribute_prompts, prompt_vectors, warn_of_cut_prompts, wish_prompt
+from lexirec.text.prompt_vectors import prompt_vectors, warn_of_cut_prompts
+from lexirec.text.prompts import CUT, Prompts, attribute_columns, attribute_prompts, wish_prompt
 from lexirec.training.options import TrainingOptions
 from lexirec.training.scft_config import ScftConfig
 

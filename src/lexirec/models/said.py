@@ -180,7 +180,8 @@ class SAID(BackboneRecommender):
         Raises:
             InputError: if no item has an attribute.
         """
-        from lexirec.text.prompts import attribute_prompts, warn_of_filled
+        from lexirec.text.prompt_vectors import warn_of_filled
+        from lexirec.text.prompts import attribute_prompts
 
         config = self.config
         prompts = attribute_prompts(items, config.prompt, config.instruction, columns=config.columns, max_characters=config.max_characters)

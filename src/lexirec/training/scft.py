@@ -29,7 +29,8 @@ from lexirec.losses import soft_clip, symmetric_infonce
 from lexirec.text.encoders.batching import plan_batches
 from lexirec.text.encoders.families import is_causal
 from lexirec.text.encoders.transformer import TransformerEncoder
-from lexirec.text.prompts import Prompts, drop_attributes, warn_of_cut_prompts
+from lexirec.text.prompt_vectors import warn_of_cut_prompts
+from lexirec.text.prompts import Prompts, drop_attributes
 from lexirec.training.products import fill_products
 from lexirec.training.scft_config import ScftConfig
 from lexirec.training.tuned_encoder import RECIPE
