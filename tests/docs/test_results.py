@@ -40,7 +40,7 @@ FLOORS = [
     ("amazon2018_scientific/calrec-tiny", "ndcg@10", 0.0600),
 ]
 """Result, metric (ties settled for the target where nothing is masked, as the sources have it), and the least that was aimed at."""
-MISSED = {"amazon2014_beauty/bert4rec", "amazon2014_toys/bert4rec", "amazon2014_toys/gru4rec", "amazon2018_scientific/calrec-tiny"}
+MISSED = {"amazon2014_beauty/bert4rec", "amazon2014_toys/gru4rec", "amazon2018_scientific/calrec-tiny"}
 """Said first on their pages; the test fails once they are reached, so that the pages are mended."""
 
 
