@@ -313,6 +313,13 @@ def test_two_stages(train: TrainSet, tmp_path: Path) -> None:
     assert len(second.vocabulary) == len(first.vocabulary)
     for a, b in zip(first.network.parameters(), second.network.parameters(), strict=True):
         assert torch.equal(a, b)
+    # With passes of its own, stage 0 goes on from there: another language model, made once.
+    options = TrainingOptions(**{**FAST, "epochs": 0})
+    third, again = (CALRec(**{**TINY, "start": str(tmp_path / "first"), "lm_epochs": 1}).fit(train, options=options) for _ in range(2))
+    moved = [not torch.equal(a, b) for a, b in zip(first.network.parameters(), third.network.parameters(), strict=True)]
+    assert all(moved)
+    for a, b in zip(third.network.parameters(), again.network.parameters(), strict=True):
+        assert torch.equal(a, b)
     second.save(tmp_path / "second")
     query = Query(history=["i01", "i03"])
     assert torch.equal(CALRec.load(tmp_path / "second").score([query]), second.score([query]))
@@ -480,8 +487,8 @@ def test_wrong_starts_and_models(train: TrainSet, tmp_path: Path) -> None:
         ({"lm": "some/model", "lm_epochs": 3}, "lm_epochs = 3 has no effect with lm = 'some/model'"),
         ({"lm": "some/model", "lm_lr": 0.1}, "lm_lr = 0.1 has no effect"),
         ({"lm": "some/model", "lm_tokens": 100}, "lm_tokens = 100 has no effect"),
-        ({"start": "run", "lm_epochs": 3}, "lm_epochs = 3 has no effect with start"),
-        ({"start": "run", "lm_lr": 0.1}, "lm_lr = 0.1 has no effect with start"),
+        ({"start": "run", "lm_lr": 0.1}, "lm_lr = 0.1 has no effect with start and no lm_epochs"),
+        ({"lm_epochs": 0, "lm_alike": 0.1}, "lm_alike = 0.1 has no effect with lm_epochs = 0"),
         ({"lm": "some/model", "lora_r": 4}, "lora_r = 4 has no effect with tune = 'all'"),
         ({"lora_alpha": 4.0}, "lora_alpha = 4.0 has no effect with tune = 'all'"),
         ({"lora_dropout": 0.1}, "lora_dropout = 0.1 has no effect with tune = 'all'"),

@@ -2,6 +2,7 @@
 
 import math
 import re
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from lexirec.errors import NonFiniteLossError
 from lexirec.losses import calrec_total, contrast_bounds, next_item, next_item_weights, target_contrast, target_contrasts
 from lexirec.models.calrec.lm import token_losses
 from lexirec.models.calrec.sequences import Packed
-from lexirec.models.calrec.stage_zero import WriteEverything
+from lexirec.models.calrec.stage_zero import Chains, WriteEverything
 from lexirec.models.calrec.steps import Step, Towers, adamw, groups_of, held_out_losses
 from lexirec.models.layers.sequence import Layout
 from lexirec.training.loop import run_training
@@ -212,7 +213,7 @@ def test_stage_zero_is_the_mean_over_all_tokens() -> None:
     train = checkerboard(12)[0].train_set()
     towers = worlds.towers()
     config = CALRecConfig(lm_tokens=150, lm_epochs=1)
-    stage = WriteEverything(towers, Histories(train, np.ones(12, dtype=bool)), config, train)
+    stage = WriteEverything(towers, Histories(train, np.ones(12, dtype=bool)), config, train, worlds.TEXTS)
     plan = stage.plan(np.random.default_rng(0))
     assert len(plan) > 3 and sum(len(b.lengths) for b in plan) == 12 + 12  # every user and every item
     assert max(int(b.lengths.sum()) for b in plan) <= 150 or min(len(b.lengths) for b in plan) == 1
@@ -235,7 +236,7 @@ def test_stage_zero_leaves_events_out_of_histories() -> None:
     train = checkerboard(12)[0].train_set()
     towers = worlds.towers()
     whole, some = (
-        WriteEverything(towers, Histories(train, np.ones(12, dtype=bool)), CALRecConfig(lm_tokens=150, lm_skip=skip), train)
+        WriteEverything(towers, Histories(train, np.ones(12, dtype=bool)), CALRecConfig(lm_tokens=150, lm_skip=skip), train, worlds.TEXTS)
         for skip in (0.0, 0.5)
     )
     rng = np.random.default_rng(0)
@@ -250,6 +251,37 @@ def test_stage_zero_leaves_events_out_of_histories() -> None:
     assert len(fewer) > 1 and max(fewer) < tokens(whole)
 
 
+def test_chains_go_from_an_item_to_one_worded_like_it() -> None:
+    texts = ["red wool scarf", "red wool hat", "blue wool hat", "steel nail", "steel screw", "unlike anything"]
+    chains = Chains(texts, 1.5, 0.75)
+    drawn = chains.draw(400, np.random.default_rng(0))
+    ends = np.cumsum(drawn.counts)
+    seen = set()
+    for history, target in zip(np.split(drawn.history, ends[:-1]), drawn.targets, strict=True):
+        chain = [*history.tolist(), int(target)]
+        assert 2 <= len(chain) <= 4 and len(set(chain)) == len(chain) and 5 not in chain
+        assert set(chain) <= {0, 1, 2} or set(chain) <= {3, 4}
+        seen.add(tuple(chain))
+    assert seen == {*permutations(range(3), 2), *permutations(range(3), 3), (3, 4), (4, 3)}
+    assert 300 < len(drawn.targets) < 400  # a chain that starts at the last text finds nothing
+    assert not len(Chains(texts[-1:], 1.5, 0.75).draw(5, np.random.default_rng(0)).targets)
+
+
+def test_stage_zero_reads_chains_beside_the_histories() -> None:
+    from lexirec.models.calrec.config import CALRecConfig
+    from lexirec.models.calrec.steps import Histories
+    from tests.models.toys import checkerboard
+
+    train = checkerboard(12)[0].train_set()
+    towers, histories = worlds.towers(), Histories(train, np.ones(12, dtype=bool))
+    config = CALRecConfig(lm_tokens=150, lm_alike=0.5)
+    plan = WriteEverything(towers, histories, config, train, worlds.TEXTS).plan(np.random.default_rng(0))
+    sources, lengths = (np.concatenate([getattr(batch, name) for batch in plan]) for name in ("sources", "lengths"))
+    alone = [len(towers.pieces.item(item)) for item in range(12)]
+    chains = [n for source, n in zip(sources, lengths, strict=True) if source >= 12 and n > alone[source - 12]]
+    assert len(chains) == 6 and (sources < 12).sum() == 12 and len(sources) == 12 + 12 + 6
+
+
 def test_stage_zero_names_whose_texts_gave_no_loss() -> None:
     from lexirec.models.calrec.config import CALRecConfig
     from lexirec.models.calrec.steps import Histories
@@ -257,7 +289,7 @@ def test_stage_zero_names_whose_texts_gave_no_loss() -> None:
 
     train = checkerboard(12)[0].train_set()
     towers = worlds.towers()
-    stage = WriteEverything(towers, Histories(train, np.ones(12, dtype=bool)), CALRecConfig(lm_tokens=150), train)
+    stage = WriteEverything(towers, Histories(train, np.ones(12, dtype=bool)), CALRecConfig(lm_tokens=150), train, worlds.TEXTS)
     named: set[str] = set()
     for batch in stage.plan(np.random.default_rng(0)):
         whose = stage.culprits(batch)

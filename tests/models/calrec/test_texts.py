@@ -262,7 +262,7 @@ def test_stage_zero_and_the_vocabulary_read_the_training_part_only(protocol: str
     model = CALRec(**settings).fit(train, options=TrainingOptions(epochs=0, progress=False, threads=1))
     texts = dict(enumerate(model.texts))
     assert sorted(read) == sorted(texts[i] for i in np.flatnonzero(~unread))
-    stage = WriteEverything(model.step.towers, model.histories, model.config, train)
+    stage = WriteEverything(model.step.towers, model.histories, model.config, train, model.texts)
     spelt_out = " ".join(model.vocabulary.tokenizer.decode(batch.tokens.tolist()) for batch in stage.plan(rng))
     assert all((texts[i] in spelt_out) != unread[i] for i in range(train.n_items))
     assert model.pieces.readable.all()  # asked, all can be read and written

@@ -54,9 +54,9 @@ class CALRecConfig(ModelConfig):
     """Run folder of a CALRec whose language model and vocabulary this training starts from: stage II after stage I. The settings that made
     them (``lm``, sizes, ``vocabulary``, ``merges``, ``tune``, ``lora_*``) must be the same; all others are this training's."""
 
-    lm_epochs: NonNegativeInt = 10
-    """Stage 0, plain language modelling of the training part's item and history texts: passes. Left out with ``start`` and for named
-    models."""
+    lm_epochs: NonNegativeInt | None = None
+    """Stage 0, plain language modelling of the training part's item and history texts: passes; 10 if not given. With ``start`` none if not
+    given, else stage 0 goes on from that run's weights. Left out for named models."""
     lm_lr: PositiveFloat = 2e-3
     """Stage 0: highest learning rate; it falls in a line to 0."""
     lm_tokens: PositiveInt = 1024
@@ -64,6 +64,9 @@ class CALRecConfig(ModelConfig):
     lm_skip: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Stage 0: probability with which an event is left out of a history, drawn anew in each pass (the latest stays): a small log read
     many times is learned by heart less."""
+    lm_alike: NonNegativeFloat = 0.0
+    """Stage 0: chains of look-alike items, each worded like the one before (BM25), read beside the histories; so many per history. What
+    comes next often is worded like what was last, which a pretrained model knows and one that starts from nothing doesn't."""
 
     alpha: float = Field(default=0.125, ge=0.0, le=1.0)
     """Weight of the contrast between targets with and without their history."""
@@ -136,9 +139,10 @@ class CALRecConfig(ModelConfig):
 
     def unread(self) -> dict[str, str]:
         found = super().unread()
-        stage_zero = ("lm_lr", "lm_tokens", "lm_skip", *(("lm_epochs",) if self.lm_epochs else ()))
-        if self.start is not None:
-            found |= dict.fromkeys(stage_zero, "start, whose run had a stage 0 of its own")
+        how = ("lm_lr", "lm_tokens", "lm_skip", "lm_alike")
+        stage_zero = (*how, *(("lm_epochs",) if self.lm_epochs else ()))
+        if self.own and not self.passes:
+            found |= dict.fromkeys(how, "lm_epochs = 0" if self.start is None else "start and no lm_epochs")
         if self.lm not in SIZES:
             found |= dict.fromkeys(("lm_dim", "lm_layers", "lm_heads"), f"lm = {self.lm!r}")
         if not self.own:
@@ -155,6 +159,13 @@ class CALRecConfig(ModelConfig):
     def own(self) -> bool:
         """Whether the vocabulary is learned here."""
         return self.lm in SIZES or self.lm == MINILM
+
+    @property
+    def passes(self) -> int:
+        """Of stage 0."""
+        if not self.own:
+            return 0
+        return (10 if self.start is None else 0) if self.lm_epochs is None else self.lm_epochs
 
     @property
     def rate(self) -> float:

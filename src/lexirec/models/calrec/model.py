@@ -111,8 +111,8 @@ class CALRec(LexicalRecommender):
             self.network = make_lm(config, self.vocabulary)
         self.network.to(self.device)
         towers = self._towers()
-        if config.start is None and config.own and config.lm_epochs:
-            stage_zero(self.name, towers, self.histories, config, train, self._options)
+        if config.passes:
+            stage_zero(self.name, towers, self.histories, config, train, self._options, self.texts)
         self.step = Step(towers, config.tau, config.alpha, config.beta, config.micro_tokens, self.culprits)
 
     def _take_over(self, start: str, train: TrainSet) -> None:
