@@ -336,6 +336,7 @@ def save_single(run: str | Path, entry: Mapping[str, Any], path: str | Path) -> 
     document = read_config(Path(run))
     known = ("dataset", "split", "protocol", "data_hash", "versions")
     single = {k: v for k, v in entry.items() if k not in known}
+    variant = (document.get("variant", ""), "zero-shot" if entry["zero_shot"] else "", "hybrid" if "hybrid" in entry else "")
     write_json(
         path,
         {
@@ -343,7 +344,7 @@ def save_single(run: str | Path, entry: Mapping[str, Any], path: str | Path) -> 
             "split": entry["split"],
             "protocol": entry.get("protocol", "one wish per target item"),
             "model": document["model"],
-            "variant": "-".join(part for part in (document.get("variant", ""), "zero-shot" if entry["zero_shot"] else "") if part),
+            "variant": "-".join(filter(None, variant)),
             "trained_on": [Path(p).name for p in document["data"]["paths"]],
             "config": {"model": document["config"], "training": document["training"]},
             "command": runs.own_command(),

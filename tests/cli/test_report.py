@@ -214,6 +214,10 @@ def test_evaluate_and_compare_in_groups(folders: dict[str, Path], capsys: pytest
     assert answer(capsys, "evaluate", folders["mf-1"], "--groups", "80/20")["groups"] == runs.evaluate_run(folders["mf-1"])[0]["groups"]
     assert run(["evaluate", str(folders["mf-1"]), "--sampled", "10"]) == 0
     assert "ndcg@10 (10 sampled)" in capsys.readouterr().out
+    alone = answer(capsys, "evaluate", folders["mf-1"])
+    silent, fused = (answer(capsys, "evaluate", folders["mf-1"], "--hybrid", "rrf", "--hybrid-weight", w) for w in ("0", "1"))
+    assert silent["test"].items() <= alone["test"].items() and (fused["hybrid"], fused["hybrid_weight"]) == ("rrf", 1.0)
+    assert not fused["test"].items() <= alone["test"].items()
     rows = answer(capsys, "compare", folders["pop"], folders["mf-1"], "--group", "tail_items", "--metrics", "ndcg@10")
     sizes = json.loads((folders["pop"] / "result.json").read_text())["group_sizes"]
     assert rows[0]["n"] == sizes["tail_items"]["users"]
@@ -227,7 +231,9 @@ def test_evaluate_and_compare_in_groups(folders: dict[str, Path], capsys: pytest
         (["report", "RUN", "--out", "OUT", "--sampled", "500"], "sampled=500: a user has only"),
         (["report", "RUN"], "Missing option"),
         (["evaluate", "RUN", "--groups", "half"], "says nothing about groups"),
-        (["evaluate", "RUN", "--intents", "--sampled", "5"], "has no --groups, --sampled, --text or --profiles"),
+        (["evaluate", "RUN", "--intents", "--sampled", "5"], "has no --groups, --sampled, --text, --profiles or --hybrid"),
+        (["evaluate", "RUN", "--hybrid-weight", "0.3"], "--hybrid-weight 0.3: only --hybrid reads this"),
+        (["evaluate", "RUN", "--hybrid", "sums"], "rrf"),
         (["compare", "RUN", "POP", "--group", "tails"], "unknown group 'tails'"),
         (
             ["compare", "RUN", "POP", "--group", "tail_items", "--metrics", "mrr"],

@@ -66,6 +66,8 @@ def evaluate(
         list[Path],
         typer.Option("--profiles", help="Folder of profiles (lexirec profile) of this data, to be read in place of the plain writer's."),
     ] = [],  # noqa: B006
+    hybrid: Annotated[str | None, typer.Option("--hybrid", help="Fuse with BM25 over the items' texts: rrf or sum.")] = None,
+    hybrid_weight: Annotated[float | None, typer.Option("--hybrid-weight", help="Share of BM25, 0 to 1. Default: 0.5.")] = None,
     save: Annotated[Path | None, typer.Option("--save", help="Also write the values as a published result (JSON).")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -73,8 +75,10 @@ def evaluate(
     from lexirec import results, runs
     from lexirec.evaluation.groups import GroupRules
 
-    if intents and (groups is not None or sampled is not None or text is not None or profiles):
-        raise InputError("--intents asks with wishes over all items; it has no --groups, --sampled, --text or --profiles")
+    if intents and (groups is not None or sampled is not None or text is not None or profiles or hybrid is not None):
+        raise InputError("--intents asks with wishes over all items; it has no --groups, --sampled, --text, --profiles or --hybrid")
+    if hybrid_weight is not None and hybrid is None:
+        raise InputError(f"--hybrid-weight {hybrid_weight:g}: only --hybrid reads this; add it")
     useless = [] if intents else [name for name, given in (("--max-users", max_users), ("--alphas", alphas)) if given is not None]
     if useless:
         raise InputError(f"{' and '.join(useless)}: only --intents reads this; add it")
@@ -87,7 +91,10 @@ def evaluate(
         entry = results.evaluate_intents(run, paths, split, weights, max_users, wishes, seed)
     else:
         told = [str(folder) for folder in profiles]
-        entry, _ = runs.evaluate_run(run, paths, split, groups=rules, sampled=sampled, seed=seed, text=text, profiles=told)
+        options: dict[str, Any] = {"groups": rules, "sampled": sampled, "seed": seed, "text": text, "profiles": told}
+        if hybrid is not None:
+            options |= {"hybrid": hybrid, "hybrid_weight": 0.5 if hybrid_weight is None else hybrid_weight}
+        entry, _ = runs.evaluate_run(run, paths, split, **options)
     if save is not None:
         results.save_single(run, entry, save)
     if as_json:
@@ -101,7 +108,13 @@ def evaluate(
         for row in entry["rows"]:
             print(f"alpha {row['alpha']:.2f}: " + ", ".join(f"{k} {v:.4f}" for k, v in row.items() if "@" in k))
         return
-    print(f"{entry['dataset']} ({entry['protocol']}, {entry['users']:,} users{', zero-shot' if entry['zero_shot'] else ''})")
+    how = [
+        entry["protocol"],
+        f"{entry['users']:,} users",
+        *(["zero-shot"] if entry["zero_shot"] else []),
+        *([f"hybrid {hybrid}"] if hybrid else []),
+    ]
+    print(f"{entry['dataset']} ({', '.join(how)})")
     if rules is not None:
         print(entry["groups_are"])
     for name, values in (("all", entry["test"]), *entry["groups"].items()):

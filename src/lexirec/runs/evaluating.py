@@ -16,9 +16,11 @@ from lexirec.evaluation.groups import GroupRules
 from lexirec.evaluation.ranking import Questions
 from lexirec.models.contract import Recommender
 from lexirec.models.earlier import LEAKED, learned_events
+from lexirec.models.hybrid import Hybrid
 from lexirec.models.reading import read_otherwise
 from lexirec.models.textual import read_written
 from lexirec.progress import showing
+from lexirec.retrieval.hybrid import Fusion
 from lexirec.runs.experiment import Parts, load_parts
 from lexirec.runs.folder import load_run, with_test
 
@@ -101,6 +103,8 @@ def retest(
     seed: int = 0,
     text: str | None = None,
     profiles: Sequence[str] = (),
+    hybrid: Fusion | None = None,
+    hybrid_weight: float = 0.5,
     progress: bool = True,
 ) -> tuple[dict[str, Any], Evaluation, TrainSet]:
     """Evaluate a run on its own data, or on another data set without training (zero-shot, for models that can).
@@ -114,6 +118,8 @@ def retest(
         seed: of the random items.
         text: how the items of other data are read, as the model's setting of that kind says it; as in training by default.
         profiles: folders of profiles (``lexirec profile``) by which a model that reads texts asks about this data.
+        hybrid: fuse the answers with BM25 over the items' texts in this way, see :class:`~lexirec.models.hybrid.Hybrid`.
+        hybrid_weight: of BM25 then.
         progress: a bar on stderr.
 
     Raises:
@@ -147,6 +153,8 @@ def retest(
                 f"{folder} was trained with split {document['data']['split']!r}, and this is another training part (split"
                 f" {data['split']!r}, or the data have changed since): {error}"
             ) from error
+    if hybrid is not None:
+        model = Hybrid(model, hybrid, weight=hybrid_weight)
     evaluation = measure(model, parts, groups=groups, sampled=sampled, seed=seed, progress=progress)
     keep: dict[str, Any] = {
         k: result[k] for k in ("seed", "best_epoch", "valid", "seconds", "peak_memory_mb", "device", "versions") if k in result
@@ -159,7 +167,9 @@ def retest(
         "groups_are": (groups or GroupRules()).describe(),
     }
     entry |= diagnosed(model, parts, progress)
-    asked = ({} if text is None else {"text": text}) | ({"profiles": list(profiles)} if profiles else {})
+    asked: dict[str, Any] = {} if text is None else {"text": text}
+    asked |= {"profiles": list(profiles)} if profiles else {}
+    asked |= {} if hybrid is None else {"hybrid": hybrid, "hybrid_weight": hybrid_weight}
     return entry | asked, evaluation, parts.train
 
 
