@@ -104,6 +104,17 @@ class HidesTheBest(LightGCN):
         return super().recommend(queries, k + 3, **limits).filter(pl.col("rank") > 3)
 
 
+class OverflowsInBfloat16(LightGCN):
+    low = False
+
+    def loss(self, batch: Any) -> Tensor:
+        self.low = torch.is_autocast_enabled("cpu")
+        return super().loss(batch)
+
+    def score(self, queries: Sequence[Query], items: Any = None) -> Tensor:
+        return super().score(queries, items) * (torch.nan if self.low else 1)
+
+
 class ZerosForStrangers(LightGCN):
     def score(self, queries: Sequence[Query], items: Any = None) -> Tensor:
         known = torch.tensor([bool(self.answered_by(query)) for query in queries])
@@ -137,6 +148,7 @@ BROKEN = {
     "second_fit_starts_anew": (CountsItsFits, "after a fit on other data: scores differ"),
     "save_and_load_answer_alike": (ForgetsUsers, "loaded: scores differ"),
     "resume_gives_the_same_bits": (CountsItsSteps, r"resumed: (scores differ|the epochs read)"),
+    "trains_in_bfloat16": (OverflowsInBfloat16, "precision='bf16', the model scores items with NaN"),
     "unknown_person_gets_popularity_and_is_told": (ClaimsToKnow, "nothing is known is answered by 'user'"),
     "what_a_known_user_has_now_counts": (LooksAtIdsOnly, "answered by user, not the history"),
     "histories": (TheOtherWay, "odd items are right"),

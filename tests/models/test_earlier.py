@@ -85,6 +85,16 @@ def test_a_mix_is_read_by_its_parts() -> None:
             refuse_leaks("start = 'RUN'", model, mixed)
 
 
+def test_a_part_of_a_mix_may_be_this_data_set_under_another_name() -> None:
+    data = shop()
+    split = data.split("leave-one-out")
+    renamed = Dataset(data.interactions, data.items, name="shop_recent")
+    model = trained_on(mix([(renamed.train_set(), None), (markov(0.8, users=5).train_set(), None)])[0])
+    assert events_outside(model, split.train) == 12
+    with pytest.raises(InputError, match="12 events of shop outside"):
+        refuse_leaks("start = 'RUN'", model, split.train)
+
+
 def test_equal_ids_of_other_things_are_another_data_set() -> None:
     data, split = shop(), shop().split("leave-one-out")
     foreign = Dataset(data.interactions, data.items.with_columns(title="Film " + pl.col("title")), name="shop").train_set()

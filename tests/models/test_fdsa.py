@@ -79,6 +79,27 @@ def plain_features(model: FDSA, data: Dataset) -> torch.Tensor:
     return torch.stack(found)
 
 
+@pytest.mark.parametrize("loss", ["bce", "softmax", "gbce"])
+def test_features_are_those_of_the_window_whatever_the_loss(loss: str) -> None:
+    """Losses with negatives number the items of a batch anew."""
+    data = world()
+    model = untrained(data, loss=loss, batch_size=1, num_negs=1)
+    batches = model.batches(data.split("leave-one-out").train, np.random.default_rng(3))
+    batch = next(one for one in batches if not torch.equal(one.rows, torch.arange(len(one.rows))))
+    network, rows = model.network, batch.rows
+    network.finished = None
+    found = network.states(model._items(rows), batch.inputs, None, batch.layout, batch.at, rows)
+    with torch.no_grad():
+        network.finished = plain_features(model, data)
+        whole = network.states(model._items(), rows[batch.inputs], None, batch.layout, batch.at)
+    network.finished = None
+    torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-5)
+    asked: list[torch.Tensor] = []
+    model.network.features.register_forward_pre_hook(lambda _, given: asked.append(given[0]))
+    model.loss(batch)
+    assert torch.equal(asked[0], rows[batch.inputs].unique())
+
+
 @pytest.mark.parametrize("features", ["text", "fields"])
 def test_first_step_equals_a_plain_padded_reference(features: str) -> None:
     data = world()

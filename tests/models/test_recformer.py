@@ -20,7 +20,7 @@ from lexirec.models.recformer import Recformer, RecformerConfig
 from lexirec.query import Query
 from lexirec.training.options import TrainingOptions
 from tests.models.test_fdsa import world
-from tests.models.toys import markov
+from tests.models.toys import markov, of_others
 
 SHAPE = {
     "embedding_dim": 8,
@@ -320,8 +320,7 @@ def test_the_rate_rises_to_the_warm_up() -> None:
 
 
 def test_pretrained_weights_are_taken_over(tmp_path: Path) -> None:
-    one, other = world(), markov(0.5, users=10)
-    other.name = "other"
+    one, other = of_others(world(), "world"), of_others(markov(0.5, users=10))
     train, _ = mix([(one.train_set(), None), (other.train_set(), None)], "both")
     source = create("recformer", **SHAPE, stage="pretrain", batch_size=8).fit(train, options=TrainingOptions(epochs=1, **QUIET))
     source.save(tmp_path / "run")

@@ -17,7 +17,7 @@ from lexirec.models.unisrec import ContrastBatch, ExpertsAdaptor, UniSRec, batch
 from lexirec.query import Query
 from lexirec.training.options import TrainingOptions
 from tests.models.test_fdsa import plain_block
-from tests.models.toys import markov
+from tests.models.toys import markov, of_others
 
 SHAPE = {"embedding_dim": 12, "inner": 20, "max_len": 8, "encoder": "lsa", "experts": 3}
 EXACT = {**SHAPE, "batch_size": 32, "dropout": 0.0, "adapter_dropout": 0.0, "init_std": 0.3}
@@ -31,8 +31,7 @@ def untrained(train: TrainSet, **settings: object) -> UniSRec:
 
 
 def two_sets() -> TrainSet:
-    one, other = markov(0.8, users=15), markov(0.5, users=10)
-    other.name = "other"
+    one, other = markov(0.8, users=15), of_others(markov(0.5, users=10))
     return mix([(one.train_set(), None), (other.train_set(), None)], "both")[0]
 
 

@@ -61,6 +61,11 @@ def markov(dial: float, users: int = 60, items: int = 12, length: int = 9) -> Da
     return Dataset(log, catalogue, name="markov")
 
 
+def of_others(data: Dataset, name: str = "other") -> Dataset:
+    """The same log of other people: another data set, which equal people and items of another name are not."""
+    return Dataset(data.interactions.with_columns(user_id="of " + pl.col("user_id")), data.items, name=name)
+
+
 def write_shop(folder: Path, suffix: str = ".parquet") -> Path:
     """The checkerboard as the tables of a data folder, which is made if it is not there."""
     folder.mkdir(parents=True, exist_ok=True)

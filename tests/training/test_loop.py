@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from lexirec.data.dataset import Dataset, Heldout
-from lexirec.errors import InputError, LexirecError
+from lexirec.errors import InputError, LexirecError, NonFiniteLossError
 from lexirec.models import create
 from lexirec.models.contract import Recommender
 from lexirec.models.lightgcn import LightGCN
 from lexirec.models.stages import train_plain
-from lexirec.training.checkpoint import read_position
+from lexirec.training.checkpoint import load_tensors, read_position
 from lexirec.training.loop import run_training
 from lexirec.training.options import TrainingOptions
 from lexirec.training.tracking import read_lines
@@ -170,6 +170,35 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path: Path
     with pytest.raises(LexirecError, match=r"the loss is nan in epoch 4, step 1 \(all rows before the graph are finite\); lower lr"):
         model.fit(train, valid, options(folder=tmp_path))
     assert (tmp_path / "checkpoints" / "last.safetensors").exists()
+
+
+def test_a_gradient_that_is_not_finite_leaves_nothing_that_is_kept(tmp_path: Path) -> None:
+    """The loss is a number and its gradient is none: in the last step of an epoch no later loss would tell."""
+    train, valid = parts()
+    model = LightGCN(**SMALL)
+    original, calls = model.loss, 0
+
+    def breaks(batch: object) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        loss = original(batch)
+        if calls == 3 * model.n_batches(train):
+            loss.register_hook(lambda gradient: gradient * torch.nan)
+        return loss
+
+    model.loss = breaks
+    with pytest.raises(NonFiniteLossError, match=r"weights are NaN or infinite after epoch 3 \(.*\), so a gradient was; lower lr"):
+        model.fit(train, valid, options(folder=tmp_path))
+    kept = load_tensors(tmp_path / "checkpoints" / "last.safetensors")[0]
+    assert all(bool(torch.isfinite(value).all()) for value in kept.values() if value.is_floating_point())
+
+
+def test_a_validation_that_is_no_number_is_no_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, valid = parts()
+    model = LightGCN(**SMALL)
+    monkeypatch.setattr(model, "validation", lambda *_: {"ndcg@10": float("nan")})
+    with pytest.raises(NonFiniteLossError, match=r"ndcg@10 is nan in the validation after epoch 2; lower lr"):
+        model.fit(train, valid, options(monitor="ndcg@10"))
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:

@@ -27,7 +27,9 @@ from lexirec.training.loop import TrainingResult, pick_device, run_training
 from lexirec.training.options import TrainingOptions
 
 BLOCK = 1024
-"""Queries scored at a time."""
+"""Most queries scored at a time."""
+SCORES = 16_000_000
+"""Most scores held for them; fewer queries than 16 are never taken."""
 TURNS = {"recommend": asks, "score": asks, "similar_items": asks, "explain": asks, "save_files": asks, "add_items": changes}
 """What many threads may call at a time, with the turn that it takes, in every subclass too."""
 
@@ -311,8 +313,9 @@ class Recommender(ABC):
         asked = [as_query(query) for query in (cast(Iterable[Any], queries) if many else [queries])]
         allowed = allowed_items(self.item_map, candidates, exclude)
         frames = []
-        for start in range(0, len(asked), BLOCK):
-            block = asked[start : start + BLOCK]
+        size = min(BLOCK, max(16, SCORES // max(len(self.item_map), 1)))
+        for start in range(0, len(asked), size):
+            block = asked[start : start + size]
             scores = self.score(block)
             if allowed is not None:
                 scores[:, ~allowed] = -torch.inf

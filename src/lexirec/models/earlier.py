@@ -33,9 +33,10 @@ def learned_events(model: Recommender, name: str) -> pl.DataFrame:
     learned = pl.DataFrame(
         {c.USER_ID: model.users.name(owners), c.ITEM_ID: model.item_map.name(model.history_items), c.TITLE: titles[model.history_items]}
     ).unique(EVENT)
-    prefix = f"{name}/"
-    mixed = learned.filter(pl.all_horizontal(pl.col(*EVENT).str.starts_with(prefix)))
-    return pl.concat([learned, mixed.with_columns(pl.col(*EVENT).str.strip_prefix(prefix))]).unique(EVENT)
+    # A part of a mix may be this data set under any name, or another edition of it: people and items are the same, as titles tell.
+    part = pl.col(c.USER_ID).str.extract(r"^([^/]+)/", 1)
+    mixed = learned.filter(part.is_not_null() & pl.col(c.ITEM_ID).str.starts_with(part + "/"))
+    return pl.concat([learned, mixed.with_columns(pl.col(*EVENT).str.replace(r"^[^/]+/", ""))]).unique(EVENT)
 
 
 def events_outside(model: Recommender, train: TrainSet) -> int:

@@ -97,12 +97,14 @@ class FDSANetwork(SequenceNetwork):
         self.features = features
         self.finished: Tensor | None = None
 
-    def states(self, table: Tensor, inputs: Tensor, masked: Tensor | None, layout: Layout, at: Tensor | None) -> Tensor:
+    def states(
+        self, table: Tensor, inputs: Tensor, masked: Tensor | None, layout: Layout, at: Tensor | None, rows: Tensor | None = None
+    ) -> Tensor:
         if self.finished is not None:
             features = F.embedding(inputs, self.finished)
         else:
             distinct, places = inputs.unique(return_inverse=True)
-            features = F.embedding(places, self.features(distinct))
+            features = F.embedding(places, self.features(distinct if rows is None else rows[distinct]))
         found: Tensor = self.body(F.embedding(inputs, table), features, layout, at)
         return found
 

@@ -77,7 +77,9 @@ class RecformerNetwork(nn.Module):
         # the bias of each word as one more column
         states = torch.cat([states, states.new_ones(len(states), 1)], 1)
         words = torch.cat([F.embedding(occurring, self.encoder.words.weight), self.bias[occurring, None]], 1)
-        return cross_entropy_over_items(states, words, torch.searchsorted(occurring, labels))
+        low = torch.is_autocast_enabled(states.device.type)
+        with torch.autocast(states.device.type, enabled=False):
+            return cross_entropy_over_items(states.float(), words.float(), torch.searchsorted(occurring, labels), low=low)
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,14 +274,17 @@ class Recformer(SequentialRecommender):
         states = self.unit(network.read(batch.history).float())
         if batch.following is None:
             table = self.unit(network.candidates)
+            low, targets = torch.is_autocast_enabled(self.device.type), batch.targets
             if len(self.known) < len(table):  # items that don't exist yet are no candidates
-                return cross_entropy_over_items(states, table[self._tensor(self.known)], self.place[batch.targets], config.tau)
-            return cross_entropy_over_items(states, table, batch.targets, config.tau)
+                table, targets = table[self._tensor(self.known)], self.place[targets]
+            with torch.autocast(self.device.type, enabled=False):
+                return cross_entropy_over_items(states, table.float(), targets, config.tau, low=low)
         wanted = self.unit(network.read(batch.following).float())
-        total = F.cross_entropy(states @ wanted.T / config.tau, torch.arange(len(states), device=states.device))
+        with torch.autocast(self.device.type, enabled=False):
+            total = F.cross_entropy(states @ wanted.T / config.tau, torch.arange(len(states), device=states.device))
         for side, (tokens, at, labels) in zip((batch.history, batch.following), batch.hidden, strict=False):
             if len(at):
-                total = total + config.mlm_weight * network.word_loss(side, tokens, at, labels, self.occurring).float()
+                total = total + config.mlm_weight * network.word_loss(side, tokens, at, labels, self.occurring)
         return total
 
     def culprits(self, batch: Any) -> str:

@@ -19,12 +19,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from lexirec.data.dataset import Heldout, TrainSet
 from lexirec.data.messages import shown
 from lexirec.errors import InputError
+from lexirec.models.config import LENIENT
 from lexirec.models.contract import Recommender
 from lexirec.models.layers.adapters import ItemVectors
 from lexirec.models.layers.features import FIELDS, Bags, TextFeatures, bags, present_columns
@@ -91,6 +92,12 @@ class S3RecConfig(TransformerConfig):
     """Weight of the segments."""
     reduction: Literal["sum", "mean"] = "sum"
     """Of each task's terms within a batch."""
+
+    @model_validator(mode="after")
+    def _learns_something(self) -> "S3RecConfig":
+        if self.pretrain_epochs and not (self.aap_weight or self.mip_weight or self.map_weight or self.sp_weight) and not LENIENT.get():
+            raise ValueError("all four weights of the pre-training are 0, so it would learn nothing; raise one or set pretrain_epochs=0")
+        return self
 
     @property
     def read_elsewhere(self) -> frozenset[str]:

@@ -25,12 +25,14 @@ class SequenceNetwork(nn.Module):
         self.mask = nn.Parameter(torch.randn(dim) * 0.1) if masked else None
         self.head = head or nn.Identity()
 
-    def states(self, table: Tensor, inputs: Tensor, masked: Tensor | None, layout: Layout, at: Tensor | None) -> Tensor:
-        """States at the rows ``at`` (all if not given), ``(M, D)``; ``inputs`` are rows of ``table``."""
-        rows = F.embedding(inputs, table)
+    def states(
+        self, table: Tensor, inputs: Tensor, masked: Tensor | None, layout: Layout, at: Tensor | None, rows: Tensor | None = None
+    ) -> Tensor:
+        """States at the rows ``at`` (all if not given), ``(M, D)``; ``inputs`` are places in ``table``, of the items ``rows`` (all)."""
+        vectors = F.embedding(inputs, table)
         if masked is not None and self.mask is not None:
-            rows = torch.where(masked[:, None], self.mask, rows)
-        found = self.body(rows, layout)
+            vectors = torch.where(masked[:, None], self.mask, vectors)
+        found = self.body(vectors, layout)
         return self.head(found if at is None else found.index_select(0, at))
 
 

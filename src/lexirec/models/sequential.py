@@ -196,7 +196,7 @@ class SequentialRecommender(VectorRecommender):
         with torch.autocast(self.device.type, enabled=low and self.device.type != "cpu"):
             # On a CPU rows this narrow gain nothing from bfloat16; the softmax over all items does.
             table = self._items(batch.rows)
-            states = self._network.states(table, batch.inputs, batch.masked, batch.layout, batch.at)
+            states = self._network.states(table, batch.inputs, batch.masked, batch.layout, batch.at, batch.rows)
         with torch.autocast(self.device.type, enabled=False):
             return self.recommendation_loss(states.float(), table.float(), batch, low) + self.extra_loss(table, batch)
 
@@ -242,7 +242,7 @@ class SequentialRecommender(VectorRecommender):
             bad = rows[~torch.isfinite(self._items(rows)).all(1)]
             if len(bad):
                 return f"{len(bad):,} items of the batch have vectors with NaN or infinity (item_id {shown(self._names(bad))})"
-            states = self._network.states(self._items(batch.rows), batch.inputs, batch.masked, batch.layout, batch.at)
+            states = self._network.states(self._items(batch.rows), batch.inputs, batch.masked, batch.layout, batch.at, batch.rows)
         lost = ~torch.isfinite(states).all(1)
         if not lost.any():
             return "all vectors of the batch's items and all states are finite"

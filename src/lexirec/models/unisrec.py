@@ -106,6 +106,8 @@ class UniSRecConfig(TransformerConfig):
             found |= dict.fromkeys(("seq_weight", "item_drop", "drop_ratio"), "stage = 'finetune'")
         if self.pretrained is None:
             found["freeze"] = "pretrained = None"
+        if self.stage == "pretrain" and not self.seq_weight:
+            found |= dict.fromkeys(("item_drop", "drop_ratio"), "seq_weight = 0")
         return found
 
 
@@ -151,7 +153,8 @@ def batch_contrast(states: Tensor, others: Tensor, targets: Tensor, tau: float) 
     >>> round(batch_contrast(eye, eye, torch.tensor([0, 1]), 1.0).item(), 6)
     0.313262
     """
-    scores = states @ others.T / tau
+    with torch.autocast(states.device.type, enabled=False):
+        scores = states.float() @ others.float().T / tau
     same = targets[:, None] == targets[None, :]
     same.fill_diagonal_(False)
     return F.cross_entropy(scores.masked_fill(same, 0.0), torch.arange(len(states), device=states.device))
@@ -237,6 +240,11 @@ class UniSRec(SequentialRecommender):
             theirs, ours = getattr(other.config, name), getattr(self.config, name)
             if theirs != ours:
                 raise InputError(f"pretrained = {folder!r} has {name} = {theirs!r} and this model {ours!r}; set {name}={theirs}")
+        theirs, ours = other.config.encoder, self.config.encoder
+        if ours not in (theirs, UniSRecConfig.model_fields["encoder"].default):
+            raise InputError(
+                f"pretrained = {folder!r} reads texts with encoder = {theirs!r}, which is kept, not {ours!r}; set encoder={theirs}"
+            )
         if parse_template(other.config.text) != parse_template(self.config.text):
             warn(f"pretrained = {folder!r} read items as {other.config.text!r} and this training reads them as {self.config.text!r}")
         refuse_leaks(f"pretrained = {folder!r}", other, train)

@@ -161,6 +161,15 @@ def _resume_gives_the_same_bits(subject: Subject, folder: Path) -> None:
     _hold(lines[0] == lines[1], f"{what}: the epochs read {lines[0]}, and without the interruption {lines[1]}")
 
 
+@_check
+def _trains_in_bfloat16(subject: Subject, folder: Path) -> None:
+    if subject.trained.training_result is None:
+        return
+    model = subject.fitted(epochs=1, precision="bf16")
+    scores = model.score([Query(user_id="u03")])
+    _hold(bool(torch.isfinite(scores).all()), "trained with precision='bf16', the model scores items with NaN or infinity")
+
+
 def _without_time(model: Recommender) -> list[dict[str, Any]]:
     """What a training wrote down of each epoch, but how long it took."""
     found = model.training_result.history if model.training_result is not None else []

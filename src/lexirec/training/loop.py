@@ -31,6 +31,7 @@ MIN_DELTA = 0.0
 """A validation must be strictly better to count."""
 SAVE_SECONDS = 60.0
 """A checkpoint is also written after an epoch if the last one is older than this."""
+CURES = "lower lr, raise tau or use precision='fp32' (the last checkpoint is kept)"
 
 
 class Trainable(Protocol):
@@ -177,6 +178,8 @@ def run_training(
             values = dict(validate())
         if options.monitor not in values:
             raise LexirecError(f"monitor {options.monitor!r} is not among the validation metrics {sorted(values)}")
+        if not math.isfinite(values[options.monitor]):
+            raise NonFiniteLossError(f"{options.monitor} is {values[options.monitor]} in the validation after epoch {epoch}; {CURES}")
         entry |= {"seconds": round(elapsed(), 3), **values}
         result.history.append(entry)
         append_line(folder, entry)
@@ -200,6 +203,7 @@ def run_training(
             began = time.perf_counter()
             unseen = True
             mean_loss, whole = one_epoch(model, train, optimiser, accelerator, epoch, steps, out_of_time, options)
+            refuse_lost(model.network, epoch)
             if not whole:
                 result.stopped = "max_minutes"
                 break
@@ -224,6 +228,18 @@ def run_training(
     result.seconds = elapsed()
     result.epoch_seconds = float(np.median(epoch_times)) if epoch_times else 0.0
     return result
+
+
+def refuse_lost(network: nn.Module, epoch: int) -> None:
+    """Before anything is kept of an epoch: a gradient that is NaN or infinite leaves such weights, whatever the loss was.
+
+    Raises:
+        NonFiniteLossError: with the name of a weight that is lost.
+    """
+    for name, weight in network.named_parameters():
+        # A sum is finite only where every value is; one that overflows by itself is looked at again.
+        if not math.isfinite(weight.detach().sum().item()) and not bool(torch.isfinite(weight).all()):
+            raise NonFiniteLossError(f"weights are NaN or infinite after epoch {epoch} ({name}), so a gradient was; {CURES}")
 
 
 def one_epoch(
@@ -255,10 +271,7 @@ def one_epoch(
         if not math.isfinite(value):
             culprits = getattr(model, "culprits", None)
             found = f" ({culprits(batch)})" if culprits else ""
-            raise NonFiniteLossError(
-                f"the loss is {value} in epoch {epoch}, step {steps + 1}{found}; lower lr, raise tau or use precision='fp32' (the last"
-                " checkpoint is kept)"
-            )
+            raise NonFiniteLossError(f"the loss is {value} in epoch {epoch}, step {steps + 1}{found}; {CURES}")
         optimiser.zero_grad(set_to_none=True)
         accelerator.backward(loss)
         if accelerator.num_processes > 1:

@@ -10,7 +10,7 @@ import torch
 
 from lexirec.data.dataset import Dataset, Heldout, TrainSet
 from lexirec.data.mixing import mix
-from lexirec.errors import InputError, LexirecError
+from lexirec.errors import InputError, LexirecError, RunFolderError
 from lexirec.evaluation.evaluate import evaluate
 from lexirec.losses import contrast_bounds
 from lexirec.models.calrec import CALRec
@@ -179,19 +179,42 @@ def test_other_frozen_weights_and_vocabularies_have_texts_of_their_own(train: Tr
     assert key(tmp_path / "moved") == first  # its content counts, not its place
 
 
+def test_a_run_of_adapters_is_not_put_on_other_weights(train: TrainSet, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    folder = Path(worlds.gpt_folder(tmp_path / "lm", worlds.vocabulary(), 0))
+    settings = {"text": "Title=title", "lm": str(folder), "tune": "lora", "max_new_tokens": 12, "max_tokens": 300, "lora_r": 2}
+    CALRec(**settings).fit(train, options=TrainingOptions(**{**FAST, "epochs": 0})).save(tmp_path / "run")
+    assert CALRec.load(tmp_path / "run").config.lora_r == 2
+    folder.rename(tmp_path / "before")
+    worlds.gpt_folder(folder, worlds.vocabulary(), 1)
+    with pytest.raises(RunFolderError, match="holds other weights than those that this run's adapters were trained on"):
+        CALRec.load(tmp_path / "run")
+
+
+def test_empty_texts_take_no_place_among_those_looked_up(model: CALRec, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lexirec.models.calrec.writing import Written
+
+    title = model.items["title"][3]
+    said = Written(["", title], np.array([-1.0, -2.0], dtype=np.float32), np.ones(2, dtype=np.int32))
+    monkeypatch.setattr(CALRec, "write", lambda self, queries, progress=False: [said for _ in queries])
+    for settings in ({"n_preds": 1}, {"pooling": "min"}, {"pooling": "mean"}):
+        found = model.with_settings(**settings).score([Query(history=["i01"])])[0]
+        assert found[3] == found.max() == pytest.approx(np.exp(-2 / 5000), rel=1e-5)
+
+
 def test_a_person_for_whom_nothing_that_matches_was_written_gets_the_popular(model: CALRec, monkeypatch: pytest.MonkeyPatch) -> None:
     from lexirec.models.calrec.writing import Written
 
     def said(*texts: str) -> Written:
         return Written(list(texts), -np.arange(1, len(texts) + 1, dtype=np.float32), np.ones(len(texts), dtype=np.int32))
 
-    late = [f"z{n}" for n in range(model.config.n_preds)]  # what matches comes too late
+    late = [f"z{n}" for n in range(model.config.n_preds)]  # they find nothing, so they take no place from what does
     answers = {"i01": said("zzz qqq", ""), "i03": said(*late, "blue"), "i05": said("zzz", "blue car")}
     monkeypatch.setattr(CALRec, "write", lambda self, queries, progress=False: [answers[query.history[-1]] for query in queries])
     queries = [Query(history=[item]) for item in answers]
     scores = model.score(queries)
     popular = torch.from_numpy(model.popularity.astype(np.float32))
-    for row, kind in enumerate(("popularity", "popularity", "history")):
+    for row, kind in enumerate(("popularity", "history", "history")):
         found = model.recommend(queries[row], k=1).select("answered_by", "reason").row(0)
         assert found == (kind, None if kind == "history" else "nothing that was written for the history matches the catalogue")
         assert torch.equal(scores[row], popular) == (kind == "popularity")

@@ -238,6 +238,13 @@ def test_held_out_items_never_stand_in_a_training_sequence() -> None:
     assert not held_out & (set(batch.history.tolist()) | set(batch.targets.tolist()) | set(histories.items.tolist()))
 
 
+def test_the_name_of_the_end_token_in_a_title_is_text() -> None:
+    vocabulary = Vocabulary.trained(["red <|end|> drill", "blue drill", "red saw"], 300, [])
+    for found in (vocabulary, Vocabulary.restored(vocabulary.state())):
+        tokens, _ = found.encode(["red <|end|> drill"])
+        assert found.end not in tokens and found.decode([tokens.tolist()]) == ["red <|end|> drill"]
+
+
 @pytest.mark.parametrize("protocol", ["leave-one-out", "cold-items", "temporal"])
 def test_stage_zero_and_the_vocabulary_read_the_training_part_only(protocol: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Number 10 for what comes before stage I: neither an item that is new in the held-out part nor one that nobody took is read."""

@@ -22,7 +22,7 @@ from torch import Tensor
 from lexirec import columns as c
 from lexirec.data.dataset import Heldout, TrainSet
 from lexirec.data.messages import shown, warn
-from lexirec.errors import InputError
+from lexirec.errors import InputError, RunFolderError
 from lexirec.models.calrec import diagnostics
 from lexirec.models.calrec.config import ASKED, POOLED, CALRecConfig
 from lexirec.models.calrec.kept import Kept
@@ -43,7 +43,11 @@ from lexirec.query import Query
 from lexirec.retrieval.bm25 import BM25
 from lexirec.retrieval.hybrid import Fusion
 from lexirec.retrieval.pooling import pool
+from lexirec.text.encoders.hub import identity
 from lexirec.training.options import TrainingOptions
+
+WRITING = 1
+"""Of the code that writes texts; what another version wrote is not taken up."""
 
 
 class CALRec(LexicalRecommender):
@@ -222,9 +226,8 @@ class CALRec(LexicalRecommender):
     def _texts_kept(self) -> Kept:
         if self._kept is None:
             from lexirec.text.cache import default_folder
-            from lexirec.text.encoders.hub import identity
 
-            made = {**self.config.taken_over(), **self.config.answers()}
+            made = {**({"version": WRITING} if WRITING > 1 else {}), **self.config.taken_over(), **self.config.answers()}
             if not self.config.own:  # its weights are no parameters here as far as they are frozen
                 made["lm"] = identity(lm_folder(self.config.lm))
             digest = hashlib.sha256(json.dumps(made, sort_keys=True).encode())
@@ -283,7 +286,7 @@ class CALRec(LexicalRecommender):
         self.write(queries)
 
     def lacks_person(self, query: Query) -> str:
-        texts = self.write([query])[0].texts[: self.config.n_preds]
+        texts = self.write([query])[0].texts
         if not texts:
             return NO_TEXT
         return "" if self.bm25.counts(texts).nnz else "nothing that was written for the history matches the catalogue"
@@ -293,8 +296,13 @@ class CALRec(LexicalRecommender):
 
     def _pooled(self, written: Sequence[Written]) -> NDArray[np.float32]:
         config = self.config
+        # A text without a word of the catalogue, such as an empty one, finds nothing and takes no place among those looked up.
+        finds = np.diff(self.bm25.counts([text for one in written for text in one.texts]).indptr) > 0
+        ends = np.cumsum([len(one.texts) for one in written])
+        kept = [np.flatnonzero(part) for part in np.split(finds, ends[:-1])] if len(written) else []
+        texts = [[one.texts[at] for at in part] for one, part in zip(written, kept, strict=True)]
         return pool(
-            self.bm25, [one.texts for one in written], [one.logprobs for one in written],
+            self.bm25, texts, [one.logprobs[part] for one, part in zip(written, kept, strict=True)],
             n_preds=config.n_preds, epsilon=config.epsilon, pooling=config.pooling, modulate=config.modulate,
         )  # fmt: skip
 
@@ -379,9 +387,16 @@ class CALRec(LexicalRecommender):
     # --- saving ------------------------------------------------------------------------------------------------------------------
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        return {"vocabulary": self.vocabulary.state()}, {}
+        # Weights of a named model that adapters are put on are not in the run: which they were is.
+        values = {"base": identity(lm_folder(self.config.lm))} if self.config.tune == "lora" else {}
+        return {"vocabulary": self.vocabulary.state()}, values
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        base = values.get("base")  # older runs have none
+        if base is not None and base != identity(lm_folder(self.config.lm)):
+            raise RunFolderError(
+                f"lm = {self.config.lm!r} holds other weights than those that this run's adapters were trained on; put these back"
+            )
         self.vocabulary = Vocabulary.restored(tensors["vocabulary"])
         self.texts = ItemTemplate.parse(self.config.text).write(self.items)
         self.network = make_lm(self.config, self.vocabulary)

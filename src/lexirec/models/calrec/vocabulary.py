@@ -36,6 +36,7 @@ class Vocabulary:
         self.tokenizer, self.end, self.start = tokenizer, end, start
         tokenizer.no_padding()
         tokenizer.no_truncation()
+        tokenizer.encode_special_tokens = True  # a title that holds the end token's name is text, and ends nothing
 
     def __len__(self) -> int:
         return int(self.tokenizer.get_vocab_size())
