@@ -456,6 +456,20 @@ def test_new_items_are_no_candidates_while_training() -> None:
     torch.testing.assert_close(model.loss(batch), F.cross_entropy(scores, batch.targets), atol=1e-4, rtol=1e-4)
 
 
+def test_items_without_a_text_are_told_and_get_the_mean_vector() -> None:
+    data = markov(0.8, users=10)
+    some = data.items.with_columns(title=pl.when(pl.col("item_id").is_in(["i03", "i04"])).then(None).otherwise("title"))
+    with pytest.warns(UserWarning, match=r"2 of 12 have no text in title \(item_id 'i03', 'i04'\); they get the mean vector"):
+        model = untrained(Dataset(data.interactions, some, name="some"))
+    spoken = torch.tensor([i not in (3, 4) for i in range(12)])
+    torch.testing.assert_close(model.table[3], model.table[spoken].mean(0))
+    assert torch.equal(model.table[3], model.table[4])
+    with pytest.warns(UserWarning, match="1 of 1 have no text"):
+        model.add_items(pl.DataFrame({"item_id": ["new"], "title": [""]}))
+    torch.testing.assert_close(model.table[12], model.table[3])
+    assert model.recommend(Query(history=["i01"]), k=13).height == 12
+
+
 def test_bad_input() -> None:
     data = markov(0.8, users=10)
     with pytest.raises(InputError, match="did you mean 'title'"):

@@ -25,8 +25,9 @@ import torch.nn.functional as F  # noqa: N812 (the field's name)
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lexirec import columns as c
 from lexirec.data.dataset import Heldout, TrainSet
-from lexirec.data.messages import warn
+from lexirec.data.messages import shown, warn
 from lexirec.errors import InputError
 from lexirec.models.contract import Recommender
 from lexirec.models.earlier import refuse_leaks
@@ -166,7 +167,7 @@ class Recformer(SequentialRecommender):
         self.n_items = self.trained = train.n_items
         self.stored = False
         self.columns = present_columns(train.items, config.columns, ATTRIBUTES, "columns=[...]")[: config.max_attributes]
-        self.tokens = tokenise(train.items, self.columns, config.attribute_tokens)
+        self.tokens = self.tokens_of(train.items)
         self.occurring = self._tensor(np.unique(self.tokens.tokens))
         self.network = RecformerNetwork(self.make_body(), train.n_items, config.embedding_dim, writes=config.stage == "pretrain")
         self.initialise()
@@ -309,9 +310,22 @@ class Recformer(SequentialRecommender):
         self.use_table(self._reader.candidates.clone())
 
     @torch.no_grad()
-    def encode_tokens(self, tokens: ItemTokens) -> Tensor:
-        """Vectors of items, ``(I, D)``: the state after a history of that item alone."""
-        return self.read_windows(tokens, np.arange(len(tokens)), np.arange(len(tokens)), np.ones(len(tokens), dtype=np.int64))
+    def encode_tokens(self, tokens: ItemTokens, fill: Tensor | None = None) -> Tensor:
+        """Vectors of items, ``(I, D)``: the state after a history of that item alone.
+
+        Args:
+            tokens: of the items.
+            fill: ``(D,)`` vector of items without a text; the mean of the others if not given.
+        """
+        found = self.read_windows(tokens, np.arange(len(tokens)), np.arange(len(tokens)), np.ones(len(tokens), dtype=np.int64))
+        silent = torch.from_numpy(tokens.counts == 0)
+        if silent.any():
+            found[silent] = found[~silent].mean(0) if fill is None else fill
+        return found
+
+    def mean_item(self) -> Tensor:
+        """``(D,)``: mean vector of the catalogue's items with a text."""
+        return self.table.cpu()[torch.from_numpy(self.tokens.counts > 0)].mean(0)
 
     def read_windows(self, tokens: ItemTokens, flat: NDArray[np.int64], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Tensor:
         """States after windows of ``flat``, ``(B, D)`` float32 on the CPU; in blocks of like length."""
@@ -338,19 +352,37 @@ class Recformer(SequentialRecommender):
     def encode_items(self, items: pl.DataFrame | None = None) -> Tensor:
         if items is None:
             return self.item_rows
-        return self.unit(self.encode_tokens(self.tokens_of(items)))
+        return self.unit(self.encode_tokens(self.tokens_of(items, alone=False), self.mean_item()))
 
-    def tokens_of(self, items: pl.DataFrame) -> ItemTokens:
-        """Tokens of items by the columns that were read in training."""
-        return tokenise(items, self.columns, self.config.attribute_tokens)
+    def tokens_of(self, items: pl.DataFrame, alone: bool = True) -> ItemTokens:
+        """Tokens of items by the columns that are read; items without a text are told.
+
+        Args:
+            items: of a catalogue, or ones that join it.
+            alone: a whole catalogue.
+
+        Raises:
+            InputError: if no item of a whole catalogue has a text.
+        """
+        found = tokenise(items, self.columns, self.config.attribute_tokens)
+        silent = found.counts == 0
+        if alone and silent.all():
+            raise InputError(f"no item has a text in {', '.join(self.columns)}; choose other columns (columns=[...])")
+        if silent.any() and c.ITEM_ID in items.columns:
+            ids = items[c.ITEM_ID].filter(pl.Series(silent))
+            warn(
+                f"items: {int(silent.sum()):,} of {items.height:,} have no text in {', '.join(self.columns)} (item_id {shown(ids)});"
+                " they get the mean vector"
+            )
+        return found
 
     def encode_words(self, texts: Sequence[str]) -> Tensor:
         """A wish is read as an item whose first attribute it is."""
         return self.encode_items(pl.DataFrame({self.columns[0]: list(texts)}))
 
     def append_items(self, items: pl.DataFrame) -> None:
-        new = self.tokens_of(items)
-        self.use_table(torch.cat([self.table.cpu(), self.encode_tokens(new)]).to(self.device))
+        new = self.tokens_of(items, alone=False)
+        self.use_table(torch.cat([self.table.cpu(), self.encode_tokens(new, self.mean_item())]).to(self.device))
         self.tokens = self.tokens.and_more(new)
         self.n_items += items.height
 

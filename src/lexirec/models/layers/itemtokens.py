@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lexirec.errors import InputError
 from lexirec.models.layers.sequence import Layout, ranges
 
 ATTRIBUTES = ("title", "brand", "categories")
@@ -94,9 +93,6 @@ def tokenise(items: pl.DataFrame, columns: Sequence[str], attribute_tokens: int)
         items: catalogue.
         columns: attributes in order.
         attribute_tokens: tokens of an attribute at most, its name included.
-
-    Raises:
-        InputError: if no item has any.
     """
     from lexirec.text.templates import render
 
@@ -115,8 +111,6 @@ def tokenise(items: pl.DataFrame, columns: Sequence[str], attribute_tokens: int)
             tokens += (name + value)[:attribute_tokens]
             kinds += ([NAME] * len(name) + [VALUE] * len(value))[:attribute_tokens]
         offsets.append(len(tokens))
-    if not tokens:
-        raise InputError(f"no item has a text in {', '.join(columns)}; choose other columns (columns=[...])")
     return ItemTokens(np.array(tokens, dtype=np.int64), np.array(kinds, dtype=np.int64), np.array(offsets, dtype=np.int64))
 
 
