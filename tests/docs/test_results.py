@@ -40,7 +40,7 @@ FLOORS = [
     ("amazon2018_scientific/calrec-tiny", "ndcg@10", 0.0600),
 ]
 """Result, metric (ties settled for the target where nothing is masked, as the sources have it), and the least that was aimed at."""
-MISSED = {"amazon2014_beauty/bert4rec", "amazon2014_toys/gru4rec", "amazon2018_scientific/calrec-tiny"}
+MISSED = {"amazon2014_beauty/bert4rec", "amazon2014_toys/gru4rec", "amazon2018_scientific/calrec-tiny", "zero-shot/mean-gain"}
 """Said first on their pages; the test fails once they are reached, so that the pages are mended."""
 
 
@@ -72,11 +72,14 @@ def test_words_matter_and_help() -> None:
 
 
 def test_a_trained_encoder_helps_where_it_was_not_trained() -> None:
-    gains = []
+    gains, sure = [], 0
     for dataset in ("yelp", "steam_sample", "movielens_1m", "amazon2018_scientific"):
         raw, trained = (measured(f"zero-shot/{dataset}/{name}", "recall@20") for name in ("minilm", "easyrec"))
         gains.append(trained / raw - 1)
-    assert sum(gain > 0 for gain in gains) >= 3 and sum(gains) / len(gains) >= 0.25
+        found = result(f"zero-shot/{dataset}/easyrec")["tests"]
+        sure += any(t["against"] == "minilm" and t["metric"] == "recall@20" and t["p_holm"] < 0.01 for t in found)
+    assert sum(gain > 0 for gain in gains) == 4 and sure == 3
+    assert (sum(gains) / len(gains) >= 0.25) == ("zero-shot/mean-gain" not in MISSED)
     assert measured("zero-shot/yelp_profiles_xrec/easyrec", "recall@20") > measured("zero-shot/yelp_profiles_xrec/lsa", "recall@20")
 
 
