@@ -18,12 +18,15 @@ LEAKED = 0.01
 EVENT = [c.USER_ID, c.ITEM_ID]
 
 
-def learned_events(model: Recommender, name: str) -> pl.DataFrame:
-    """Distinct events of a run's training part as one data set calls them: under its own ids, or as a part ``name`` of a mix.
+def learned_events(model: Recommender, train: TrainSet) -> pl.DataFrame:
+    """Distinct events of a run's training part as one data set calls them: under its own ids, or as a part of a mix.
+
+    A part of another name counts where most of its items that this data set has too have the same title: it is this data set renamed, or
+    another edition of it.
 
     Args:
         model: the run's.
-        name: of the data set.
+        train: the training part of the data set.
 
     Returns:
         ``user_id``, ``item_id`` and the ``title`` that the run's catalogue has for the item.
@@ -33,10 +36,23 @@ def learned_events(model: Recommender, name: str) -> pl.DataFrame:
     learned = pl.DataFrame(
         {c.USER_ID: model.users.name(owners), c.ITEM_ID: model.item_map.name(model.history_items), c.TITLE: titles[model.history_items]}
     ).unique(EVENT)
-    # A part of a mix may be this data set under any name, or another edition of it: people and items are the same, as titles tell.
     part = pl.col(c.USER_ID).str.extract(r"^([^/]+)/", 1)
-    mixed = learned.filter(part.is_not_null() & pl.col(c.ITEM_ID).str.starts_with(part + "/"))
-    return pl.concat([learned, mixed.with_columns(pl.col(*EVENT).str.replace(r"^[^/]+/", ""))]).unique(EVENT)
+    mixed = learned.with_columns(part.alias("part")).filter(pl.col(c.ITEM_ID).str.starts_with(pl.col("part") + "/"))
+    mixed = mixed.with_columns(pl.col(*EVENT).str.replace(r"^[^/]+/", ""))
+    found = [learned]
+    for (name,), events in mixed.group_by("part", maintain_order=True):
+        if name == train.name or _same_titles(events, train, strict=True):
+            found.append(events.drop("part"))
+    return pl.concat(found).unique(EVENT)
+
+
+def _same_titles(events: pl.DataFrame, train: TrainSet, strict: bool = False) -> bool:
+    """Whether most items of these events that a data set has too have the title that they have there; missing ones differ if ``strict``."""
+    if c.TITLE not in train.items.columns:
+        return not strict
+    both = events.unique(c.ITEM_ID).join(train.items.select(c.ITEM_ID, pl.col(c.TITLE).alias("here")), on=c.ITEM_ID, how="inner")
+    same = pl.col(c.TITLE) == pl.col("here") if strict else pl.col(c.TITLE).eq_missing(pl.col("here"))
+    return both.filter(same).height * 2 >= max(both.height, 1)
 
 
 def events_outside(model: Recommender, train: TrainSet) -> int:
@@ -49,13 +65,10 @@ def events_outside(model: Recommender, train: TrainSet) -> int:
         model: the run's.
         train: the training part of one data set.
     """
-    known = learned_events(model, train.name).join(train.items, on=c.ITEM_ID, how="semi")
+    known = learned_events(model, train).join(train.items, on=c.ITEM_ID, how="semi")
     known = known.join(train.users.ids.to_frame(c.USER_ID), on=c.USER_ID, how="semi")
-    if c.TITLE in train.items.columns:
-        here = train.items.select(c.ITEM_ID, pl.col(c.TITLE).alias("here"))
-        both = known.unique(c.ITEM_ID).join(here, on=c.ITEM_ID, how="left")
-        if both.filter(pl.col(c.TITLE).eq_missing(pl.col("here"))).height < both.height / 2:
-            return 0
+    if not _same_titles(known, train):
+        return 0
     return known.join(train.interactions, on=EVENT, how="anti").height
 
 

@@ -179,7 +179,7 @@ def _trained_on(model: Recommender, parts: Parts, own: bool) -> bool:
     Raises:
         InputError: if test events are among them.
     """
-    learned = learned_events(model, parts.name)
+    learned = learned_events(model, parts.train)
     users, items = parts.train.users, parts.train.items[c.ITEM_ID]
     if parts.test is not None and len(parts.test):
         asked = pl.DataFrame({c.USER_ID: users.name(parts.test.user_index), c.ITEM_ID: items.gather(parts.test.item_index)})
