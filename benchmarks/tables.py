@@ -92,7 +92,8 @@ def results_table(argument: str) -> str:
     note = f"Split `{first['split']}`, {first['protocol']}, {users}"
     if "trained_on" not in first:
         note += ", test at the best validation epoch; minutes with one thread beside other trainings"
-    note += f"; baseline of the paired t-tests ({tested}, Holm): `{against}`.\n" if against else ".\n"
+    elsewhere = "" if against in results else ", a run of other settings that is not in this table"
+    note += f"; baseline of the paired t-tests ({tested}, Holm): `{against}`{elsewhere}.\n" if against else ".\n"
     return "".join("| " + " | ".join(line) + " |\n" for line in lines) + "\n" + note + unmeasured
 
 

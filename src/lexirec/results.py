@@ -268,7 +268,12 @@ def compare_runs(folders: Sequence[str | Path], metrics: Sequence[str], group: s
         entries[str(folder)] = read_json(folder / "result.json")
         hashes[str(folder)] = entries[str(folder)]["data_hash"]
     if len(set(hashes.values())) > 1:
-        raise InputError(f"the runs were tested on different data or splits: {', '.join(f'{f} ({h[:8]})' for f, h in hashes.items())}")
+        split = {folder: entry.get("protocol_split", "an unknown split") for folder, entry in entries.items()}
+        told = (f"{folder} ({entries[folder].get('dataset')}, {split[folder]}, data {h[:8]})" for folder, h in hashes.items())
+        raise InputError(
+            f"the runs were tested on different data or splits: {', '.join(told)}; train one again with --data, --split and data.* of the"
+            " other"
+        )
     _same_protocol(entries)
     if len(labelled) < 2:
         raise InputError(f"{len(labelled)} model to compare; give at least two")

@@ -102,6 +102,31 @@ def test_new_items_and_saved_models(folder: Path, tmp_path: Path, capsys: pytest
     assert "like i01:" in capsys.readouterr().out
 
 
+def test_new_items_may_call_their_title_as_a_catalogue_may(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "new.csv").write_text("item_id,product_name\nnew,red apple fruit 99\n")
+    command = ["recommend", folder / "run", "--intent", "red apple fruit", "-k", 8, "--items", tmp_path / "new.csv"]
+    assert "new" in {row["item_id"] for row in ask(capsys, *command)["items"]}
+    (tmp_path / "new.csv").write_text("item_id,titel\nnew,red apple fruit 99\n")
+    assert "did you mean 'titel'" in refused(capsys, *command)
+
+
+def test_a_wish_is_explained_and_a_list_of_ids_may_have_any_ending(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = ask(capsys, "recommend", folder / "run", "--intent", "red apple fruit", "-k", 2, "--explain")["items"]
+    assert all(why["kind"] == "words" and 0.2 < why["weight"] <= 1 for item in found for why in item["because"][:1])
+    (tmp_path / "stock.csv").write_text("i00\ni02\n")
+    shown = ask(capsys, "recommend", folder / "run", "--user", "u03", "--seen", "--candidates", tmp_path / "stock.csv")["items"]
+    assert {row["item_id"] for row in shown} == {"i00", "i02"}
+
+
+def test_what_is_popular_is_explained_by_its_count(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs.fit_run(runs.resolve("popularity", [folder / "data"], split="all"), tmp_path / "popular", progress=False)
+    (item,) = ask(capsys, "recommend", tmp_path / "popular", "--user", "u03", "-k", 1, "--explain")["items"]
+    (why,) = item["because"]
+    assert (why["kind"], why["name"]) == ("popularity", f"chosen {why['weight']:,.0f} times")
+
+
 def test_tables_with_names_of_their_own(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "new.csv").write_text("sku,title\nnew,red apple fruit 99\ni00,red apple fruit 0\n")
     command = [

@@ -55,6 +55,11 @@ def page(**options):
     return render(EVIL, [Section(EVIL, blocks, **options)], subtitle=EVIL, footer=EVIL, simulated=options.get("simulated", False))
 
 
+def test_cells_that_are_elements_stay_elements():
+    shown = str(table([{"model": "a", "value": tag("div", "0.1", class_="number")}]))
+    assert '<td><div class="number">0.1</div></td>' in shown and "&lt;" not in shown
+
+
 def test_all_text_is_escaped():
     checker = check(page())
     assert "script" not in checker.tags

@@ -404,8 +404,24 @@ def test_runs_of_other_data_are_not_compared(run: Path, tmp_path: Path) -> None:
     dataset.interactions.write_parquet(folder / "interactions.parquet")
     items.write_parquet(folder / "items.parquet")
     other = runs.fit_run(runs.resolve("popularity", [folder]), tmp_path / "other", progress=False)
-    with pytest.raises(InputError, match="different data or splits"):
+    with pytest.raises(
+        InputError, match=r"different data or splits: .*lightgcn \(checkerboard, leave-one-out, data .*train one again with"
+    ):
         results.compare_runs([run, other], ["ndcg@10"])
+    with pytest.raises(RunFolderError, match=r"no manifest.json; .*there are 1 run folders inside, such as .*other"):
+        runs.load_run(tmp_path)
+
+
+def test_a_device_that_is_not_here_is_refused_before_a_folder_is_made(data: Path, tmp_path: Path) -> None:
+    absent = "cuda" if not torch.cuda.is_available() else "mps"
+    with pytest.raises(InputError, match=f"device = '{absent}': this torch finds none here; set device=auto or cpu"):
+        runs.fit_run(runs.resolve("popularity", [data], sets=[f"device={absent}"]), tmp_path / "run", progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_configuration_of_a_run_can_be_given_again(run: Path, data: Path, tmp_path: Path) -> None:
+    again = runs.resolve("lightgcn", [data], config_file=run / "config.yaml")
+    assert again.whole() == yaml.safe_load((run / "config.yaml").read_text())
 
 
 def test_zero_shot_from_several_data_sets(data: Path, tmp_path: Path) -> None:

@@ -51,4 +51,8 @@ def embed(
         shape = {"items": len(vectors), "dim": int(vectors.shape[1])}
         print(json.dumps({"out": str(out), **shape, **facts, "fingerprint": json.loads(model.fingerprint), "seconds": seconds}))
         return
-    print(f"{out}: {len(vectors):,} items x {vectors.shape[1]} by {model.name} in {seconds:.1f} s; in a model: --set 'encoder=file:{out}'")
+    # Wishes are read by the encoder that made the vectors, where its name alone makes it again.
+    again = texts is not None and not encoder.startswith(("lsa", "random", "join:")) and "?" not in encoder
+    words = f"?words={encoder}" if again else ""
+    print(f"{out}: {len(vectors):,} items x {vectors.shape[1]} by {model.name} in {seconds:.1f} s")
+    print(f"in a model: --set 'encoder=file:{out}{words}'")

@@ -1,8 +1,9 @@
 """``lexirec fit``, ``recommend`` and ``tune``."""
 
 import json
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +14,11 @@ Config = Annotated[Path | None, typer.Option("--config", help="YAML with model, 
 Sets = Annotated[list[str], typer.Option("--set", help="key=value: a model setting, a training option or data.<key>. Repeatable.")]
 SplitName = Annotated[
     str | None,
-    typer.Option("--split", help="ratio, ratio-at-least-one, random-433, leave-one-out, temporal, cold-items, given[:FILE], all."),
+    typer.Option(
+        "--split",
+        help="ratio, ratio-at-least-one, random-433, leave-one-out, temporal, cold-items, given[:FILE], all. Default: leave-one-out, or"
+        " what the run was trained with.",
+    ),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
@@ -45,14 +50,27 @@ def fit(
     if as_json:
         print(json.dumps(result))
         return
-    print(f"{folder}: best epoch {result['best_epoch']}, {result['seconds']} s")
+    seconds = max(result["seconds"], result["fit_seconds"])  # stages before the training, and trainings before a resume, included
+    print(f"{folder}: best epoch {result['best_epoch']}, {seconds:,.1f} s")
     if "test" in result:
         shown = [name for name in ("recall@20", "ndcg@20", "hr@10", "ndcg@10") if name in result["test"]] or list(result["test"])
         print("test: " + ", ".join(f"{name} {result['test'][name]:.4f}" for name in shown) + f" (all metrics: {folder / 'result.json'})")
+        if result["repeat_targets"]:
+            repeats = f"{result['repeat_targets']:,} repeats of what they had are left out"
+            print(f"{result['users']:,} users were asked; {repeats} (--set data.mask_seen=false ranks them)")
         if model != "popularity":
-            print(f"is that good? lexirec bench --data {data[0]} --models popularity,{model} --out BENCH puts it beside what is popular")
+            own = [f"--data {shlex.quote(str(path))}" for path in data]
+            own += [f"--set data.{key}={shlex.quote(_written(value))}" for key, value in experiment.data.items()]
+            print(f"is that good? lexirec fit popularity {' '.join(own)} --out POPULAR; lexirec compare POPULAR {shlex.quote(str(folder))}")
+    elif experiment.data["split"] == "all":
+        print(f"all events were learned from and none is left to test on; ask it: lexirec recommend {folder} --users all --out FILE.csv")
     else:
         print("no test part: evaluate it with: lexirec evaluate " + str(folder) + " --data DIR")
+
+
+def _written(value: Any) -> str:
+    """A setting as ``--set`` reads it."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def tune(

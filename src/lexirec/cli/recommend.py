@@ -210,6 +210,8 @@ def _ids(file: Path, column: str, theirs: dict[str, str]) -> list[str]:
         lines = text_lines(file)
         return lines[1:] if lines[:1] == [column] else lines
     table = _read(file, theirs)
+    if column not in table.columns and table.width == 1 and not nearest(column, table.columns):  # an id per line, under another ending
+        return text_lines(file)
     if column not in table.columns:
         raise InputError(
             f"{file} has no column {column!r}{nearest(column, table.columns)}; it has {', '.join(table.columns)}; name yours with"

@@ -4,13 +4,14 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import polars as pl
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 from torch import Tensor
 
 from lexirec.errors import UnsupportedQueryError
 from lexirec.models.contract import Recommender
-from lexirec.query import Basis, Query
+from lexirec.query import Basis, Query, as_id
 
 if TYPE_CHECKING:
     from lexirec.models.reading import TextReader
@@ -34,6 +35,22 @@ class VectorRecommender(Recommender):
     def encode_words(self, texts: Sequence[str]) -> Tensor:
         """Vectors of wishes or profiles, ``(B, D)``, unit length."""
         raise UnsupportedQueryError(f"{self.name} can't read words")
+
+    def explain(self, query: Query | str | int, item_id: str | int, k: int = 5) -> pl.DataFrame:
+        """What pulled an item up: the words of the query, where it has any, then history and attributes.
+
+        Returns:
+            As :meth:`Recommender.explain`; a row of kind ``"words"`` has the wish or profile as ``name`` and its cosine to the item as
+            ``weight``.
+        """
+        others = super().explain(query, item_id, k)
+        words = query.words if isinstance(query, Query) and self.answered_by(query).words else None
+        if words is None:
+            return others
+        target = self.encode_items()[int(self._positions([as_id(item_id, "item_id")])[0])]
+        near = float(F.cosine_similarity(self.encode_words([words])[0].cpu(), target.cpu(), dim=0))
+        own = {"kind": ["words"], "name": [words], "title": [None], "weight": [near]}
+        return pl.concat([pl.DataFrame(own, schema=others.schema), others])
 
     def answered_by(self, query: Query) -> Basis:
         basis = super().answered_by(query)

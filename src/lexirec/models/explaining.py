@@ -12,6 +12,8 @@ from lexirec import columns as c
 if TYPE_CHECKING:
     from lexirec.models.contract import Recommender
 
+REASONS = {"kind": pl.String, "name": pl.String, "title": pl.String, "weight": pl.Float64}
+"""Columns of an explanation."""
 LONG = 80
 """A text attribute longer than this is a description and not something that items share."""
 
@@ -49,4 +51,4 @@ def shared_attributes(items: pl.DataFrame, target: int, seen: NDArray[np.int64],
             if share > 0:
                 rows.append(("attribute", f"{column}={single}", None, share))
     rows.sort(key=lambda row: -row[3])
-    return pl.DataFrame(rows[:k], schema={"kind": pl.String, "name": pl.String, "title": pl.String, "weight": pl.Float64}, orient="row")
+    return pl.DataFrame(rows[:k], schema=REASONS, orient="row")

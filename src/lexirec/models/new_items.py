@@ -1,11 +1,12 @@
 """New items beside a model's catalogue."""
 
+import difflib
 from typing import Any
 
 import polars as pl
 
 from lexirec import columns as c
-from lexirec.data.checks import as_ids, check_items
+from lexirec.data.checks import ALIASES, as_ids, check_items
 from lexirec.data.ids import IdMap
 from lexirec.data.messages import shown, warn
 from lexirec.data.readers import to_polars
@@ -45,7 +46,8 @@ def joined_items(catalogue: pl.DataFrame, known: IdMap, items: Any, *, skip_know
         items = items.filter(~there)
         if not items.height:
             return items, catalogue
-    if c.TITLE in items.columns:
+    names = {name.lower() for name in items.columns}
+    if names & {c.TITLE, *ALIASES[c.TITLE]} or difflib.get_close_matches(c.TITLE, names, n=1, cutoff=0.8):
         items = check_items(items, where="new items")
     odd = {
         name: f"{name!r} is {kind}, {catalogue.schema[name]} in the catalogue"

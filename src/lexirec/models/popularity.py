@@ -13,7 +13,8 @@ from torch import Tensor
 from lexirec.data.dataset import TrainSet
 from lexirec.errors import UnsupportedQueryError
 from lexirec.models.contract import Recommender, Supports
-from lexirec.query import Basis, Query
+from lexirec.models.explaining import REASONS
+from lexirec.query import Basis, Query, as_id, as_query
 
 
 class Popularity(Recommender):
@@ -47,6 +48,14 @@ class Popularity(Recommender):
 
     def similar_items(self, item_ids: Sequence[str] | Sequence[int], k: int = 10) -> pl.DataFrame:
         raise UnsupportedQueryError("popularity knows nothing by which items are alike; ask a model that learns vectors, such as alpharec")
+
+    def explain(self, query: Query | str | int, item_id: str | int, k: int = 5) -> pl.DataFrame:
+        """How often the item was chosen: one row of kind ``"popularity"``, whose ``weight`` is the number of training events."""
+        self._check_fitted()
+        self.answered_by(as_query(query))
+        count = int(self.popularity[self._positions([as_id(item_id, "item_id")])[0]])
+        own = {"kind": ["popularity"], "name": [f"chosen {count:,} times"], "title": [None], "weight": [float(count)]}
+        return pl.DataFrame(own, schema=REASONS)
 
     def append_items(self, items: pl.DataFrame) -> None:
         """Counts of new items are added by the base class."""

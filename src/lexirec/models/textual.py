@@ -24,7 +24,7 @@ from lexirec.data.mixing import domain_part
 from lexirec.errors import InputError
 from lexirec.models.answering import VectorRecommender
 from lexirec.models.contract import ModelConfig, Recommender, Supports
-from lexirec.query import Query, as_id
+from lexirec.query import Query
 from lexirec.text.embed import PLACEHOLDER
 from lexirec.text.plain_wording import NO_ITEM
 from lexirec.text.plain_writer import PlainWriter
@@ -220,22 +220,6 @@ class TextRecommender(VectorRecommender):
 
     def encode_words(self, texts: Sequence[str]) -> Tensor:
         return self.text_vectors(texts)
-
-    def explain(self, query: Query | str | int, item_id: str | int, k: int = 5) -> pl.DataFrame:
-        """What pulled an item up: the words of the query, where it has any, then history and attributes.
-
-        Returns:
-            As :meth:`Recommender.explain`; a row of kind ``"words"`` has the wish or profile as ``name`` and its cosine to the item as
-            ``weight``.
-        """
-        others = super().explain(query, item_id, k)
-        words = query.words if isinstance(query, Query) and self.answered_by(query).words else None
-        if words is None:
-            return others
-        target = self.encode_items()[int(self._positions([as_id(item_id, "item_id")])[0])]
-        near = float(F.cosine_similarity(self.encode_words([words])[0], target.cpu(), dim=0))
-        own = {"kind": ["words"], "name": [words], "title": [None], "weight": [near]}
-        return pl.concat([pl.DataFrame(own, schema=others.schema), others])
 
     def new_item_texts(self, items: pl.DataFrame) -> list[str]:
         """Texts of new items, by their own columns."""

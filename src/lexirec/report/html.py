@@ -120,7 +120,7 @@ def table(
         cells = []
         for position, key in enumerate(headings):
             value = row.get(key)
-            shown: Any = formats.get(key, number)(value)
+            shown: Any = value if isinstance(value, Markup) else formats.get(key, number)(value)
             if key in top and value is not None and value == top[key]:
                 shown = tag("strong", shown)
             long = not isinstance(shown, Markup) and len(str(shown)) > LONG

@@ -205,7 +205,7 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]], metric: str, over: st
         axes.set_ylabel(f"validation {metric}")
         axes.set_xlim(left=0)
         if min(values) >= 0:  # a monitored loss is negative
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.08 * max(values) or 1)
         axes.legend(fontsize=9, loc="lower right")
 
     return _draw(paint, 8.4 if wide else 4.9, 3.4)

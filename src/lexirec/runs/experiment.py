@@ -130,6 +130,7 @@ def resolve(
     if split is not None:
         data["split"] = split
     data.setdefault("split", "leave-one-out")
+    data.pop("paths", None)  # of a run's own config.yaml: where the data lay then
     for key in data:
         if key not in DATA_KEYS:
             raise InputError(f"data.{key}: unknown{nearest(key, DATA_KEYS)}; there are {', '.join(DATA_KEYS)}")

@@ -19,6 +19,7 @@ from lexirec.runs.experiment import Experiment, Parts, load_parts, parse_options
 from lexirec.runs.folder import write_run
 from lexirec.runs.machine import device_name, own_command, peak_memory_mb, versions
 from lexirec.runs.resuming import DATA, check_resumable, check_same_data, reopen
+from lexirec.training.loop import pick_device
 from lexirec.training.options import TrainingOptions
 
 
@@ -54,6 +55,7 @@ def fit_run(experiment: Experiment, out: str | Path, *, resume: bool = False, pr
         check_resumable(partial, document)
     elif out.exists():
         reopen(out, partial, document)
+    pick_device(parse_options(experiment.training).device)  # refused before a folder is made
     parts = load_parts(experiment.paths, experiment.data)
     check_same_data(partial, parts.train.content_hash)
     options = parse_options(experiment.training).model_copy(

@@ -71,9 +71,16 @@ class TrainingResult:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device named, or the best one present for ``"auto"``."""
+    """The device named, or the best one present for ``"auto"``.
+
+    Raises:
+        InputError: if there is no such device here.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = next((kind for kind, present in there.items() if present), "cpu")
+    if not there.get(name, True):
+        raise InputError(f"device = {name!r}: this torch finds none here; set device=auto or cpu, or install a build of torch for it")
     return torch.device(name)
 
 
