@@ -37,10 +37,10 @@ FLOORS = [
     ("amazon2018_scientific/s3rec", "ndcg@10", 0.038),
     ("amazon2018_scientific/unisrec-text", "recall@10", 0.105),
     ("amazon2018_scientific/unisrec-id-text", "recall@10", 0.112),
-    ("amazon2018_scientific/calrec-tiny", "ndcg@10", 0.0600),
+    ("amazon2018_scientific/calrec-tiny-alike", "ndcg@10", 0.0600),
 ]
 """Result, metric (ties settled for the target where nothing is masked, as the sources have it), and the least that was aimed at."""
-MISSED = {"amazon2014_beauty/bert4rec", "amazon2014_toys/gru4rec", "amazon2018_scientific/calrec-tiny", "zero-shot/mean-gain"}
+MISSED = {"amazon2014_beauty/bert4rec", "amazon2014_toys/gru4rec", "zero-shot/mean-gain"}
 """Said first on their pages; the test fails once they are reached, so that the pages are mended."""
 
 
