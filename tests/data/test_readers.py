@@ -418,7 +418,7 @@ def test_fractions_of_a_second_keep_their_order():
             [1.0, float("nan")],
             (
                 r"interactions.timestamp: 1 of 2 timestamps can't be read, the first in row 1 \(counted from 0\): nan; store Unix "
-                r"seconds or dates like 2024-03-01 12:30:00; "
+                r"seconds or dates like 2024-03-01 12:30:00, not both; "
                 r"or leave such rows out with bad_rows='drop' \(lexirec data convert --bad-rows drop\)"
             ),
         ),
@@ -461,6 +461,7 @@ def test_missing_pandas_times_are_refused():
             ["4", "good"],
             r"interactions.rating: row 1 \(counted from 0\) holds 'good', which is no number; mend it or leave it empty",
         ),
+        ("rating", ["4,5", "1,000"], r"interactions.rating: row 0 \(counted from 0\) holds '4,5', which is no number"),
         ("rating", [4.0, float("inf")], r"interactions.rating: row 1 \(counted from 0\) is infinite"),
         ("rating", [[4.0], [5.0]], r"interactions.rating: the type is List\(Float64\), not a number"),
     ],
@@ -468,6 +469,11 @@ def test_missing_pandas_times_are_refused():
 def test_bad_numbers(column, values, message):
     with pytest.raises(InputError, match=message):
         from_frames(pl.DataFrame({"user_id": ["u", "v"], "item_id": ["a", "b"], column: values}))
+
+
+def test_ratings_may_have_a_decimal_comma():
+    log = from_frames(pl.DataFrame({"user_id": ["u", "v", "w"], "item_id": ["a", "b", "c"], "rating": ["4,5", "3", None]})).interactions
+    assert log["rating"].to_list() == [4.5, 3.0, None]
 
 
 def test_missing_ratings_stay_missing():

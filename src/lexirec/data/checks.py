@@ -143,8 +143,17 @@ def _decoded(values: pl.Series, place: str) -> pl.Series:
         raise InputError(f"{place}: the bytes are not UTF-8; store text") from error
 
 
+DECIMAL_COMMA = r"^[+-]?\d+(,\d{1,2})?$"
+"""Numbers of a column in which all have one or two places after a comma, or none; three could be thousands."""
+
+
 def _number(values: pl.Series, kind: pl.DataType | type[pl.DataType], where: str) -> pl.Series:
-    numbers = values.str.strip_chars().cast(pl.Float64, strict=False) if values.dtype == pl.String else values
+    numbers = values
+    if values.dtype == pl.String:
+        text = values.str.strip_chars()
+        numbers = text.cast(pl.Float64, strict=False)
+        if numbers.null_count() != values.null_count() and text.str.contains(DECIMAL_COMMA).all():
+            numbers = text.str.replace(",", ".", literal=True).cast(pl.Float64, strict=False)
     if numbers.null_count() != values.null_count():
         bad = (values.is_not_null() & numbers.is_null()).arg_max() or 0
         raise InputError(
@@ -250,7 +259,7 @@ def _good_rows(frame: pl.DataFrame, made: Sequence[pl.Series], where: str, bad_r
     looked_for = (
         (c.USER_ID, users.is_null(), "ids are missing", _FILL_IDS),
         (c.ITEM_ID, items.is_null(), "ids are missing", _FILL_IDS),
-        (c.TIMESTAMP, unread, "timestamps can't be read", "; store Unix seconds or dates like 2024-03-01 12:30:00"),
+        (c.TIMESTAMP, unread, "timestamps can't be read", "; store Unix seconds or dates like 2024-03-01 12:30:00, not both"),
         (c.TIMESTAMP, missing & unordered, "timestamps are missing", _FILL_TIMES),
     )
     found, findings = [], []
