@@ -110,13 +110,14 @@ def test_new_items_may_call_their_title_as_a_catalogue_may(folder: Path, tmp_pat
     assert "did you mean 'titel'" in refused(capsys, *command)
 
 
-def test_a_wish_is_explained_and_a_list_of_ids_may_have_any_ending(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wish_is_explained_and_a_list_of_ids_is_no_table(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = ask(capsys, "recommend", folder / "run", "--intent", "red apple fruit", "-k", 2, "--explain")["items"]
     assert all(why["kind"] == "words" and 0.2 < why["weight"] <= 1 for item in found for why in item["because"][:1])
-    (tmp_path / "stock.csv").write_text("i00\ni02\n")
-    shown = ask(capsys, "recommend", folder / "run", "--user", "u03", "--seen", "--candidates", tmp_path / "stock.csv")["items"]
+    command = ["recommend", folder / "run", "--user", "u03", "--seen", "--candidates"]
+    for name in ("stock.csv", "stock.txt"):
+        (tmp_path / name).write_text("i00\ni02\n")
+    assert "ids alone, one per line, go into a .txt file" in refused(capsys, *command, tmp_path / "stock.csv")
+    shown = ask(capsys, *command, tmp_path / "stock.txt")["items"]
     assert {row["item_id"] for row in shown} == {"i00", "i02"}
 
 

@@ -408,7 +408,7 @@ def test_runs_of_other_data_are_not_compared(run: Path, tmp_path: Path) -> None:
         InputError, match=r"different data or splits: .*lightgcn \(checkerboard, leave-one-out, data .*train one again with"
     ):
         results.compare_runs([run, other], ["ndcg@10"])
-    with pytest.raises(RunFolderError, match=r"no manifest.json; .*there are 1 run folders inside, such as .*other"):
+    with pytest.raises(RunFolderError, match=r"no manifest.json; .*it holds run folders, such as .*other: name these"):
         runs.load_run(tmp_path)
 
 

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import torch
 
-from lexirec.data.dataset import Dataset, Heldout
+from lexirec.data.dataset import Dataset, Heldout, TrainSet
 from lexirec.errors import InputError, LexirecError, NonFiniteLossError
 from lexirec.models import create
 from lexirec.models.contract import Recommender
@@ -156,17 +156,26 @@ def test_the_last_epoch_is_always_validated() -> None:
     assert [line["epoch"] for line in model.training_result.history] == [4, 5]
 
 
+def ruin(model: LightGCN, train: TrainSet, epochs: int, after: int, how: Callable[[torch.Tensor], object]) -> None:
+    """Let the step that is ``after`` steps from the last one of so many epochs have a loss that ``how`` changed."""
+    original, calls = model.loss, 0
+
+    def loss(batch: object) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        found = original(batch)
+        if calls == epochs * model.n_batches(train) + after:
+            changed = how(found)
+            return changed if isinstance(changed, torch.Tensor) else found
+        return found
+
+    model.loss = loss
+
+
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path: Path) -> None:
     train, valid = parts()
     model = LightGCN(**SMALL)
-    original, calls = model.loss, 0
-
-    def breaks(batch: object) -> torch.Tensor:
-        nonlocal calls
-        calls += 1
-        return original(batch) * (float("nan") if calls > 3 * model.n_batches(train) else 1.0)
-
-    model.loss = breaks
+    ruin(model, train, 3, 1, lambda loss: loss * torch.nan)
     with pytest.raises(LexirecError, match=r"the loss is nan in epoch 4, step 1 \(all rows before the graph are finite\); lower lr"):
         model.fit(train, valid, options(folder=tmp_path))
     assert (tmp_path / "checkpoints" / "last.safetensors").exists()
@@ -176,17 +185,7 @@ def test_a_gradient_that_is_not_finite_leaves_nothing_that_is_kept(tmp_path: Pat
     """The loss is a number and its gradient is none: in the last step of an epoch no later loss would tell."""
     train, valid = parts()
     model = LightGCN(**SMALL)
-    original, calls = model.loss, 0
-
-    def breaks(batch: object) -> torch.Tensor:
-        nonlocal calls
-        calls += 1
-        loss = original(batch)
-        if calls == 3 * model.n_batches(train):
-            loss.register_hook(lambda gradient: gradient * torch.nan)
-        return loss
-
-    model.loss = breaks
+    ruin(model, train, 3, 0, lambda loss: loss.register_hook(lambda gradient: gradient * torch.nan))
     with pytest.raises(NonFiniteLossError, match=r"weights are NaN or infinite after epoch 3 \(.*\), so a gradient was; lower lr"):
         model.fit(train, valid, options(folder=tmp_path))
     kept = load_tensors(tmp_path / "checkpoints" / "last.safetensors")[0]

@@ -210,12 +210,11 @@ def _ids(file: Path, column: str, theirs: dict[str, str]) -> list[str]:
         lines = text_lines(file)
         return lines[1:] if lines[:1] == [column] else lines
     table = _read(file, theirs)
-    if column not in table.columns and table.width == 1 and not nearest(column, table.columns):  # an id per line, under another ending
-        return text_lines(file)
     if column not in table.columns:
+        lines_too = "; ids alone, one per line, go into a .txt file" if table.width == 1 else ""
         raise InputError(
             f"{file} has no column {column!r}{nearest(column, table.columns)}; it has {', '.join(table.columns)}; name yours with"
-            f" --column {column}=YOURS"
+            f" --column {column}=YOURS{lines_too}"
         )
     from lexirec.data.checks import as_ids
 

@@ -93,7 +93,7 @@ def evaluate(
         told = [str(folder) for folder in profiles]
         options: dict[str, Any] = {"groups": rules, "sampled": sampled, "seed": seed, "text": text, "profiles": told}
         if hybrid is not None:
-            options |= {"hybrid": hybrid, "hybrid_weight": 0.5 if hybrid_weight is None else hybrid_weight}
+            options |= {"hybrid": hybrid} | ({} if hybrid_weight is None else {"hybrid_weight": hybrid_weight})
         entry, _ = runs.evaluate_run(run, paths, split, **options)
     if save is not None:
         results.save_single(run, entry, save)
@@ -108,12 +108,8 @@ def evaluate(
         for row in entry["rows"]:
             print(f"alpha {row['alpha']:.2f}: " + ", ".join(f"{k} {v:.4f}" for k, v in row.items() if "@" in k))
         return
-    how = [
-        entry["protocol"],
-        f"{entry['users']:,} users",
-        *(["zero-shot"] if entry["zero_shot"] else []),
-        *([f"hybrid {hybrid}"] if hybrid else []),
-    ]
+    marks = ["zero-shot" if entry["zero_shot"] else "", f"hybrid {hybrid}" if hybrid else ""]
+    how = [entry["protocol"], f"{entry['users']:,} users", *filter(None, marks)]
     print(f"{entry['dataset']} ({', '.join(how)})")
     if rules is not None:
         print(entry["groups_are"])

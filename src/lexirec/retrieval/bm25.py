@@ -94,6 +94,15 @@ class BM25:
     def __len__(self) -> int:
         return self.n_items
 
+    def finds(self, text: str) -> bool:
+        """Whether a text shares a word with the catalogue.
+
+        >>> index = BM25(["red drill", "green saw"])
+        >>> index.finds("a red saw"), index.finds("blue"), index.finds("")
+        (True, False, False)
+        """
+        return any(word in self.vocabulary for word in tokenise(text, self.tokens))
+
     def counts(self, texts: Sequence[str]) -> "sp.csr_matrix":
         """How often each known word stands in each text, ``(n, V)`` CSR float32, words ascending."""
         known = self.vocabulary.get

@@ -7,7 +7,7 @@ Paper: CALRec (Li et al., RecSys 2024, arXiv 2405.02429). The best item of every
 confidence; an item that is second somewhere can come between only if it is scaled above about 0.998.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -21,13 +21,16 @@ EPSILON = 1 / 5000
 """Weight of a log-probability; small, so that it only orders what the texts match best."""
 
 
-def predictions(texts: Sequence[str], logprobs: Sequence[float] | NDArray[Any], n_preds: int = 10) -> tuple[list[str], NDArray[np.float64]]:
+def predictions(
+    texts: Sequence[str], logprobs: Sequence[float] | NDArray[Any], n_preds: int = 10, finds: Callable[[str], bool] | None = None
+) -> tuple[list[str], NDArray[np.float64]]:
     """The most probable texts, each once, best first; equal log-probabilities keep their order.
 
     Args:
         texts: texts of one person, in any order, repeats included.
         logprobs: log-probability of each.
         n_preds: how many are kept at most.
+        finds: whether a text finds anything; one that doesn't takes no place. All do if not given.
 
     Raises:
         InputError: if the lengths differ or a log-probability is not finite.
@@ -45,6 +48,8 @@ def predictions(texts: Sequence[str], logprobs: Sequence[float] | NDArray[Any], 
         raise InputError(f"n_preds = {n_preds}; keep at least one text")
     kept: dict[str, float] = {}
     for at in np.argsort(-values, kind="stable"):
+        if finds is not None and texts[at] not in kept and not finds(texts[at]):
+            continue
         kept.setdefault(texts[at], float(values[at]))
         if len(kept) == n_preds:
             break
@@ -102,7 +107,7 @@ def pool(
         bm25: the catalogue.
         texts: written texts of each of ``B`` persons.
         logprobs: their log-probabilities.
-        n_preds: texts that count per person.
+        n_preds: texts that count per person, of those that share a word with the catalogue.
         epsilon: see :data:`EPSILON`.
         pooling: ``max`` (CALRec), ``mean`` or ``min`` over the texts.
         modulate: multiply each column by ``exp(epsilon s)``.
@@ -126,6 +131,6 @@ def pool(
         raise InputError(f"texts of {len(texts)} persons and log-probabilities of {len(logprobs)}; give one list of each per person")
     out = np.empty((len(texts), len(bm25)), dtype=np.float32)
     for row, some, values in zip(out, texts, logprobs, strict=True):
-        kept, sums = predictions(some, values, n_preds)
+        kept, sums = predictions(some, values, n_preds, bm25.finds)
         row[:] = combine(scale(bm25.scores(kept)), factors(sums, epsilon, modulate), pooling)
     return out

@@ -55,12 +55,11 @@ def fit_run(experiment: Experiment, out: str | Path, *, resume: bool = False, pr
         check_resumable(partial, document)
     elif out.exists():
         reopen(out, partial, document)
-    pick_device(parse_options(experiment.training).device)  # refused before a folder is made
+    options = parse_options(experiment.training)
+    pick_device(options.device)  # one that is not here is refused before a folder is made
     parts = load_parts(experiment.paths, experiment.data)
     check_same_data(partial, parts.train.content_hash)
-    options = parse_options(experiment.training).model_copy(
-        update={"folder": partial, "resume": resume, "progress": progress, "mask_seen": parts.mask_seen}
-    )
+    options = options.model_copy(update={"folder": partial, "resume": resume, "progress": progress, "mask_seen": parts.mask_seen})
     fit_parts(partial, experiment, parts, options, command or own_command())
     with storing(out):
         replace_folder(partial, out)

@@ -80,8 +80,9 @@ def verify_run(folder: str | Path) -> Path:
         hint = f"; {partial} holds an unfinished run: go on with lexirec fit ... --resume" if partial.exists() else ""
         raise RunFolderError(f"there is no run folder {folder}{hint}")
     if not (folder / "manifest.json").exists():
-        inside = [path.parent for path in sorted(folder.glob("**/manifest.json"))]
-        hint = f"; there are {len(inside)} run folders inside, such as {inside[0]}" if inside else ""
+        # As deep as those of a bench lie, BENCH/runs/<model>/<seed>; whatever else the folder is isn't searched.
+        inside = [path.parent for depth in (1, 2, 3) for path in sorted(folder.glob("*/" * depth + "manifest.json"))]
+        hint = f"; it holds run folders, such as {inside[0]}: name these" if inside else ""
         raise RunFolderError(f"{folder} has no manifest.json; it is not a run folder of lexirec, or it is incomplete{hint}")
     verify_files(folder)
     return folder

@@ -227,7 +227,7 @@ class CALRec(LexicalRecommender):
         if self._kept is None:
             from lexirec.text.cache import default_folder
 
-            made = {**({"version": WRITING} if WRITING > 1 else {}), **self.config.taken_over(), **self.config.answers()}
+            made = {"version": WRITING, **self.config.taken_over(), **self.config.answers()}
             if not self.config.own:  # its weights are no parameters here as far as they are frozen
                 made["lm"] = identity(lm_folder(self.config.lm))
             digest = hashlib.sha256(json.dumps(made, sort_keys=True).encode())
@@ -289,20 +289,15 @@ class CALRec(LexicalRecommender):
         texts = self.write([query])[0].texts
         if not texts:
             return NO_TEXT
-        return "" if self.bm25.counts(texts).nnz else "nothing that was written for the history matches the catalogue"
+        return "" if any(map(self.bm25.finds, texts)) else "nothing that was written for the history matches the catalogue"
 
     def score_people(self, queries: Sequence[Query]) -> Tensor:
         return torch.from_numpy(self._pooled(self.write(queries)))
 
     def _pooled(self, written: Sequence[Written]) -> NDArray[np.float32]:
         config = self.config
-        # A text without a word of the catalogue, such as an empty one, finds nothing and takes no place among those looked up.
-        finds = np.diff(self.bm25.counts([text for one in written for text in one.texts]).indptr) > 0
-        ends = np.cumsum([len(one.texts) for one in written])
-        kept = [np.flatnonzero(part) for part in np.split(finds, ends[:-1])] if len(written) else []
-        texts = [[one.texts[at] for at in part] for one, part in zip(written, kept, strict=True)]
         return pool(
-            self.bm25, texts, [one.logprobs[part] for one, part in zip(written, kept, strict=True)],
+            self.bm25, [one.texts for one in written], [one.logprobs for one in written],
             n_preds=config.n_preds, epsilon=config.epsilon, pooling=config.pooling, modulate=config.modulate,
         )  # fmt: skip
 
@@ -346,8 +341,9 @@ class CALRec(LexicalRecommender):
         ``name`` is the item that the text fits best, ``title`` the text with how often it was drawn and its log-probability, and ``weight``
         what the text gives the item, in [0, 1]: 1, a little less for a less probable text, for the item that it fits best.
         """
-        written, n, config = self.write([query])[0], self.config.n_preds, self.config
-        texts, logprobs = written.texts[:n], written.logprobs[:n]
+        written, config = self.write([query])[0], self.config
+        looked_up = [at for at, text in enumerate(written.texts) if self.bm25.finds(text)][: config.n_preds]  # best first, each once
+        texts, logprobs, counts = [written.texts[at] for at in looked_up], written.logprobs[looked_up], written.counts[looked_up]
         columns = pool(
             self.bm25, [[text] for text in texts], [[s] for s in logprobs], n_preds=1, epsilon=config.epsilon, modulate=config.modulate
         )
@@ -356,7 +352,7 @@ class CALRec(LexicalRecommender):
             given = float(columns[place, target])
             if given > 0:
                 fits = self.item_map.ids[int(columns[place].argmax())]
-                told = f"{texts[place]} [drawn x{int(written.counts[place])}, log-probability {logprobs[place]:.1f}, fits {fits}]"
+                told = f"{texts[place]} [drawn x{int(counts[place])}, log-probability {logprobs[place]:.1f}, fits {fits}]"
                 rows.append(("written", fits, told, given))
         return rows
 

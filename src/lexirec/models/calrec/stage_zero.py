@@ -163,11 +163,18 @@ class Chains:
         self.bm25 = BM25(self.texts, k1, b)
 
     def draw(self, n: int, rng: np.random.Generator) -> Batch:
-        """``n`` chains as sequences of one item to :attr:`LONGEST` and a target; a chain that finds nothing alike ends early.
+        """Chains as sequences, see :class:`~lexirec.models.calrec.steps.Batch`, whose items are places in ``texts`` and whose users are -1.
 
-        Fewer than ``n`` where an item's words stand in no other.
+        Args:
+            n: chains begun. One that finds nothing alike ends early, and is left out where its first item's words stand in no other.
+            rng: of the draw.
+
+        >>> found = Chains(["red drill", "red saw"], 1.5, 0.75).draw(2, np.random.default_rng(0))
+        >>> (found.history + found.targets).tolist(), found.counts.tolist()
+        ([1, 1], [1, 1])
         """
         n_items = len(self.texts)
+        k = min(self.NEAREST, n_items)
         chain = np.full((n, self.LONGEST + 1), -1, dtype=np.int64)
         chain[:, 0] = rng.integers(0, n_items, n) if n_items else -1
         wanted = rng.integers(1, self.LONGEST + 1, n)
@@ -179,7 +186,6 @@ class Chains:
                 scores = self.bm25.scores([self.texts[item] for item in chain[block, place].tolist()])
                 before = chain[block, : place + 1]
                 np.put_along_axis(scores, before, 0.0, axis=1)
-                k = min(self.NEAREST, n_items)
                 best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
                 found = np.take_along_axis(scores, best, axis=1) > 0
                 # A uniform draw among those found: the largest of random numbers.
