@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lexirec.data.dataset import Heldout, TrainSet
 from lexirec.models.contract import Recommender
 from lexirec.models.layers.adapters import ItemVectors
+from lexirec.models.layers.dropout import dropout
 from lexirec.models.layers.features import FIELDS, FieldFeatures, TextFeatures, bags, present_columns
 from lexirec.models.layers.sequence import Layout, Stack
 from lexirec.models.reading import TextReader
@@ -77,11 +78,11 @@ class TwoStreams(nn.Module):
         places = self.positions(layout.positions(self.max_len, self.counted))
         states = []
         for rows, blocks in ((items, self.items), (features, self.features)):
-            found = F.dropout(self.norm(rows + places), self.dropout, self.training)
+            found = dropout(self.norm(rows + places), self.dropout, self.training)
             for block in blocks:
                 found = block(found, layout)
             states.append(found if at is None else found.index_select(0, at))
-        return F.dropout(self.norm(self.merge(torch.cat(states, 1))), self.dropout, self.training)
+        return dropout(self.norm(self.merge(torch.cat(states, 1))), self.dropout, self.training)
 
 
 class FDSANetwork(SequenceNetwork):

@@ -16,6 +16,7 @@ import torch.nn.functional as F  # noqa: N812 (the field's name)
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lexirec.models.layers.dropout import dropout
 from lexirec.models.layers.sequence import Group, Layout
 from lexirec.training.products import WHOLE
 
@@ -136,9 +137,9 @@ class DecoderBlock(nn.Module):
 
     def finish(self, rows: Tensor, attended: Tensor) -> Tensor:
         """Add what attention found, ``(T, D)``, and the feed-forward part."""
-        rows = rows + F.dropout(self.out(attended), self.dropout, self.training)
+        rows = rows + dropout(self.out(attended), self.dropout, self.training)
         gate, up = self.gate_up(self.norm_feed_forward(rows)).chunk(2, -1)
-        return rows + F.dropout(self.down(F.silu(gate) * up), self.dropout, self.training)
+        return rows + dropout(self.down(F.silu(gate) * up), self.dropout, self.training)
 
     def forward(self, rows: Tensor, layout: Layout, turn: tuple[Tensor, Tensor]) -> Tensor:
         packed = self.project(rows, turn)

@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812 (the field's name)
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lexirec.models.layers.dropout import dropout
 from lexirec.models.layers.sequence import MASKED, FeedForward, Group, Layout, over_groups
 
 EPS = 1e-5
@@ -58,7 +59,7 @@ class WindowAttention(nn.Module):
             scores = query[done : done + group.size] @ padded.transpose(1, 2)  # (size, heads, length)
             if group.present is not None:
                 scores = scores.masked_fill(~group.present[:, None, :], MASKED)
-            weights = F.dropout(scores.softmax(2), self.dropout, self.training)
+            weights = dropout(scores.softmax(2), self.dropout, self.training)
             parts.append(weights @ padded)
             shares.append(weights.sum(2))
             done += group.size
@@ -103,7 +104,7 @@ class WindowAttention(nn.Module):
         mask = near[None, None] & there[:, :, None]  # (size, blocks, reach, 3 reach)
         scores = (split @ around[0].transpose(-1, -2)).masked_fill(~mask[:, None], MASKED)
         first = split @ key[:, :, None, 0, :, None]  # (size, heads, blocks, reach, 1)
-        weights = F.dropout(torch.cat([first, scores], -1).softmax(-1), self.dropout, self.training)
+        weights = dropout(torch.cat([first, scores], -1).softmax(-1), self.dropout, self.training)
         mixed = weights[..., 1:] @ around[1] + weights[..., :1] * value[:, :, None, :1]
         return mixed.view(size, heads, blocks * reach, width)[:, :, :length]
 
@@ -122,7 +123,7 @@ class LongformerBlock(nn.Module):
         """``(T, D) -> (T, D)``, or ``(B, D)`` for the first tokens."""
         mixed = (self.attention.first if first_only else self.attention)(rows, layout, starts)
         rows = rows.index_select(0, starts) if first_only else rows
-        rows = self.norm_attention(rows + F.dropout(mixed, self.dropout, self.training))
+        rows = self.norm_attention(rows + dropout(mixed, self.dropout, self.training))
         return self.norm(rows + self.feed_forward(rows))
 
 
@@ -159,7 +160,7 @@ class Longformer(nn.Module):
         """
         places = torch.from_numpy(layout.steps).to(tokens.device)
         rows = self.words(tokens) + self.positions(places) + self.kinds(kinds) + self.items(items)
-        rows = F.dropout(self.norm(rows), self.dropout, self.training)
+        rows = dropout(self.norm(rows), self.dropout, self.training)
         starts = torch.from_numpy(first_rows(layout)).to(tokens.device)
         for number, block in enumerate(self.blocks, 1):
             rows = block(rows, layout, starts, first_only and number == len(self.blocks))

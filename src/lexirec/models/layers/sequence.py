@@ -17,6 +17,8 @@ import torch.nn.functional as F  # noqa: N812 (the field's name)
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lexirec.models.layers.dropout import dropout
+
 Positions = Literal["first", "last"]
 """From which end positions are counted: the first event of the window is 0, or the last event is ``max_len - 1``."""
 Block = Literal["original", "post-norm"]
@@ -188,7 +190,7 @@ class Attention(nn.Module):
         if self.training and self.dropout:
             scores = heads @ key.transpose(-1, -2) / math.sqrt(key.shape[-1])
             weights = (scores if mask is None else scores + mask).softmax(-1)
-            mixed = F.dropout(weights, self.dropout) @ value
+            mixed = dropout(weights, self.dropout) @ value
         else:
             mixed = F.scaled_dot_product_attention(heads, key, value, attn_mask=mask)
         return mixed.transpose(1, 2).reshape(size, length, dim)
@@ -205,10 +207,10 @@ class FeedForward(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         hidden = self.first(rows)
         if self.activation == "relu":  # SASRec drops before the rectifier as well
-            hidden = F.relu(F.dropout(hidden, self.dropout, self.training))
+            hidden = F.relu(dropout(hidden, self.dropout, self.training))
         else:
             hidden = F.gelu(hidden)
-        return F.dropout(self.second(hidden), self.dropout, self.training)
+        return dropout(self.second(hidden), self.dropout, self.training)
 
 
 class OriginalBlock(nn.Module):
@@ -237,7 +239,7 @@ class PostNormBlock(nn.Module):
         self.dropout = dropout
 
     def forward(self, rows: Tensor, layout: Layout) -> Tensor:
-        mixed = F.dropout(self.attention(rows, rows, layout), self.dropout, self.training)
+        mixed = dropout(self.attention(rows, rows, layout), self.dropout, self.training)
         rows = self.norm_attention(rows + mixed)
         return self.norm(rows + self.feed_forward(rows))
 
@@ -273,8 +275,8 @@ class FilterBlock(nn.Module):
     def forward(self, rows: Tensor, layout: Layout) -> Tensor:
         low = over_groups(layout, self._smooth, rows)
         filtered = low + self.scale.square() * (rows - low)
-        filtered = self.norm_filter(rows + F.dropout(filtered, self.dropout, self.training))
-        attended = self.norm_attention(rows + F.dropout(self.attention(rows, rows, layout), self.dropout, self.training))
+        filtered = self.norm_filter(rows + dropout(filtered, self.dropout, self.training))
+        attended = self.norm_attention(rows + dropout(self.attention(rows, rows, layout), self.dropout, self.training))
         rows = self.share * filtered + (1 - self.share) * attended
         return self.norm(rows + self.feed_forward(rows))
 
@@ -302,7 +304,7 @@ class HSTUBlock(nn.Module):
     def forward(self, rows: Tensor, layout: Layout) -> Tensor:
         gate, rest = F.silu(self.projection(self.norm(rows))).split([rows.shape[1], 3 * rows.shape[1]], dim=1)
         mixed = self.norm_inner(over_groups(layout, self._mix, rest)) * gate
-        return rows + self.out(F.dropout(mixed, self.dropout, self.training))
+        return rows + self.out(dropout(mixed, self.dropout, self.training))
 
     def _mix(self, group: Group, rest: Tensor) -> Tensor:
         if torch.is_grad_enabled():
@@ -347,7 +349,7 @@ class Stack(nn.Module):
         rows = rows * self.scale + self.positions(layout.positions(self.max_len, self.counted))
         if self.norm_first:
             rows = self.norm(rows)
-        rows = F.dropout(rows, self.dropout, self.training)
+        rows = dropout(rows, self.dropout, self.training)
         for block in self.blocks:
             rows = block(rows, layout)
         return rows if self.norm_first else self.norm(rows)
@@ -372,7 +374,7 @@ class Recurrent(nn.Module):
 
     def forward(self, rows: Tensor, layout: Layout) -> Tensor:
         order, inverse, sizes = layout.by_time
-        rows = F.dropout(rows, self.dropout, self.training).index_select(0, order)
+        rows = dropout(rows, self.dropout, self.training).index_select(0, order)
         packed = nn.utils.rnn.PackedSequence(rows, sizes)
         states: Any = self.cells(packed)[0]
         return self.out(states.data.index_select(0, inverse))
