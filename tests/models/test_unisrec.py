@@ -67,6 +67,19 @@ def test_gate_noise_has_the_published_size() -> None:
     torch.testing.assert_close(adaptor(x), plain, atol=1e-6, rtol=1e-5)
 
 
+def test_each_expert_drops_other_numbers_of_the_text() -> None:
+    adaptor = ExpertsAdaptor(12, 12, 2, 0.5).train()
+    with torch.no_grad():
+        adaptor.weight[0], adaptor.weight[1] = torch.eye(12), 10 * torch.eye(12)
+        adaptor.noise.fill_(-50.0)  # gates of nearly one half, which the scale of the dropout, two, makes up for
+    found = adaptor(torch.ones(200, 12)).detach()
+    second = found > 5
+    first = found - 10.0 * second > 0.5
+    for a in (False, True):
+        for b in (False, True):
+            assert ((first == a) & (second == b)).double().mean().item() == pytest.approx(0.25, abs=0.05)
+
+
 def test_scores_are_bounded_by_one_over_tau() -> None:
     model = untrained(markov(0.8).train_set())
     scores = model.score([Query(user_id=u) for u in model.users.ids.to_list()]) / model.config.tau

@@ -27,6 +27,7 @@ from lexirec.data.messages import warn
 from lexirec.errors import InputError
 from lexirec.models.earlier import refuse_leaks
 from lexirec.models.layers.adapters import Adapter
+from lexirec.models.layers.dropout import dropout
 from lexirec.models.layers.sequence import Layout, ranges
 from lexirec.models.sasrec import transformer
 from lexirec.models.sequence_batches import SequenceBatch
@@ -114,8 +115,9 @@ class UniSRecConfig(TransformerConfig):
 class ExpertsAdaptor(Adapter):
     """Mixture of parametric whitening experts, ``(n, D) -> (n, d)``: ``sum_g gate_g W_g (dropout(x) - b_g)``.
 
-    ``gate = softmax(x W + z (softplus(x V) + 0.01))`` with standard normal ``z`` in training only. Gates start even (``W = V = 0``). The
-    sum over experts is one product of ``(n, G D)`` with ``(G D, d)``: gates are put onto its rows, so that no vector per expert is held.
+    ``gate = softmax(x W + z (softplus(x V) + 0.01))`` with standard normal ``z`` in training only. Gates start even (``W = V = 0``).
+    They are put on an expert's ``d`` numbers rather than on its ``D``, the shifts ``W_g b_g`` are computed once, and the experts take
+    turns: no ``(n, G, D)`` tensor is held.
 
     Args:
         text_dim: ``D``.
@@ -136,8 +138,13 @@ class ExpertsAdaptor(Adapter):
         if self.training:
             logits = logits + torch.randn_like(logits) * (F.softplus(text @ self.noise) + 1e-2)
         gates = logits.softmax(1)  # (n, G)
-        rows = F.dropout(text[:, None].expand(-1, len(self.bias), -1), self.dropout, self.training) - self.bias
-        return (rows * gates[:, :, None]).flatten(1) @ self.weight.flatten(0, 1)
+        if torch.is_autocast_enabled(text.device.type):
+            text = text.to(torch.get_autocast_dtype(text.device.type))  # once for all experts
+        shifts = (self.bias[:, None] @ self.weight)[:, 0]  # (G, d)
+        rows = -(gates @ shifts)
+        for expert, weight in enumerate(self.weight):
+            rows = rows + gates[:, expert, None] * (dropout(text, self.dropout, self.training) @ weight)
+        return rows
 
 
 def batch_contrast(states: Tensor, others: Tensor, targets: Tensor, tau: float) -> Tensor:
