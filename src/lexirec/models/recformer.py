@@ -33,9 +33,10 @@ from lexirec.models.contract import Recommender
 from lexirec.models.earlier import refuse_leaks
 from lexirec.models.layers.features import present_columns
 from lexirec.models.layers.itemtokens import ATTRIBUTES, ItemTokens, TokenBatch, hide_words, latest_first, tokenise, vocabulary
-from lexirec.models.layers.longformer import EPS, Longformer
+from lexirec.models.layers.longformer import Longformer
 from lexirec.models.layers.softmax import cross_entropy_over_items
 from lexirec.models.recformer_config import RecformerConfig
+from lexirec.models.recformer_network import RecformerNetwork
 from lexirec.models.sequential import SequentialRecommender
 from lexirec.models.stages import train_plain
 from lexirec.training.loop import TrainingResult
@@ -43,44 +44,6 @@ from lexirec.training.options import TrainingOptions
 
 TOKENS_AT_ONCE = 1 << 15
 """Tokens that go through the network together while answering."""
-
-
-class RecformerNetwork(nn.Module):
-    """Encoder, the item vectors that are ranked, and what fills in hidden words.
-
-    Args:
-        encoder: reads tokens.
-        n_items: catalogue size.
-        dim: width.
-        writes: whether hidden words are filled in.
-    """
-
-    candidates: Tensor
-
-    def __init__(self, encoder: Longformer, n_items: int, dim: int, *, writes: bool) -> None:
-        super().__init__()
-        self.encoder = encoder
-        # Part of the state: the best epoch's vectors belong to the best epoch's weights.
-        self.register_buffer("candidates", torch.zeros(n_items, dim))
-        self.head = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim, eps=EPS)) if writes else None
-        self.bias = nn.Parameter(torch.zeros(encoder.words.num_embeddings)) if writes else None
-
-    def read(self, batch: TokenBatch) -> Tensor:
-        """States of the start tokens in the order that was asked for, ``(B, D)``."""
-        found = self.encoder(batch.tokens, batch.kinds, batch.items, batch.layout)
-        return found.index_select(0, batch.back)
-
-    def word_loss(self, batch: TokenBatch, tokens: Tensor, at: Tensor, labels: Tensor, occurring: Tensor) -> Tensor:
-        """Mean cross entropy of the hidden tokens at rows ``at`` among those that occur in the catalogue, ascending."""
-        assert self.head is not None and self.bias is not None  # noqa: S101 (pretraining)
-        states = self.encoder(tokens, batch.kinds, batch.items, batch.layout, first_only=False).index_select(0, at)
-        states = self.head(states)
-        # the bias of each word as one more column
-        states = torch.cat([states, states.new_ones(len(states), 1)], 1)
-        words = torch.cat([F.embedding(occurring, self.encoder.words.weight), self.bias[occurring, None]], 1)
-        low = torch.is_autocast_enabled(states.device.type)
-        with torch.autocast(states.device.type, enabled=False):
-            return cross_entropy_over_items(states.float(), words.float(), torch.searchsorted(occurring, labels), low=low)
 
 
 @dataclass(frozen=True, eq=False)
