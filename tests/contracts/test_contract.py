@@ -17,7 +17,7 @@ SETTINGS: dict[str, dict] = {
     "alpharec": {"lr": 0.01, "embedding_dim": 16, "batch_size": 64, "num_negs": 8, "encoder": "lsa"},
     "gru4rec": {"lr": 0.005, "embedding_dim": 16, "loss": "ce", "batch_size": 4},
     "sasrec": {"lr": 0.01, "embedding_dim": 16, "dropout": 0.2, "batch_size": 4},
-    "bert4rec": {"lr": 0.007, "embedding_dim": 32, "inner": 32, "mask_last": 0.5, "batch_size": 4, "init": "xavier"},
+    "bert4rec": {"lr": 0.007, "embedding_dim": 32, "inner": 32, "mask_last": 0.5, "batch_size": 4, "init": "xavier", "output": "bias"},
     "bsarec": {
         "lr": 0.01,
         "embedding_dim": 16,

@@ -347,7 +347,7 @@ class SequentialRecommender(VectorRecommender):
     def user_vectors(self) -> Tensor:
         """States over the stored histories, ``(U, D)``; zeros for users without one."""
         lengths = np.diff(self.history_offsets)
-        out = torch.zeros(len(lengths), self.config.embedding_dim)
+        out = torch.zeros(len(lengths), self.item_rows.shape[1])
         some = np.flatnonzero(lengths)
         out[torch.from_numpy(some)] = self.encode_histories(self.history_items.astype(np.int64), lengths[some])
         return out
