@@ -34,8 +34,8 @@ def parse_settings(kind: type[Settings], settings: Mapping[str, Any], refusal: s
     try:
         return kind(**settings)
     except ValidationError as error:
-        singles = {str(e["loc"][0]): [e["input"]] for e in error.errors() if e["type"] in ("tuple_type", "list_type") and _single(e)}
-        if singles:  # one value where a list is asked for
+        singles = {str(e["loc"][0]): _listed(e["input"]) for e in error.errors() if e["type"] in ("tuple_type", "list_type") and _single(e)}
+        if singles:  # one value where a list is asked for, or several between commas
             return parse_settings(kind, {**settings, **singles}, refusal)
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -49,6 +49,11 @@ def parse_settings(kind: type[Settings], settings: Mapping[str, Any], refusal: s
 def _single(error: Mapping[str, Any]) -> bool:
     """Whether a setting that is a list was given as one value."""
     return len(error["loc"]) == 1 and isinstance(error["input"], (str, int, float))
+
+
+def _listed(value: str | int | float) -> list[Any]:
+    """``"a, b"`` as the list of its parts, any other value as a list of one."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) and "," in value else [value]
 
 
 def parse_set(setting: str) -> tuple[str, Any]:

@@ -266,6 +266,9 @@ def test_result_is_ready_for_json_and_says_its_protocol():
     assert read["protocol"] == "full ranking, seen masked"
     assert read["n_users"] == 10
     assert set(read["groups"]) <= set(read["group_sizes"])
+    assert read["groups_are"].startswith("head items: the most popular that together hold 80 % of the training events")
+    ruled = evaluate(random_vectors(train), train, test, seen=(valid,), groups=GroupRules(item_threshold=20))
+    assert ruled.groups_are.startswith("tail items: fewer than 20 training events")
     assert "Evaluation(full ranking, seen masked; 10 users" in repr(found)
 
 

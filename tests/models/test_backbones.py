@@ -123,6 +123,8 @@ UNREAD: list[tuple[str, dict[str, object], dict[str, object], str]] = [
     ("llmemb", {"adapter": "none"}, {**ALIGNMENT, "align_weight": 0.5, "teacher": "some/run"}, "adapter = 'none'"),
     ("said", {"prompt": "beauty"}, {"max_characters": 30}, "prompt = 'beauty'"),
     ("llmemb", {"prompt": "beauty"}, {"max_characters": 30}, "prompt = 'beauty'"),
+    ("bert4rec", {"mask_last": 1.0}, {"mask_prob": 0.7, "mask_random": 0.3, "mask_kept": 0.1}, "mask_last = 1"),
+    ("melt", {"lambda_users": 0.0, "lambda_items": 0.0}, {"tail_share": 0.3}, "lambda_users = 0 and lambda_items = 0"),
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,7 +13,7 @@ from lexirec.data.dataset import Dataset
 from lexirec.errors import InputError
 from lexirec.losses import soft_clip, symmetric_infonce
 from lexirec.models import create, load_model
-from lexirec.models.layers.contrast import counted_soft_clip
+from lexirec.models.layers.contrast import counted_infonce, counted_soft_clip
 from lexirec.models.llmemb import LLMEmb
 from lexirec.query import Query
 from lexirec.text.prompts import wish_prompt
@@ -36,13 +37,14 @@ def a_batch(model: LLMEmb):
     return next(iter(model.batches(markov(0.8).split("leave-one-out").train, np.random.default_rng(0))))
 
 
-@pytest.mark.parametrize(("tau", "scale"), [(1.0, 1.0), (2.0, 1.0), (3.0, 1.0), (2.0, 12.0)])
-def test_counted_contrast_equals_the_plain_one_with_repeated_rows(tau: float, scale: float) -> None:
+@pytest.mark.parametrize(("counted", "plain_one"), [(counted_soft_clip, soft_clip), (counted_infonce, symmetric_infonce)])
+@pytest.mark.parametrize(("tau", "scale"), [(1.0, 1.0), (2.0, 1.0), (3.0, 1.0), (2.0, 12.0), (0.05, 1.0)])
+def test_counted_contrast_equals_the_plain_one_with_repeated_rows(counted: Any, plain_one: Any, tau: float, scale: float) -> None:
     torch.manual_seed(0)
     counts = torch.tensor([1, 3, 1, 2, 1])
     again = torch.repeat_interleave(torch.arange(5), counts)
     found = []
-    for function in (lambda x, y: counted_soft_clip(x, y, counts, tau), lambda x, y: soft_clip(x[again], y[again], tau)):
+    for function in (lambda x, y: counted(x, y, counts, tau), lambda x, y: plain_one(x[again], y[again], tau)):
         x, y = (torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
         x, y = (scale * x).requires_grad_(), (scale * y).requires_grad_()
         value = function(x, y)
@@ -236,6 +238,49 @@ def test_teachers(tmp_path: Path) -> None:
     create("mf-bpr", embedding_dim=6).fit(train, options=TrainingOptions(epochs=1, **QUIET)).save(tmp_path / "narrow")
     with pytest.raises(InputError, match="6 dimensions"):
         built(teacher=str(tmp_path / "narrow"))
+    for name, lacks in (("popularity", "one number an item"), ("lir", "no item vectors")):
+        create(name).fit(train, options=TrainingOptions(**QUIET)).save(tmp_path / name)
+        with pytest.raises(InputError, match=f"teacher = '.*{name}' is a {name}, which has {lacks}"):
+            built(teacher=str(tmp_path / name))
+
+
+def test_teacher_and_student_are_compared_alike(tmp_path: Path) -> None:
+    train = markov(0.8).split("leave-one-out").train
+    create("sasrec", embedding_dim=8, cosine=True, tau=0.1).fit(train, options=TrainingOptions(epochs=1, **QUIET)).save(tmp_path / "unit")
+    with pytest.warns(UserWarning, match="compares items by cosine"):
+        built(teacher=str(tmp_path / "unit"))
+    create("mf-bpr", embedding_dim=8).fit(train, options=TrainingOptions(epochs=1, **QUIET)).save(tmp_path / "free")
+    model = built(teacher=str(tmp_path / "free"), cosine=True, tau=0.1, align_tau=0.1, align_unique=True, align_weight=1.0)
+    batch = a_batch(model)
+    assert model.teacher_table is not None
+    places = batch.targets.unique()
+    items = places if batch.rows is None else batch.rows[places]
+    unit = torch.nn.functional.normalize
+    expected = soft_clip(unit(model.teacher_table[items], dim=1), unit(model.network.items(items), dim=1), 0.1)
+    torch.testing.assert_close(model.extra_loss(model.network.items(batch.rows), batch), expected)
+
+
+def test_a_damaged_result_of_a_stage_is_made_again() -> None:
+    first = built(1)
+    (kept,) = Path(os.environ["LEXIREC_CACHE"], "stages").iterdir()
+    kept.write_bytes(kept.read_bytes()[:200])
+    with pytest.warns(UserWarning, match="damaged and is made again"):
+        again = built(1)
+    assert torch.equal(first.teacher_table, again.teacher_table) and set(load_tensors(kept)[0]) == {"result"}
+
+
+def test_columns_are_checked_before_anything_is_read() -> None:
+    assert create("llmemb", columns="title, brand").config.columns == ("title", "brand")
+    with pytest.raises(InputError, match=r"no column 'titel' \(did you mean 'title'\?\)"):
+        built(columns="titel")
+
+
+def test_a_tuned_encoder_is_found_from_another_folder(tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(tiny.removeprefix("hf:").partition("?")[0])
+    monkeypatch.chdir(folder.parent)
+    built(teacher=None, encoder=f"hf:{folder.name}?pooling=mean").save(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    load_model(tmp_path / "run").score([Query(intent="a drum")])
 
 
 @pytest.fixture(scope="module")

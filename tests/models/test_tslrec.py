@@ -183,6 +183,7 @@ def test_the_teacher_is_trained_or_read_and_stage_one_is_kept(tmp_path, monkeypa
     assert not (tmp_path / "run" / "teacher").exists()
     create("tslrec", **SMALL).fit(split.train, options=options)
     assert load_model(tmp_path / "run" / "teacher").name == "sasrec" and len(trained) == 2
+    assert not list((tmp_path / "run").glob("tslrec-*"))  # the stage's checkpoints, which are of no more use
     create("tslrec", **SMALL, backbone="gru4rec").fit(split.train, options=options)
     assert len(trained) == 2  # the teacher and the log are the same
     few = Dataset.from_frames(split.train.interactions.head(9).select("user_id", "item_id", "timestamp")).train_set()

@@ -90,6 +90,16 @@ def test_first_step_equals_a_plain_reference(folders, family, loss):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5 * scale)
 
 
+def test_the_temperature_has_a_rate_of_its_own(folders) -> None:
+    model = made(folders["bert"], lr=1e-5, tau_lr=0.1)
+    optimiser, before = model.optimiser(), model.tau.item()
+    model.network.train()
+    model.loss(next(model.batches(None, np.random.default_rng(0)))).backward()
+    optimiser.step()
+    assert abs(model.tau.item() - before) == pytest.approx(0.1, rel=1e-3)  # Adam's first step is its rate
+    assert [group["lr"] for group in optimiser.param_groups] == [1e-5, 0.1]
+
+
 @pytest.mark.parametrize(
     "settings", [{"lora": False}, {"lora": False, "dropout": 0.2}, {"lora": True}, {"gradient_checkpointing": True}], ids=str
 )
@@ -372,6 +382,7 @@ def test_overflowing_products_name_the_largest_item(folders):
         ({"columns": ["brand"]}, "no column 'brand'"),
         ({"lora": False, "lora_targets": ["nope"]}, "lora_targets = .* has no effect with lora = False"),
         ({"lora_r": 64}, "lora_r: hf:.* is no causal language model, so all its weights are tuned; set lora=true"),
+        ({"learn_tau": False, "tau_lr": 0.1}, "tau_lr = 0.1 has no effect with learn_tau = False"),
         ({"loss": "infonce", "learn_tau": False}, "learn_tau = False has no effect with loss = 'infonce'"),
         ({"style": "beauty", "max_characters": 9}, "max_characters = 9 has no effect with style = 'beauty'"),
         ({"epochs": 99, "steps": 3}, "epochs = 99 has no effect with steps = 3"),

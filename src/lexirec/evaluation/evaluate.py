@@ -33,6 +33,7 @@ class Evaluation:
         optimistic, pessimistic: the accuracy metrics with every tie settled for, and against, the targets.
         groups: the accuracy metrics (expected) of each group that has any target or user.
         group_sizes: ``users`` and ``targets`` behind each group's numbers, 0 for an empty group.
+        groups_are: where the groups are cut, in words.
         per_user: ``user_id`` and each accuracy metric (expected), one row per ranked user.
         n_users, n_targets: what was ranked.
         repeat_targets: targets left out because the user has the item already and seen items are masked (they could never be found).
@@ -50,6 +51,7 @@ class Evaluation:
     pessimistic: dict[str, float]
     groups: dict[str, dict[str, float]]
     group_sizes: dict[str, dict[str, int]]
+    groups_are: str
     per_user: pl.DataFrame
     n_users: int
     n_targets: int
@@ -244,6 +246,7 @@ def evaluate(
         pessimistic=pessimistic,
         groups=found_groups,
         group_sizes=sizes,
+        groups_are=rules.describe(),
         per_user=pl.DataFrame(frame),
         n_users=ranks.n_users,
         n_targets=len(ranks.greater),

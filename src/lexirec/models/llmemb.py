@@ -27,15 +27,14 @@ from lexirec import columns as c
 from lexirec.data.dataset import Heldout, TrainSet
 from lexirec.data.messages import warn
 from lexirec.errors import InputError
-from lexirec.losses import symmetric_infonce
 from lexirec.models.backbones import BackboneConfig, BackboneRecommender
 from lexirec.models.contract import Recommender
 from lexirec.models.layers.adapters import ItemVectors
-from lexirec.models.layers.contrast import counted_soft_clip
+from lexirec.models.layers.contrast import counted_infonce, counted_soft_clip
 from lexirec.models.sequence_batches import SequenceBatch
 from lexirec.models.stages import READ_BY_THE_TEACHER, teacher_table
 from lexirec.text.prompt_vectors import prompt_vectors, warn_of_cut_prompts
-from lexirec.text.prompts import CUT, Prompts, attribute_columns, attribute_prompts, wish_prompt
+from lexirec.text.prompts import CUT, Prompts, attribute_columns, attribute_prompts, check_columns, wish_prompt
 from lexirec.training.options import TrainingOptions
 from lexirec.training.scft_config import ScftConfig
 
@@ -147,6 +146,7 @@ class LLMEmb(BackboneRecommender):
 
         # What is read of new items is what was read of these, whatever other columns they bring.
         self.columns = self.config.columns or tuple(attribute_columns(train.items, self.config.prompt))
+        check_columns(train.items, self.columns)
         trains_teacher = self.config.teacher == "sasrec" and self.config.aligns
         encoder = load_encoder(self.config.encoder)
         # A wrong log, encoder, width or run folder is told before hours of stage 1.
@@ -326,12 +326,10 @@ class LLMEmb(BackboneRecommender):
         if config.align_unique:
             counts = torch.ones_like(counts)
         items = places if batch.rows is None else batch.rows[places]
-        # The teacher's vectors are as its answers compare them, of unit length with cosine=true; so are these.
-        teacher, generated = self.teacher_table[items], self.unit(table.index_select(0, places).float())
-        if config.align_loss == "infonce":
-            again = torch.repeat_interleave(torch.arange(len(places), device=places.device), counts)
-            return float(config.align_weight) * symmetric_infonce(teacher[again], generated[again], config.align_tau)
-        return float(config.align_weight) * counted_soft_clip(teacher, generated, counts, config.align_tau)
+        # Both as this model's answers compare items: of unit length with cosine=true.
+        teacher, generated = self.unit(self.teacher_table[items]), self.unit(table.index_select(0, places).float())
+        contrast = counted_infonce if config.align_loss == "infonce" else counted_soft_clip
+        return float(config.align_weight) * contrast(teacher, generated, counts, config.align_tau)
 
 
 __all__ = ["LLMEmb", "LLMEmbConfig"]

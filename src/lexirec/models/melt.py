@@ -55,6 +55,12 @@ class MELTConfig(BackboneConfig):
     pretrain_epochs: PositiveInt = 201
     """Epochs of the plain encoder at most. ``epochs`` of the training bounds both."""
 
+    def unread(self) -> dict[str, str]:
+        found = super().unread()
+        if not self.lambda_users and not self.lambda_items:
+            found["tail_share"] = "lambda_users = 0 and lambda_items = 0"
+        return found
+
 
 def user_weights(lengths: NDArray[Any], threshold: int, epoch: int, e_max: int, max_len: int) -> NDArray[np.float64]:
     """Weights of long histories: ``|sin(pi/2 epoch/e_max + pi/2 (length - threshold - 1) / (max_len - threshold - 1))|``.

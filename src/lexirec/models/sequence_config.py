@@ -150,6 +150,12 @@ class ClozeConfig(ModelConfig):
     head: bool = True
     """A linear map, GELU and norm between state and scores, as in BERT4Rec."""
 
+    def unread(self) -> dict[str, str]:
+        found = super().unread()
+        if self.mask_last == 1:  # no window is left in which events are masked at random
+            found |= dict.fromkeys(("mask_prob", "mask_random", "mask_kept"), "mask_last = 1")
+        return found
+
     @model_validator(mode="after")
     def _shares(self) -> "ClozeConfig":
         if self.mask_random + self.mask_kept > 1:

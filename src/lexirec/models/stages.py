@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lexirec import columns as c
 from lexirec.data.dataset import Heldout, TrainSet
+from lexirec.data.messages import warn
 from lexirec.errors import InputError
 from lexirec.models.contract import Recommender
 from lexirec.models.earlier import refuse_leaks
@@ -47,13 +48,19 @@ def kept(name: str, depends: Mapping[str, Any], options: TrainingOptions, make: 
     key = hashlib.sha256(json.dumps([VERSION, depends], sort_keys=True).encode()).hexdigest()[:16]
     path = default_folder() / "stages" / f"{name}-{key}.safetensors"
     if path.exists():
-        return load_tensors(path)[0]["result"]
+        try:
+            return load_tensors(path)[0]["result"]
+        except (InputError, KeyError) as error:
+            warn(f"{path}: what was kept there is damaged and is made again ({error})")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     # The key is in the folder's name, so that checkpoints of other settings are never taken up.
-    own: dict[str, Any] = {"track": (), "max_minutes": None, "folder": None if options.folder is None else options.folder / f"{name}-{key}"}
+    folder = None if options.folder is None else options.folder / f"{name}-{key}"
+    own: dict[str, Any] = {"track": (), "max_minutes": None, "folder": folder}
     result = make(options.model_copy(update=own))
     save_tensors(path, {"result": result}, {"version": VERSION, "name": name})
+    if folder is not None:  # the stage is whole: its checkpoints would only make the run folder heavy
+        shutil.rmtree(folder, ignore_errors=True)
     return result
 
 
@@ -139,7 +146,16 @@ def teacher_table(teacher: str, settings: Mapping[str, Any], train: TrainSet, va
             " same data"
         )
     refuse_leaks(f"teacher = {teacher!r}", model, train)
-    return model.encode_items()[torch.from_numpy(at)].float()
+    vectors = model.encode_items()[torch.from_numpy(at)].float() if model.vector_scores else torch.zeros(len(at), 0)
+    if vectors.shape[1] < 2:
+        what = "one number an item" if model.vector_scores else "no item vectors"
+        raise InputError(f"teacher = {teacher!r} is a {model.name}, which has {what}; name a run of a model that learns item vectors")
+    if getattr(model.config, "cosine", False) and not settings.get("cosine", False):
+        warn(
+            f"teacher = {teacher!r} compares items by cosine, so its vectors have unit length, and those here have not (cosine=false); soft"
+            " targets depend on lengths: set cosine=true, or take a teacher of the same kind"
+        )
+    return vectors
 
 
 class Stage:

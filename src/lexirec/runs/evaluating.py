@@ -164,7 +164,6 @@ def retest(
         "dataset": parts.name,
         "data_hash": parts.train.content_hash,
         "split": data["split"],
-        "groups_are": (groups or GroupRules()).describe(),
     }
     entry |= diagnosed(model, parts, progress)
     asked: dict[str, Any] = {} if text is None else {"text": text}

@@ -27,6 +27,7 @@ def with_test(entry: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any
         "test_pessimistic": evaluation.pessimistic,
         "groups": evaluation.groups,
         "group_sizes": evaluation.group_sizes,
+        "groups_are": evaluation.groups_are,
         "users": evaluation.n_users,
         "repeat_targets": evaluation.repeat_targets,
         "protocol": evaluation.protocol,

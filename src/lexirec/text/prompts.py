@@ -147,9 +147,8 @@ def attribute_prompts(
     rules = STYLES[style]
     if columns is None:
         columns = attribute_columns(items, style)
+    check_columns(items, columns)
     for name in columns:
-        if name not in items.columns:
-            raise InputError(f"items have no column {name!r}{nearest(name, items.columns)}; they have {', '.join(items.columns)}")
         if items.schema[name].base_type() is pl.Binary:
             raise InputError(f"items column {name!r} holds bytes; decode it to text first")
     phrases: list[list[str]] = [[] for _ in range(items.height)]
@@ -188,6 +187,17 @@ def wish_prompt(text: str, style: str = "general", instruction: str | None = Non
     """
     rules = STYLES[as_choice(style, "style", tuple(STYLES))]
     return f"{rules.instruction if instruction is None else instruction}{rules.names.get(c.TITLE, c.TITLE)} is {text}"
+
+
+def check_columns(items: pl.DataFrame, columns: Sequence[str]) -> None:
+    """Refuse columns that the items lack.
+
+    Raises:
+        InputError: naming the nearest there is.
+    """
+    for name in columns:
+        if name not in items.columns:
+            raise InputError(f"items have no column {name!r}{nearest(name, items.columns)}; they have {', '.join(items.columns)}")
 
 
 def attribute_columns(items: pl.DataFrame, style: str = "general") -> list[str]:

@@ -200,9 +200,9 @@ class Scft:
 
         def before_step(optimiser: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
             self._check_gradients()
-            rate = self.lr * max(0.0, 1 - self.steps_done() / self.total_steps)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
+            left = max(0.0, 1 - self.steps_done() / self.total_steps)
+            for group, rate in zip(optimiser.param_groups, (self.lr, self.config.tau_lr), strict=True):
+                group["lr"] = rate * left
 
         optimiser.register_step_pre_hook(before_step)
         self._optimiser = optimiser

@@ -35,6 +35,8 @@ class ScftConfig(BaseModel):
     """Temperature; 3 for ``soft_clip``, 0.05 for ``infonce`` if not given."""
     learn_tau: bool = True
     """Whether ``soft_clip`` learns its temperature from there (the official code does); ``infonce`` keeps it."""
+    tau_lr: PositiveFloat = 2e-4
+    """Learning rate of the temperature, falling in a line as that of the weights does; the official code has 2e-4 for both."""
     pooling: Literal["mean", "last"] = "mean"
     """Mean over tokens, or the last token (causal models)."""
     normalize: bool = False
@@ -76,7 +78,9 @@ class ScftConfig(BaseModel):
         if self.lora is False:
             unread |= dict.fromkeys(ADAPTERS, "lora = False")
         if self.loss == "infonce":
-            unread["learn_tau"] = "loss = 'infonce'"
+            unread |= dict.fromkeys(("learn_tau", "tau_lr"), "loss = 'infonce'")
+        elif not self.learn_tau:
+            unread["tau_lr"] = "learn_tau = False"
         if self.style != "general":
             unread["max_characters"] = f"style = {self.style!r}"
         if self.steps is not None:

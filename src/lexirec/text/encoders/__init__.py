@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -89,6 +90,8 @@ def load_encoder(name: str, **options: Any) -> Encoder:
     'lsa?dim=8'
     """
     kind, target, given = parse_name(name)
+    if kind in ("hf", "st", "file") and Path(target).expanduser().exists():
+        target = str(Path(target).expanduser().resolve())  # a run that remembers it is asked from another folder later
     for option in options:
         check_option(kind, option)
     merged: dict[str, Any] = {**given, **{key: value for key, value in options.items() if value is not None}}
