@@ -57,7 +57,9 @@ PASS_TOKENS = 256
 
 
 class EasyRec(TextRecommender):
-    """The trained encoder. It holds nothing about ids, so other people, items and data sets are answered without training.
+    """A text encoder trained on interactions, so that a person's text lies near those of chosen items.
+
+    It holds nothing about ids, so other people, items and data sets are answered without training.
 
     >>> EasyRec(tau=0.1).config.pooling
     'auto'

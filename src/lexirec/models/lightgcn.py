@@ -62,7 +62,7 @@ class LightGCNConfig(GraphConfig):
 
 
 class LightGCN(IdGraphRecommender):
-    """LightGCN; ``lightgcn-infonce`` and ``mf-bpr`` are this class with other defaults."""
+    """Vectors by id, averaged over the user-item graph (He et al., SIGIR 2020); BPR. Other names of this class have other defaults."""
 
     name = "lightgcn"
     Config = LightGCNConfig

@@ -66,7 +66,7 @@ class Histories:
 
 
 class Recformer(SequentialRecommender):
-    """Texts of items, read one after another.
+    """Histories and items are texts, read by one Longformer (Li et al., KDD 2023).
 
     >>> Recformer(embedding_dim=64, max_tokens=256).config.window
     64

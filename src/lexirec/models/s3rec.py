@@ -287,7 +287,7 @@ def chosen(bag: Tensor, counts: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class S3Rec(SequentialRecommender):
-    """A causal Transformer that starts where the four tasks left it.
+    """A causal Transformer pretrained to tell items, attributes and stretches of histories (Zhou et al., CIKM 2020).
 
     >>> S3Rec(pretrain_epochs=10).config.mip_weight
     1.0

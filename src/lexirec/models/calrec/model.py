@@ -51,7 +51,7 @@ WRITING = 1
 
 
 class CALRec(LexicalRecommender):
-    """A recommender without item ids: histories and items are text.
+    """A language model writes the next item's text, and BM25 finds it; nothing is known by id.
 
     >>> CALRec(lm="tiny").config.alpha
     0.125
