@@ -215,6 +215,26 @@ def test_an_interrupted_run_goes_on_with_resume_only(data: Path, tmp_path: Path,
     assert (cut / "per_user.parquet").read_bytes() == (whole / "per_user.parquet").read_bytes()
 
 
+def test_two_processes_never_train_in_one_folder(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = runs.resolve("lightgcn", [data], sets=SETS)
+    original, refused = LightGCN.loss, []
+
+    def beside(self, batch):
+        if not refused:
+            code = "import sys, filelock\ntry: filelock.FileLock(sys.argv[1]).acquire(timeout=0)\nexcept filelock.Timeout: sys.exit(7)"
+            lock = tmp_path / "run.partial" / "training.lock"
+            refused.append(subprocess.run([sys.executable, "-c", code, str(lock)], check=False, timeout=60).returncode)
+            with pytest.raises(InputError, match="is being trained by another process"):
+                runs.fit_run(experiment, tmp_path / "run", resume=True, progress=False)
+        return original(self, batch)
+
+    monkeypatch.setattr(LightGCN, "loss", beside)
+    folder = runs.fit_run(experiment, tmp_path / "run", progress=False)
+    assert refused == [7]
+    runs.verify_run(folder)
+    assert not (folder / "training.lock").exists() and not (tmp_path / "run.partial").exists()
+
+
 def test_a_run_that_its_time_limit_ended_goes_on_with_more_time(data: Path, tmp_path: Path) -> None:
     whole = runs.fit_run(runs.resolve("lightgcn", [data], sets=SETS), tmp_path / "whole", progress=False)
     short = runs.resolve("lightgcn", [data], sets=[*SETS, "max_minutes=0.000001"])

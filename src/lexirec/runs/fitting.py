@@ -2,11 +2,13 @@
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from lexirec.errors import InputError
 from lexirec.evaluation.evaluate import Evaluation
@@ -21,6 +23,9 @@ from lexirec.runs.machine import device_name, own_command, peak_memory_mb, versi
 from lexirec.runs.resuming import DATA, check_resumable, check_same_data, reopen
 from lexirec.training.loop import pick_device
 from lexirec.training.options import TrainingOptions
+
+LOCK = "training.lock"
+"""File of an unfinished run that the process which trains it holds."""
 
 
 def fit_run(experiment: Experiment, out: str | Path, *, resume: bool = False, progress: bool = True, command: str | None = None) -> Path:
@@ -83,34 +88,54 @@ def fit_parts(
         The model and its evaluation on the test part, ``None`` where there is none.
 
     Raises:
-        InputError: as the model does; what it refuses before it has learned anything leaves no folder.
+        InputError: as the model does; what it refuses before it has learned anything leaves no folder. If another process trains there.
         StorageError: if the files can't be written.
     """
     model = model_class(experiment.model)(model_class(experiment.model).Config.parse(experiment.config))
     begun = folder.exists()
     with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with atomic_file(folder / "config.yaml") as temporary:
-        temporary.write_text(yaml.safe_dump(experiment.whole(), sort_keys=False, allow_unicode=True), encoding="utf-8")
-    write_json(folder / DATA, {"data_hash": parts.train.content_hash})
-    started = time.perf_counter()
-    try:
-        model.fit(parts.train, parts.valid, options)
-    except InputError:
-        # Refused before anything was learned: the corrected command must not meet a folder that it can neither resume nor replace.
-        if not begun and not any((folder / name).exists() for name in ("checkpoints", *_stages(folder))):
-            shutil.rmtree(folder)
-        raise
-    with showing(options.progress):
-        result = result_entry(model, parts, options, time.perf_counter() - started)
-        evaluation = measure(model, parts) if parts.test is not None else None
-    result |= {"command": command, "protocol_split": experiment.data["split"], "dataset": parts.name, **(notes or {})}
-    result |= diagnosed(model, parts, options.progress)
-    model.know_later(parts.later)
+    with held(folder):
+        with atomic_file(folder / "config.yaml") as temporary:
+            temporary.write_text(yaml.safe_dump(experiment.whole(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        write_json(folder / DATA, {"data_hash": parts.train.content_hash})
+        started = time.perf_counter()
+        try:
+            model.fit(parts.train, parts.valid, options)
+        except InputError:
+            # Refused before anything was learned: the corrected command must not meet a folder that it can neither resume nor replace.
+            if not begun and not any((folder / name).exists() for name in ("checkpoints", *_stages(folder))):
+                shutil.rmtree(folder)
+            raise
+        with showing(options.progress):
+            result = result_entry(model, parts, options, time.perf_counter() - started)
+            evaluation = measure(model, parts) if parts.test is not None else None
+        result |= {"command": command, "protocol_split": experiment.data["split"], "dataset": parts.name, **(notes or {})}
+        result |= diagnosed(model, parts, options.progress)
+        model.know_later(parts.later)
     with storing(folder):
         (folder / DATA).unlink()
         write_run(folder, model, result, evaluation, experiment.document(), parts.train)
     return model, evaluation
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold an unfinished run for this process.
+
+    Raises:
+        InputError: if another process holds it.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(f"{folder} is being trained by another process; wait for it, or choose another folder") from error
+    try:
+        yield
+    finally:
+        lock.release()
+        (folder / LOCK).unlink(missing_ok=True)
 
 
 def _stages(partial: Path) -> list[str]:
