@@ -117,7 +117,7 @@ def teacher_table(teacher: str, settings: Mapping[str, Any], train: TrainSet, va
         options: of the whole training.
 
     Raises:
-        InputError: if the folder is none, or the teacher lacks items or has seen what may be held out here.
+        InputError: if the folder is none, or the teacher lacks items or item vectors, or has seen what may be held out here.
     """
     from lexirec.models import load_model, model_class
 
@@ -146,10 +146,10 @@ def teacher_table(teacher: str, settings: Mapping[str, Any], train: TrainSet, va
             " same data"
         )
     refuse_leaks(f"teacher = {teacher!r}", model, train)
-    vectors = model.encode_items()[torch.from_numpy(at)].float() if model.vector_scores else torch.zeros(len(at), 0)
-    if vectors.shape[1] < 2:
-        what = "one number an item" if model.vector_scores else "no item vectors"
-        raise InputError(f"teacher = {teacher!r} is a {model.name}, which has {what}; name a run of a model that learns item vectors")
+    vectors = model.encode_items()[torch.from_numpy(at)].float() if model.vector_scores else None
+    if vectors is None or vectors.shape[1] < 2:
+        lacks = "no item vectors" if vectors is None else "one number an item"
+        raise InputError(f"teacher = {teacher!r} is a {model.name}, which has {lacks}; name a run of a model that learns item vectors")
     if getattr(model.config, "cosine", False) and not settings.get("cosine", False):
         warn(
             f"teacher = {teacher!r} compares items by cosine, so its vectors have unit length, and those here have not (cosine=false); soft"

@@ -125,10 +125,12 @@ def held(folder: Path) -> Iterator[None]:
 
     Raises:
         InputError: if another process holds it.
+        StorageError: if the lock can't be written.
     """
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        with storing(folder):
+            lock.acquire(timeout=0)
     except Timeout as error:
         raise InputError(f"{folder} is being trained by another process; wait for it, or choose another folder") from error
     try:
