@@ -155,6 +155,7 @@ def read_tables(path: str | PathLike[str], *, format: str | None = None, **optio
     if not place.exists():
         raise InputError(
             f"{place} does not exist{nearest(place.name, [p.name for p in place.parent.glob('*')]) if place.parent.is_dir() else ''}"
+            "; give the folder or file of a log (lexirec data convert makes a folder of your files, lexirec demo simulates one)"
         )
     chosen = format
     if format in (None, "auto"):
