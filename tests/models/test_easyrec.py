@@ -18,7 +18,8 @@ from lexirec.errors import InputError
 from lexirec.losses import user_item_contrast
 from lexirec.models import create, load_model
 from lexirec.models.contract import Recommender
-from lexirec.models.easyrec import EasyRec, start_network
+from lexirec.models.easyrec import EasyRec
+from lexirec.models.easyrec_start import going_on, start_network
 from lexirec.models.layers.encoder import TextNetwork, backbone_from, padded, read_heads, scratch_config
 from lexirec.query import Query
 from lexirec.text.plain_writer import PlainWriter
@@ -465,6 +466,56 @@ def test_the_encoders_folder_is_not_needed_after_loading(train: TrainSet, tmp_pa
     ]
     assert torch.equal(loaded.score(queries), model.score(queries))
     assert loaded.transfer(sports(6).train_set()).recommend("u01", k=2).height == 2
+
+
+def test_a_training_goes_on_from_an_earlier_run(bert: str, train: TrainSet, tmp_path: Path) -> None:
+    run = str(tmp_path / "run")
+    first = EasyRec(**settings(bert, num_layers=1, dropout=0.0, frozen_layers=0)).fit(train, options=options())
+    first.save(run)
+    asked = settings("minilm", start=run, lr=1e-9)
+    same = EasyRec(**asked).fit(sports(6).train_set(), options=options())  # other people, and others' words
+    before, after = first.network.state_dict(), same.network.state_dict()
+    assert before.keys() == after.keys()
+    assert any(name.startswith("decoder.") for name in before)
+    for name, weight in before.items():
+        torch.testing.assert_close(after[name], weight, rtol=0, atol=1e-6)
+    assert all(weight.requires_grad for weight in same.network.parameters())
+    trained = EasyRec(**{**asked, "lr": 1e-3}).fit(sports(6).train_set(), options=options())
+    assert not torch.equal(trained.network.words, first.network.words)
+    trained.save(tmp_path / "trained")
+    shutil.rmtree(run)  # not needed any more
+    assert torch.equal(load_model(tmp_path / "trained").score([Query(user_id="u03")]), trained.score([Query(user_id="u03")]))
+
+
+@pytest.mark.parametrize("more", [{"mlm_weight": 0.0}, {"decoder": "tied"}])
+def test_the_decoder_of_an_earlier_run_is_left_where_another_is_asked(more: dict, bert: str, train: TrainSet, tmp_path: Path) -> None:
+    first = ready(train, bert)
+    with torch.no_grad():
+        for weight in first.network.parameters():
+            weight.add_(1.0)
+    network = going_on(first.network, EasyRec(**more).config)
+    assert torch.equal(network.words, first.network.words)
+    assert network.head is not None
+    assert first.network.head is not None
+    assert torch.equal(network.head.weight, first.network.head.weight)
+    assert network.decoder_kind == more.get("decoder", "none")
+    if network.transform is not None:
+        assert not torch.equal(network.transform[0].weight, first.network.transform[0].weight)
+
+
+def test_wrong_starts_are_refused(bert: str, train: TrainSet, tmp_path: Path) -> None:
+    other = create("popularity").fit(train)
+    other.save(tmp_path / "popularity")
+    with pytest.raises(InputError, match="is a run of popularity; name a run of easyrec"):
+        EasyRec(**settings("minilm", start=str(tmp_path / "popularity"))).fit(train, options=options())
+    with pytest.raises(InputError, match="nowhere"):
+        EasyRec(**settings("minilm", start=str(tmp_path / "nowhere"))).fit(train, options=options())
+    with pytest.raises(InputError, match="encoder = 'tiny' has no effect with start"):
+        EasyRec(start="RUN", encoder="tiny")
+    EasyRec(**settings(bert, epochs=1)).fit(train, options=options()).save(tmp_path / "seen")
+    part = sports().split("leave-one-out").train
+    with pytest.raises(InputError, match=r"start = .*seen.* was trained on .* events of .* outside of this training part"):
+        EasyRec(**settings("minilm", start=str(tmp_path / "seen"))).fit(part, options=options())
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------------------------

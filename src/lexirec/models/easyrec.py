@@ -12,7 +12,6 @@ profiles, a random version each -> encoder -> cosine / temperature -> cross entr
 import copy
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,32 +24,20 @@ from lexirec.data.messages import warn
 from lexirec.errors import InputError
 from lexirec.losses import user_item_contrast
 from lexirec.models.contract import Recommender
+from lexirec.models.earlier import refuse_leaks
 from lexirec.models.easyrec_config import EasyRecConfig
-from lexirec.models.layers.encoder import (
-    SIZES,
-    Pooling,
-    TextNetwork,
-    Tokenizer,
-    backbone_from,
-    config_state,
-    freeze_lowest,
-    keep_layers,
-    padded,
-    read_heads,
-    scratch_config,
-    without_pooler,
-)
+from lexirec.models.easyrec_start import going_on, start_network
+from lexirec.models.layers.encoder import TextNetwork, Tokenizer, backbone_from, config_state, freeze_lowest, padded
 from lexirec.models.textual import TextRecommender, unit
 from lexirec.progress import track
-from lexirec.text.encoders.families import is_causal, position_limit
-from lexirec.text.encoders.hub import bundled_folder
+from lexirec.text.encoders.families import position_limit
 from lexirec.text.encoders.precision import resolve
 from lexirec.text.profiles import RAW
 from lexirec.training.gradients import Parts
 from lexirec.training.options import TrainingOptions
 from lexirec.training.products import fill_products
 from lexirec.training.texts import ExampleSampler, TextBatch, TextPool, TokenStore, false_negatives, mask_words
-from lexirec.training.weights import base_encoder, can_fuse, pack_sorted, set_dropout, use_float32_attention
+from lexirec.training.weights import can_fuse, pack_sorted, set_dropout, use_float32_attention
 
 PASS_TOKENS = 256
 """Tokens of one pass when texts are read: always as many texts of a length, so that a text's vector is the same in any company."""
@@ -102,13 +89,24 @@ class EasyRec(TextRecommender):
                 "person = 'others' trains on people's texts by the plain writer; the users' part of the profiles' folder"
                 f" ({self.written_users.height:,} users) is read in answers only (person=profile trains on it)"
             )
-        self.network, self.tokenizer = start_network(self.config)
+        self.network, self.tokenizer = start_network(self.config) if self.config.start is None else self._earlier_network(train)
         self._ready_network()
         if self.config.mlm_weight and self.tokenizer.mask is None:
             raise InputError(f"{self.config.encoder}: its tokenizer has no mask token; set mlm_weight=0")
         self._optimiser: torch.optim.Optimizer | None = None
         self._digest = ""
         self._sample(train)
+
+    def _earlier_network(self, train: TrainSet) -> tuple[TextNetwork, Tokenizer]:
+        """Encoder and tokenizer of an earlier run."""
+        from lexirec.models import load_model
+
+        start = str(self.config.start)
+        other = load_model(start)
+        if not isinstance(other, EasyRec):
+            raise InputError(f"start = {start!r} is a run of {other.name}; name a run of easyrec")
+        refuse_leaks(f"start = {start!r}", other, train)
+        return going_on(other.network, self.config), other.tokenizer
 
     def _ready_network(self) -> None:
         backbone = self.network.backbone
@@ -370,40 +368,4 @@ class EasyRec(TextRecommender):
         self._digest = ""
 
 
-def start_network(config: EasyRecConfig) -> tuple[TextNetwork, Tokenizer]:
-    """The encoder to train and its tokenizer, as the configuration asks.
-
-    Raises:
-        InputError: if the encoder can't be trained here (no transformer, or one that reads left to right), or isn't to be trained and lacks
-            the head that it is read through.
-    """
-    pooled: Pooling = "first"
-    folder: Path | None = None
-    if config.encoder in SIZES:
-        from transformers import AutoTokenizer
-
-        tokenizer = Tokenizer.of(AutoTokenizer.from_pretrained(bundled_folder(), local_files_only=True, trust_remote_code=False))
-        backbone = backbone_from(scratch_config(config.encoder, tokenizer.vocab_size, tokenizer.pad).to_dict())
-    else:
-        base = base_encoder(config.encoder, pooling="mean", max_length=512, normalize=False, device="cpu")
-        if is_causal(base.config):
-            raise InputError(f"encoder {config.encoder!r} reads left to right; EasyRec trains encoders of the BERT and RoBERTa kind")
-        made, model = base.load()
-        tokenizer, backbone = Tokenizer.of(made), without_pooler(model)
-        pooled = "first" if config.encoder.startswith("hf:") else "mean"
-        folder = base.folder
-    if config.num_layers is not None:
-        keep_layers(backbone, config.num_layers)
-    pooling: Pooling = pooled if config.pooling == "auto" else config.pooling
-    head = pooling == "first" if config.head is None else config.head
-    network = TextNetwork(backbone, pooling, head, config.decoder if config.mlm_weight else "none")
-    if folder is not None:
-        taken = read_heads(network, folder)
-        if head and not config.epochs and not config.steps and not {"head.weight", "head.bias"} <= set(taken):
-            raise InputError(
-                f"epochs = 0 asks for {config.encoder!r} as it is, and it has no head; a fresh one would be noise: set head=false"
-            )
-    return network, tokenizer
-
-
-__all__ = ["EasyRec", "EasyRecConfig", "start_network"]
+__all__ = ["EasyRec", "EasyRecConfig"]

@@ -13,6 +13,9 @@ class EasyRecConfig(TextConfig):
     encoder: str = "minilm"
     """What to start from: ``minilm``, ``hf:<model>`` or ``st:<model>`` of the BERT or RoBERTa kind, or ``tiny``, ``small``, ``base``,
     ``large``: a RoBERTa of that size with fresh weights, and the bundled tokenizer."""
+    start: str | None = None
+    """Run folder of an ``easyrec`` whose encoder this training goes on from, with its pooling, head and layers: trained on other shops
+    first, then on this one. A run that saw events held out here is refused."""
     num_layers: PositiveInt | None = None
     """Keep the lowest layers only (EasyRec-small is six of RoBERTa-base's twelve)."""
     pooling: Literal["auto", "first", "mean"] = "auto"
@@ -84,6 +87,8 @@ class EasyRecConfig(TextConfig):
 
     def unread(self) -> dict[str, str]:
         found = super().unread()
+        if self.start is not None:
+            found |= dict.fromkeys(("encoder", "num_layers", "pooling", "head"), "start")
         if not self.mlm_weight:
             found |= dict.fromkeys(("mlm_share", "decoder"), "mlm_weight = 0")
         if self.steps is not None:
