@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lexirec.errors import InputError
@@ -90,9 +91,10 @@ def fit_reduction(vectors: NDArray[np.float32], kind: Kind, dim: int | None = No
         matrix = np.random.default_rng(seed).standard_normal((width, dim)) / np.sqrt(dim)
         return Reduction(np.zeros(width, dtype=np.float32), matrix.astype(np.float32))
     mean = vectors.mean(0, dtype=np.float64)
-    centred = vectors - mean
-    values, directions = np.linalg.eigh(centred.T @ centred / n)
-    values, directions = values[::-1][:dim], directions[:, ::-1][:, :dim]
+    # torch keeps to the threads that a training was given; numpy's own products would take every core.
+    centred = torch.from_numpy(vectors - mean)
+    found = torch.linalg.eigh(centred.T @ centred / n)
+    values, directions = found.eigenvalues.numpy()[::-1][:dim], found.eigenvectors.numpy()[:, ::-1][:, :dim]
     # The sign of a direction is arbitrary; the largest entry is made positive, so that two machines agree.
     directions = directions * np.sign(directions[np.abs(directions).argmax(0), np.arange(dim)])
     if kind == "whiten":
