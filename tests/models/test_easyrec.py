@@ -1,5 +1,6 @@
 """EasyRec: the spec's conformance list, parity with a plain reference, answers by text, transfer, saving, bad input."""
 
+import json
 import math
 import os
 import shutil
@@ -13,15 +14,18 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 
 from lexirec.data.dataset import TrainSet
+from lexirec.data.messages import DataWarning
 from lexirec.data.mixing import mix
 from lexirec.errors import InputError
 from lexirec.losses import user_item_contrast
 from lexirec.models import create, load_model
 from lexirec.models.contract import Recommender
 from lexirec.models.easyrec import EasyRec
-from lexirec.models.easyrec_start import going_on, start_network
+from lexirec.models.easyrec_start import going_on, own_reading, start_network
 from lexirec.models.layers.encoder import TextNetwork, backbone_from, padded, read_heads, scratch_config
+from lexirec.models.textual import unit
 from lexirec.query import Query
+from lexirec.text import load_encoder
 from lexirec.text.plain_writer import PlainWriter
 from lexirec.text.profiles import Profiles, write_profiles
 from lexirec.training.options import TrainingOptions
@@ -287,8 +291,6 @@ def test_gradient_caching_repeats_the_dropout(bert: str, train: TrainSet) -> Non
 
 
 def test_mean_pooling_without_head_reads_as_the_encoder_itself(bert: str, train: TrainSet) -> None:
-    from lexirec.text import load_encoder
-
     model = ready(train, bert, pooling="mean")
     assert model.network.head is None
     texts = ["likes swimming", "indoor basketball shoes and a jersey"]
@@ -303,9 +305,22 @@ def test_mean_pooling_without_head_reads_as_the_encoder_itself(bert: str, train:
 
 def test_it_learns_the_missing_item_of_a_sport_and_whats_chosen_shows(bert: str, train: TrainSet) -> None:
     model = EasyRec(**settings(bert, epochs=12, lr=3e-3, mlm_weight=0.1)).fit(train, options=options())
-    right = model.recommend(train.users.ids.to_list(), k=1)
-    share = np.mean([row["item_id"][0] == list(SPORTS)[int(row["user_id"][1:]) % 3][0] for row in right.iter_rows(named=True)])
-    assert share > 0.9  # of the own sport: by chance a third
+    untrained = EasyRec(**settings(bert, epochs=1, lr=1e-12, mlm_weight=0.1)).fit(train, options=options())
+
+    def share(asked: EasyRec) -> float:
+        """First answers that are of the own sport."""
+        first = asked.recommend(train.users.ids.to_list(), k=1).iter_rows(named=True)
+        return float(np.mean([row["item_id"][0] == list(SPORTS)[int(row["user_id"][1:]) % 3][0] for row in first]))
+
+    def margin(asked: EasyRec) -> float:
+        """How much nearer people are to the items of their own sport than to the others', in cosine."""
+        scores = asked.score([Query(user_id=user) for user in train.users.ids]).numpy()
+        own = np.array([[item[0] == list(SPORTS)[int(user[1:]) % 3][0] for item in train.item_map.ids] for user in train.users.ids])
+        return float(scores[own].mean() - scores[~own].mean())
+
+    assert share(model) > 0.95
+    assert share(untrained) < 0.9  # the words alone, through an encoder with random weights
+    assert margin(model) > 0.5 > 5 * margin(untrained)
     assert model.training_result.best_epoch == 12
 
 
@@ -488,6 +503,56 @@ def test_a_training_goes_on_from_an_earlier_run(bert: str, train: TrainSet, tmp_
 
 
 @pytest.mark.parametrize("more", [{"mlm_weight": 0.0}, {"decoder": "tied"}])
+def sentence_model(folder: Path, bert: str, mode: str) -> str:
+    """A sentence-transformers model with a transformer and a pooling."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer import modules
+
+    words = modules.Transformer(bert.removeprefix("hf:"))
+    pool = modules.Pooling(words.get_embedding_dimension(), pooling_mode=mode)
+    SentenceTransformer(modules=[words, pool]).save(str(folder))
+    return f"st:{folder}"
+
+
+@pytest.mark.parametrize("mode", ["cls", "mean"])
+def test_a_sentence_model_is_read_as_its_folder_says(mode: str, bert: str, train: TrainSet, tmp_path: Path) -> None:
+    name = sentence_model(tmp_path / "st", bert, mode)
+    model = EasyRec(**settings(name, epochs=0)).fit(train, options=options())
+    texts = ["swim cap", "basketball shoes for people who like this"]
+    torch.testing.assert_close(model.encode_texts(texts), unit(torch.from_numpy(load_encoder(name).encode(texts))), atol=1e-5, rtol=1e-4)
+    assert model.network.pooling == ("first" if mode == "cls" else "mean")
+    assert model.network.head is None
+    described = json.loads((tmp_path / "st/1_Pooling/config.json").read_text())
+    described.pop("pooling_mode")  # as older versions of that library wrote it
+    described |= {"pooling_mode_cls_token": mode == "cls", "pooling_mode_mean_tokens": mode == "mean", "pooling_mode_max_tokens": False}
+    (tmp_path / "st/1_Pooling/config.json").write_text(json.dumps(described))
+    assert own_reading(EasyRec(encoder=name).config) == (model.network.pooling, False)
+
+
+def test_what_stands_behind_an_encoders_name_is_read_or_refused(bert: str, tmp_path: Path) -> None:
+    assert own_reading(EasyRec(encoder=bert).config) == ("first", True)
+    assert own_reading(EasyRec(encoder=f"{bert}?pooling=mean&normalize=true").config) == ("mean", True)
+    assert start_network(EasyRec(encoder=f"{bert}?pooling=mean").config)[0].head is None
+    assert own_reading(EasyRec(encoder=f"{bert}?pooling=cls", pooling="first").config) == ("first", True)
+    refused = {
+        f"{bert}?max_length=8": r"max_length has no effect in EasyRec; set max_length \(in training\) and read_length",
+        "minilm?max_length=16": "max_length has no effect",
+        f"{bert}?prompt=query: ": "prompt has no effect",
+        f"{bert}?pooling=last": "pooled by 'last'",
+        sentence_model(tmp_path / "most", bert, "max"): "pooled by 'max'",
+    }
+    for name, message in refused.items():
+        with pytest.raises(InputError, match=message):
+            start_network(EasyRec(encoder=name).config)
+    with pytest.raises(InputError, match="differ; leave one of them out"):
+        start_network(EasyRec(encoder=f"{bert}?pooling=mean", pooling="first").config)
+
+
+def test_epochs_that_the_options_cut_are_told(bert: str, train: TrainSet) -> None:
+    with pytest.warns(DataWarning, match="epochs = 3 is cut to 1"):
+        EasyRec(**settings(bert, epochs=3)).fit(train, options=options(epochs=1))
+
+
 def test_the_decoder_of_an_earlier_run_is_left_where_another_is_asked(more: dict, bert: str, train: TrainSet, tmp_path: Path) -> None:
     first = ready(train, bert)
     with torch.no_grad():

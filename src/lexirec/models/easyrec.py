@@ -65,6 +65,8 @@ class EasyRec(TextRecommender):
         # A learning rate that ends at 0 needs its end from the start.
         per_epoch = ExampleSampler(train, config.batch_size, config.batches, config.epoch_users).n_batches
         epochs = -(-config.steps // per_epoch) if config.steps else min(config.epochs, options.epochs)
+        if not config.steps and epochs < config.epochs and "epochs" in config.model_fields_set:
+            warn(f"epochs = {config.epochs} is cut to {epochs}, the upper bound of the training options")
         self.total_steps = config.steps or max(epochs * per_epoch, 1)
         options = options.model_copy(update={"epochs": epochs, "clip_norm": options.clip_norm or config.clip_norm})
         if valid is not None and config.valid_users is not None:

@@ -19,10 +19,11 @@ class EasyRecConfig(TextConfig):
     num_layers: PositiveInt | None = None
     """Keep the lowest layers only (EasyRec-small is six of RoBERTa-base's twelve)."""
     pooling: Literal["auto", "first", "mean"] = "auto"
-    """``first``: the first token, as published; ``mean``: over all tokens, as ``minilm`` was trained; ``auto``: ``mean`` for ``minilm`` and
-    ``st:``, else ``first``."""
+    """``first``: the first token, as published; ``mean``: over all tokens; ``auto``: ``mean`` for ``minilm``, as the folder of ``st:`` and
+    the name of ``hf:`` (``hf:<model>?pooling=mean``) say, else ``first``."""
     head: bool | None = None
-    """Linear map and tanh after pooling, the checkpoint's or with random weights at the start; by default with ``first`` only."""
+    """Linear map and tanh after pooling, the checkpoint's or with random weights at the start; by default with ``first`` only, and not for
+    ``st:``, which was trained without."""
     raw: bool = True
     """Whether an item may also be read as its raw metadata (the published fifth text of an item)."""
     person: Literal["profile", "others"] = "profile"

@@ -17,9 +17,10 @@ from lexirec.models.layers.encoder import (
     scratch_config,
     without_pooler,
 )
+from lexirec.text.encoders import load_encoder, parse_name
 from lexirec.text.encoders.families import is_causal
 from lexirec.text.encoders.hub import bundled_folder
-from lexirec.training.weights import base_encoder
+from lexirec.training.weights import base_encoder, pooling_of
 
 
 def start_network(config: EasyRecConfig) -> tuple[TextNetwork, Tokenizer]:
@@ -29,8 +30,8 @@ def start_network(config: EasyRecConfig) -> tuple[TextNetwork, Tokenizer]:
         InputError: if the encoder can't be trained here (no transformer, or one that reads left to right), or isn't to be trained and lacks
             the head that it is read through.
     """
-    pooled: Pooling = "first"
     folder: Path | None = None
+    pooled, with_head = own_reading(config)
     if config.encoder in SIZES:
         from transformers import AutoTokenizer
 
@@ -42,12 +43,11 @@ def start_network(config: EasyRecConfig) -> tuple[TextNetwork, Tokenizer]:
             raise InputError(f"encoder {config.encoder!r} reads left to right; EasyRec trains encoders of the BERT and RoBERTa kind")
         made, model = base.load()
         tokenizer, backbone = Tokenizer.of(made), without_pooler(model)
-        pooled = "first" if config.encoder.startswith("hf:") else "mean"
         folder = base.folder
     if config.num_layers is not None:
         keep_layers(backbone, config.num_layers)
     pooling: Pooling = pooled if config.pooling == "auto" else config.pooling
-    head = pooling == "first" if config.head is None else config.head
+    head = with_head and pooling == "first" if config.head is None else config.head
     network = TextNetwork(backbone, pooling, head, decoder_of(config))
     if folder is not None:
         taken = read_heads(network, folder)
@@ -56,6 +56,45 @@ def start_network(config: EasyRecConfig) -> tuple[TextNetwork, Tokenizer]:
                 f"epochs = 0 asks for {config.encoder!r} as it is, and it has no head; a fresh one would be noise: set head=false"
             )
     return network, tokenizer
+
+
+READ = ("pooling", "revision", "normalize")
+"""Options of an encoder's name that its training here reads, or that make no difference to cosines."""
+POOLINGS: dict[str, Pooling] = {"cls": "first", "first": "first", "mean": "mean", "auto": "first"}
+
+
+def own_reading(config: EasyRecConfig) -> tuple[Pooling, bool]:
+    """What ``pooling = auto`` means for the encoder that the configuration names, and whether a head goes with the first token.
+
+    ``hf:`` is pooled as its name says, else by the first token as published; ``st:`` as its folder says, and without a head, since it was
+    trained without one.
+
+    Raises:
+        InputError: for an option behind the encoder's name that EasyRec doesn't read, or a pooling that it doesn't have.
+    """
+    if config.encoder in SIZES:
+        return "first", True
+    kind, _, options = parse_name(config.encoder)
+    for option in options:
+        if option not in READ:
+            cure = {
+                "max_length": "set max_length (in training) and read_length (afterwards) instead",
+                "prompt": "EasyRec's texts have no prompt",
+            }
+            raise InputError(f"encoder {config.encoder!r}: {option} has no effect in EasyRec; {cure.get(option, 'leave it out')}")
+    if kind == "st":
+        named = pooling_of(load_encoder(config.encoder))
+    elif kind == "hf":
+        named = options.get("pooling", "auto")
+    else:
+        named = "mean"
+    if config.pooling != "auto":
+        if "pooling" in options and POOLINGS.get(named) != config.pooling:
+            raise InputError(f"encoder {config.encoder!r} and pooling = {config.pooling!r} differ; leave one of them out")
+        return config.pooling, kind != "st"
+    if named not in POOLINGS:
+        raise InputError(f"encoder {config.encoder!r} is pooled by {named!r} and EasyRec by the first token or the mean; set pooling")
+    return POOLINGS[named], kind != "st"
 
 
 def going_on(earlier: TextNetwork, config: EasyRecConfig) -> TextNetwork:
@@ -77,4 +116,4 @@ def decoder_of(config: EasyRecConfig) -> Decoder:
     return config.decoder if config.mlm_weight else "none"
 
 
-__all__ = ["decoder_of", "going_on", "start_network"]
+__all__ = ["decoder_of", "going_on", "own_reading", "start_network"]

@@ -187,6 +187,23 @@ def base_encoder(
     raise InputError(f"encoder {encoder.name!r} has no transformer to fine-tune; use minilm, hf:<model> or st:<model>")
 
 
+def pooling_of(encoder: Encoder) -> str:
+    """How a sentence-transformers model pools, as its folder says: ``cls``, ``mean``, ...; several are joined by ``+``."""
+    if not isinstance(encoder, SentenceTransformersEncoder):
+        raise InputError(f"encoder {encoder.name!r} has no sentence-transformers folder that says how it pools")
+    modules = read_json(encoder.folder / "modules.json") if (encoder.folder / "modules.json").exists() else []
+    for module in modules:
+        if str(module["type"]).endswith(".Pooling"):
+            said = read_json(encoder.folder / str(module["path"]) / "config.json")
+            if "pooling_mode" in said:  # newer versions of sentence-transformers; one flag per mode before
+                modes = said["pooling_mode"]
+                return "+".join(modes) if isinstance(modes, list) else str(modes)
+            names = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
+            flags = [name for name, on in said.items() if name.startswith("pooling_mode_") and on is True]
+            return "+".join(names.get(name, name.removeprefix("pooling_mode_")) for name in flags)
+    return "mean"  # what sentence-transformers puts behind a bare transformer
+
+
 def _transformer_folder(folder: Path) -> Path:
     """Where a sentence-transformers model keeps its transformer."""
     if not (folder / "modules.json").exists():
@@ -205,6 +222,7 @@ __all__ = [
     "can_fuse",
     "lora_targets",
     "pack_sorted",
+    "pooling_of",
     "save_weights",
     "set_dropout",
     "use_float32_attention",
