@@ -1,6 +1,7 @@
 """Profiles on disk, and the plain writer: readable, deterministic, from the training part alone."""
 
 import json
+import re
 
 import numpy as np
 import polars as pl
@@ -8,11 +9,14 @@ import pytest
 import scipy.sparse as sp
 
 from lexirec.data.dataset import Dataset
+from lexirec.data.messages import DataWarning
 from lexirec.data.mixing import domain_part, mix
 from lexirec.errors import InputError, NotFittedError
 from lexirec.text import Profiles, read_profiles, write_profiles
 from lexirec.text import plain_writer as pw
 from lexirec.text.key_phrases import ReviewWords
+from lexirec.text.llm import LanguageModel
+from lexirec.text.lm_writer import LmWriter
 from lexirec.text.plain_facts import Phrases, item_words, neighbours, popularity_levels, roles
 from lexirec.text.plain_wording import ITEM_WORDS, USER_WORDS, short_title, words_of
 from lexirec.text.plain_writer import PlainWriter
@@ -272,7 +276,7 @@ def unlike_shops():
             "line": [["north"]] * 6,
             "note": ["short"] * 6,
             "price": ["$1"] * 6,
-            "views": [12_345_678] * 6,
+            "pages": [12_345_678] * 6,
             "year": ["1999"] * 6,
         },
         {
@@ -281,7 +285,7 @@ def unlike_shops():
             "line": ["south"] * 6,
             "note": [words] * 6,
             "price_eur": [5.0] * 6,
-            "views": [2.5] * 6,
+            "pages": [2.5] * 6,
             "year": [1999.0] * 6,
         },
     ]
@@ -329,6 +333,37 @@ def test_roles_of_columns():
     frame = pl.DataFrame({"item_id": ["a"], "title": ["t"], "text_long": ["word " * 30], "price": ["$1"], "price_usd": [1.0], "asin": ["x"],
                           "tags": [["q"]], "author": ["me"], "released": [None], "blob": [b"x"]})  # fmt: skip
     assert roles(frame) == {"text_long": "about", "price": "fact", "tags": "kind", "author": "maker"}
+
+
+def test_what_choices_made_and_vectors_are_in_no_profile():
+    frame = pl.DataFrame(
+        {
+            "item_id": ["a", "b"],
+            "title": ["Rose oil", "Soap"],
+            "average_rating": [4.123, 2.345],
+            "ratingNumber": [1539, 12],
+            "stars": ["4.5 out of 5", "#3"],
+            "salesRank": [[77], [88]],
+            "reviews": ["Smells good.", None],
+            "rank": ["Private", "Major"],
+            "embedding": [[0.125, 0.25], [0.5, 0.75]],
+            "votes": [{"up": 991}, {"up": 992}],
+            "sizes": [["12 oz"], ["3 oz"]],
+        }
+    )
+    with pytest.warns(DataWarning, match="average_rating, ratingNumber, stars, votes: such numbers are counted over events"):
+        found = roles(frame)
+    assert found == {"reviews": "fact", "rank": "fact", "sizes": "kind"}
+    log = pl.DataFrame({"user_id": ["u", "u", "v"], "item_id": ["a", "b", "a"], "timestamp": [1, 2, 3]})
+    train = Dataset(log, frame).train_set()
+    with pytest.warns(DataWarning, match="average_rating"):
+        written = PlainWriter().write(train)
+    told = " ".join([*texts_of(written), *written.items["raw"]])
+    assert "Rose oil" in told
+    assert not re.search(r"4\.12|1539|4\.5|77|0\.125|991", told)
+    with pytest.warns(DataWarning, match="average_rating"):
+        prompts = LmWriter(LanguageModel("m", dry_run=True))._item_prompts(train)
+    assert not any(re.search(r"4\.12|1539|4\.5|77|0\.125|991", prompt.user) for prompt in prompts if prompt)
 
 
 @pytest.mark.parametrize(
