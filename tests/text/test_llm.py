@@ -247,6 +247,25 @@ def test_a_fence_or_words_around_the_object_are_no_fault():
         assert len(server.requests) == 2
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<think>They want {json} like {"a": 1}, or {"n": 3}.</think>\n{"n": 7}',
+        '{"n": 7}\n{"x": 1}',
+        'It is {"n": 7} {}',
+        '{{{ {"n": 7} }}}',
+    ],
+)
+def test_the_object_is_found_among_other_braces(text):
+    assert PARSE(text).n == 7
+
+
+def test_braces_without_an_object():
+    for text in ("{", "}{", "{" * 100_000, '{"a":' * 20_000, "[" * 100_000 + "{"):
+        with pytest.raises(ValueError, match="no complete JSON object"):
+            PARSE(text)
+
+
 def test_a_server_that_refuses_response_format_is_asked_without():
     with Faulty(echo, faults=[error(400, "unknown field response_format")]) as server:
         assert values(model(server, concurrency=1).ask(prompts(2), PARSE)) == [0, 1]

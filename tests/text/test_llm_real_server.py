@@ -19,6 +19,7 @@ pytest.importorskip("openai", reason="the language-model client needs the extra 
 pytest.importorskip("fastapi", reason="`transformers serve` needs fastapi and uvicorn (extra `serve`)")
 pytest.importorskip("uvicorn", reason="`transformers serve` needs fastapi and uvicorn (extra `serve`)")
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}Bot:"
+PROFILE = '{"summarization": "A quiet toy for rainy days.", "reasoning": "Its title says so."}'
 QUESTIONS = [Prompt("Tell a story.", f"A story of {animal}.") for animal in ("a dog", "a cat", "a duck", "a fish")]
 
 
@@ -36,6 +37,35 @@ def tiny_model(folder):
     config = LlamaConfig(vocab_size=257, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
                          max_position_embeddings=1024, bos_token_id=256, eos_token_id=256, pad_token_id=256)  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def answering_model(folder):
+    """A causal model whose weights are set by hand so that it says one profile, whatever it is asked, and ends."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(PROFILE)[0][0]
+    vocabulary = {letter: i for i, letter in enumerate([*alphabet, "<end>", letters])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<end>", eos_token="<end>", pad_token="<end>")
+    fast.chat_template = TEMPLATE
+    fast.save_pretrained(folder)
+    config = LlamaConfig(vocab_size=258, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2,
+                         max_position_embeddings=1024, bos_token_id=256, eos_token_id=256, pad_token_id=256)  # fmt: skip
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for layer in model.model.layers:  # neither attention nor the layer after it adds anything
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        words, scores = model.get_input_embeddings().weight, model.lm_head.weight
+        words.zero_()[:, 0] = 1.0
+        words[257] = torch.eye(8)[1]
+        scores.zero_()[257, 0] = 9.0  # behind any letter comes the profile,
+        scores[256, 1] = 9.0  # and behind the profile the end
+    model.save_pretrained(folder)
 
 
 def serve(folder, log):
@@ -60,12 +90,14 @@ def serve(folder, log):
     return pytest.fail("the server did not start within two minutes")
 
 
-@pytest.fixture(scope="module", params=["tiny", "tinystories"])
+@pytest.fixture(scope="module", params=["tiny", "answering", "tinystories"])
 def server(request, tmp_path_factory):
     """Name of the model and address of the server."""
     folder = tmp_path_factory.mktemp("model") / request.param
     if request.param == "tiny":
         tiny_model(folder)
+    elif request.param == "answering":
+        answering_model(folder)
     else:
         weights = os.environ.get("LEXIREC_WEIGHTS")
         source = Path(weights or "/nowhere") / "tinystories-instruct-3m-chat"
@@ -99,6 +131,12 @@ def test_a_real_server(server, monkeypatch, tmp_path):
     again, same = ask()
     assert again.spent.calls == 0
     assert [s.value for s in same] == [s.value for s in stories]
+    if name.endswith("answering"):
+        writer = LanguageModel(name, base_url=url, max_tokens=24, temperature=0.0)
+        expected = ProfileAnswer.model_validate_json(PROFILE)
+        assert [r.value for r in writer.ask(QUESTIONS, json_answer(ProfileAnswer))] == [expected] * len(QUESTIONS)
+        assert writer.spent.calls == len(QUESTIONS)  # nothing was to repair
+        return
     # A model of this size writes no JSON: each prompt fails its check and its one repair, and says so; nothing else comes out.
     checked = LanguageModel(name, base_url=url, max_tokens=24, temperature=0.0, concurrency=2)
     results = checked.ask(QUESTIONS[:2], json_answer(ProfileAnswer))

@@ -353,6 +353,12 @@ def test_answers():
     parse = json_answer(ProfileAnswer)
     assert parse('{"summarization": " a  b ", "reasoning": 3, "more": 1}') == ProfileAnswer(summarization="a b", reasoning="")
     assert revised('REVISED PROFILE:\n "New text."') == "New text."
+    for written in (
+        "**REVISED PROFILE:** New *red* text.",
+        "```\nRevised profile: New *red* text.\n```",
+        "## Revised Profile:\n_New *red* text._",
+    ):
+        assert revised(written) == "New *red* text."
     for bad in ("New text.", "REVISED PROFILE: ", ""):
         with pytest.raises(ValueError, match="REVISED"):
             revised(bad)

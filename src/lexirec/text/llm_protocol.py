@@ -5,9 +5,9 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -125,8 +125,26 @@ def asked_pause(headers: Mapping[str, str]) -> float | None:
         return None
 
 
+TRIES = 1000
+"""Braces of an answer that are looked at: no answer of use has more."""
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """Whole JSON objects in a text that are not within another, in order; line breaks within their strings are let pass."""
+    decoder, at = json.JSONDecoder(strict=False), 0
+    for _ in range(TRIES):
+        at = text.find("{", at)
+        if at < 0:
+            return
+        try:
+            found, at = decoder.raw_decode(text, at)
+            yield found
+        except (ValueError, RecursionError):
+            at += 1
+
+
 def json_answer(schema: type[M]) -> Parse[M]:
-    """A parser for :meth:`LanguageModel.ask`: a JSON object that fits ``schema``, alone or within other words or a code fence.
+    """A parser for :meth:`LanguageModel.ask`: the last JSON object that fits ``schema``, alone or among other words, braces and fences.
 
     >>> class Colour(BaseModel):
     ...     name: str
@@ -135,14 +153,15 @@ def json_answer(schema: type[M]) -> Parse[M]:
     """
 
     def parse(text: str) -> M:
-        start, end = text.find("{"), text.rfind("}")
-        if start < 0 or end < start:
-            raise ValueError("the answer holds no complete JSON object")
-        try:
-            return schema.model_validate_json(text[start : end + 1])
-        except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'JSON'}: {e['msg']}" for e in error.errors()[:3])
-            raise ValueError(f"the JSON doesn't fit ({problems})") from None
+        problem = "the answer holds no complete JSON object"
+        for found in reversed(list(_objects(text))):
+            try:
+                return schema.model_validate_json(json.dumps(found))
+            except ValidationError as error:
+                if problem.startswith("the answer"):  # of the last object: a model that thinks aloud ends with its answer
+                    problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'JSON'}: {e['msg']}" for e in error.errors()[:3])
+                    problem = f"the JSON doesn't fit ({problems})"
+        raise ValueError(problem)
 
     return parse
 
