@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from lexirec import runs
+from lexirec.data.messages import warn
 from lexirec.errors import InputError, nearest
 from lexirec.evaluation.groups import GROUPS
 from lexirec.evaluation.intention import evaluate_intention
@@ -49,7 +50,7 @@ def bench(
         out: see above.
         seeds: at least one; a model that trains and draws nothing is the same with each, so it has one run.
         configs: folder of ``<name>.yaml`` files; a name without a file is a model with its defaults.
-        sets: ``key=value`` settings for all of them.
+        sets: ``key=value`` settings for all of them that have and read them; the others are named in a warning.
         split: split for all of them, over the files'.
         against: name that the others are tested against; the first by default.
 
@@ -65,11 +66,12 @@ def bench(
     if against is not None and against not in names:
         raise InputError(f"--against {against!r} is not among the models {', '.join(names)}{nearest(against, names)}")
     plans = {name: _plan(name, configs) for name in names}  # every name is checked before the first training
+    chosen = _settings_of(plans, sets)
     hashes: dict[str, str] = {}  # of the data as each configuration reads it, looked at where runs are there already
     for name, (model, file) in plans.items():
         for seed in seeds:
             folder = out / "runs" / name / f"seed-{seed}"
-            experiment = runs.resolve(model, [data], config_file=file, sets=sets, split=split, seed=seed)
+            experiment = runs.resolve(model, [data], config_file=file, sets=chosen[name], split=split, seed=seed)
             if folder.exists():
                 key = json.dumps([experiment.paths, experiment.data], sort_keys=True)
                 if key not in hashes:
@@ -82,6 +84,23 @@ def bench(
                 break
     published = publish(folders, out / "results", against or names[0])
     return {"leaderboard": leaderboard(published), "results": published}
+
+
+def _settings_of(plans: Mapping[str, tuple[str, Path | None]], sets: Sequence[str]) -> dict[str, list[str]]:
+    """The settings that each model has and reads.
+
+    Raises:
+        InputError: for a setting that none of them does.
+    """
+    chosen = {name: runs.read_by(model, file, sets) for name, (model, file) in plans.items()}
+    for setting in sets:
+        without = [name for name, kept in chosen.items() if setting not in kept]
+        if len(without) == len(plans):
+            model, file = plans[without[0]]
+            runs.resolve(model, ["DATA"], config_file=file, sets=[setting])  # says what is wrong with it
+        elif without:
+            warn(f"--set {setting} is not read by {', '.join(without)}, which {'is' if len(without) == 1 else 'are'} trained without it")
+    return chosen
 
 
 def _plan(name: str, configs: str | Path | None) -> tuple[str, Path | None]:

@@ -16,12 +16,14 @@ import yaml
 
 from lexirec import results, runs
 from lexirec.data.dataset import Dataset
+from lexirec.data.messages import DataWarning
 from lexirec.errors import InputError, RunFolderError, StorageError
 from lexirec.files import read_json, storing
 from lexirec.models import create, load_model
 from lexirec.models.contract import Recommender
 from lexirec.models.lightgcn import LightGCN
 from lexirec.models.popularity import Popularity
+from lexirec.models.saving import read_config
 from lexirec.query import Query
 from lexirec.training.tracking import read_lines
 from tests.models.toys import checkerboard, of_others, write_shop
@@ -383,6 +385,23 @@ def test_bench_writes_published_results_and_keeps_finished_runs(data: Path, tmp_
     assert len(published["interval95"]["recall@20"]) == 2
     rows = results.compare_runs([tmp_path / f"out/runs/{n}/seed-{s}" for n in ("lightgcn", "one-layer") for s in (1, 2)], ["ndcg@10"])
     assert [(row["model"], row["against"], row["metric"]) for row in rows] == [("lightgcn-one-layer", "lightgcn", "ndcg@10")]
+
+
+def test_a_bench_gives_a_setting_to_the_models_that_read_it(data: Path, tmp_path: Path) -> None:
+    configs = tmp_path / "configs"
+    configs.mkdir()
+    (configs / "plain.yaml").write_text("model: rlmrec\nvariant: plain\nconfig: {method: none}\n")
+    (configs / "text.yaml").write_text("model: rlmrec\nvariant: text\nconfig: {method: gen}\n")
+    asked = [*SETS[:-1], "control=random", "weight=0.5"]
+    with pytest.warns(DataWarning, match=r"--set control=random is not read by popularity, plain, which are trained without it"):
+        results.bench(data, ["popularity", "plain", "text"], tmp_path / "out", [1], configs=configs, sets=asked)
+    written = {name: read_config(tmp_path / f"out/runs/{name}/seed-1")["config"] for name in ("plain", "text")}
+    assert (written["plain"]["control"], written["text"]["control"], written["text"]["weight"]) == ("none", "random", 0.5)
+    with pytest.raises(InputError, match=r"--set wieght.*did you mean 'weight'"):
+        results.bench(data, ["plain", "text"], tmp_path / "none", [1], configs=configs, sets=["wieght=0.5"])
+    with pytest.raises(InputError, match=r"control = 'random' has no effect with method = 'none'"):
+        results.bench(data, ["plain"], tmp_path / "none", [1], configs=configs, sets=["control=random"])
+    assert not (tmp_path / "none").exists()
 
 
 def test_seeds_of_one_model_differ_in_nothing_else(data: Path, tmp_path: Path) -> None:

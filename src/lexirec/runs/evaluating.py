@@ -136,7 +136,7 @@ def retest(
         data["split"] = split
     parts = load_parts([str(path) for path in paths] or own, data)
     other = parts.train.content_hash != result["data_hash"]
-    zero_shot = other and not _trained_on(model, parts, own=not paths)
+    zero_shot = other and not trained_on(model, parts, own=not paths)
     if text is not None:
         if not other:
             raise InputError(f"{folder} reads its own items as it was trained to; an own text needs another data set (--data DIR)")
@@ -172,8 +172,13 @@ def retest(
     return entry | asked, evaluation, parts.train
 
 
-def _trained_on(model: Recommender, parts: Parts, own: bool) -> bool:
+def trained_on(model: Recommender, parts: Parts, own: bool = False) -> bool:
     """Whether the run was trained on events of this data set, under its own ids or as a part of a mix.
+
+    Args:
+        model: of the run.
+        parts: of the data set that it is to be evaluated on.
+        own: whether these are the run's own data, for the message.
 
     Raises:
         InputError: if test events are among them.

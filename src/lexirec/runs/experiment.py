@@ -14,6 +14,7 @@ from lexirec.data.readers import read_dataset
 from lexirec.data.splits import split_dataset
 from lexirec.errors import InputError, nearest
 from lexirec.models import model_class
+from lexirec.models.config import LENIENT
 from lexirec.settings import parse_set, parse_settings
 from lexirec.training.options import TrainingOptions
 
@@ -144,6 +145,28 @@ def resolve(
     chosen = options.model_dump(mode="json", exclude={"folder", "resume", "progress", "mask_seen"})
     dumped, variant = parsed.model_dump(mode="json"), str(document.get("variant", ""))
     return Experiment(model, dumped, chosen, data, tuple(str(p) for p in paths), variant, given=config)
+
+
+def read_by(model: str, config_file: str | Path | None, sets: Sequence[str]) -> list[str]:
+    """Those of some settings that a model has and reads, beside its configuration file; the others are for other models.
+
+    Args:
+        model: name of the model.
+        config_file: see :func:`read_experiment`.
+        sets: ``key=value`` strings, see :func:`resolve`.
+    """
+    config_class = model_class(model).Config
+    own = config_class.model_fields
+    keys = {setting: parse_set(setting)[0].split(".")[0] for setting in sets}
+    known = [setting for setting, head in keys.items() if head == "data" or head in own or head in TrainingOptions.model_fields]
+    config = dict((read_experiment(config_file).get("config") if config_file else None) or {})
+    config |= {key: value for key, value in map(parse_set, known) if key in own}
+    token = LENIENT.set(True)
+    try:
+        unread = config_class.parse(config).unread()
+    finally:
+        LENIENT.reset(token)
+    return [setting for setting in known if keys[setting] not in unread]
 
 
 def _check_data(data: Mapping[str, Any]) -> None:

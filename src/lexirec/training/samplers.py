@@ -98,8 +98,8 @@ class NegativeSampler:
         if len(full) and own_draws:
             raise InputError(
                 f"{train.name}: {len(full)} users have every item of the catalogue (user_id {train.users.ids[int(full[0])]!r}), so no"
-                " negative exists; add items, set negatives='shared', or score all items (negatives='all' of the graph models, loss='ce' of"
-                " the sequential ones)"
+                " negative exists; add items or leave these users out, or, where the model has such a setting, negatives='shared' or"
+                " scoring all items (negatives='all' of the graph models, loss='ce' of the sequential ones)"
             )
         owners = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
         bits = int(np.clip(np.ceil(np.log2(max(len(items), 1) * 16)), 12, 27))
