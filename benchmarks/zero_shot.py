@@ -9,6 +9,8 @@ events alone, and nothing but training items is masked: validation items stay ca
 models of the validation events and masks them). Paired tests are on each user's mean over the versions, against raw `minilm`, and of the
 runs against popularity and `lsa` too.
 
+A run that was trained on events of a target is refused there: nothing about it would be zero-shot.
+
 OUT/<dataset>/<name>.json are published results (docs/protocol.md), OUT/summary.json is the table with gains, p values and what did not run.
 Encoders by name whose weights can't be had here are listed as "not run here" with the reason.
 """
@@ -106,7 +108,6 @@ def main() -> None:
             runs.read_otherwise(model, args.item_text)
     first = next(iter(loaded.values()))[0].config
     texts = {key: getattr(first, key) for key in TextConfig.model_fields if key not in ("alpha", "profiles", "profile_first")}
-    versions = min(args.versions, first.versions + 1)
     frozen = {encoder: encoder for encoder in args.encoders.split(",") if encoder}
     not_run: dict[str, str] = {}
     if args.others:
@@ -128,6 +129,12 @@ def main() -> None:
             parts = replace(parts, test=parts.train.some_users(parts.test, args.max_users, 0))
         written = [place for place in args.profiles if read_record(place)["content_hash"] == parts.train.content_hash]
         told = {**texts, "profiles": tuple(written)}
+        for name, (model, _, _) in loaded.items():
+            if runs.trained_on(model, parts):
+                raise InputError(f"{name} was trained on events of {parts.name}, so it isn't zero-shot there; take that target out")
+        # A folder of written profiles has its own number of versions; texts that are written here have the runs' own.
+        there = [int(read_record(place)["versions"]) for place in written] or [first.versions]
+        versions = min(args.versions, *(n + 1 for n in there))
         frames: dict[str, list[pl.DataFrame]] = {}
         documents: dict[str, dict[str, Any]] = {}
 
@@ -140,6 +147,7 @@ def main() -> None:
             split=split,
             frames=frames,
             documents=documents,
+            versions=versions,
         ):
             mean, users, each, seconds = asked(model, parts, versions)
             frames[name] = [users]
@@ -184,16 +192,20 @@ def main() -> None:
                 tests += compare(some, TESTED, rival)
         for name, document in documents.items():
             document["tests"] = [{k: v for k, v in test.items() if k != "model"} for test in tests if test["model"] == name]
-            file = f"easyrec-zero-shot-{name}" if name in loaded else f"zero-shot-{name.replace(':', '-').replace('/', '-').split('?')[0]}"
+            file = name.replace(":", "-").replace("/", "-").split("?")[0]
             write_json(args.out / parts.name / f"{file}.json", document)
-            row: dict[str, Any] = {"dataset": parts.name, "model": name, **documents[name]["runs"][0]["test"]}
+            row: dict[str, Any] = {
+                "dataset": parts.name,
+                "model": name,
+                "versions_of_texts": versions,
+                **documents[name]["runs"][0]["test"],
+            }
             for test in document["tests"]:
                 if test["metric"] == "recall@20":
                     row[f"against {test['against']}"] = {"relative": test["relative"], "p": test["p"], "p_holm": test["p_holm"]}
             table.append(row)
     summary = {
         "command": runs.own_command(),
-        "versions_of_texts": versions,
         "rows": table,
         "not_run_here": not_run,
         "gains": gains(table, names),

@@ -1,6 +1,7 @@
 """Frozen encoders as recommenders, the random projection, and the packing of texts."""
 
 import importlib.util
+import json
 import shutil
 import warnings
 from dataclasses import replace
@@ -162,6 +163,38 @@ def test_the_table_asks_with_the_training_part_alone() -> None:
     assert users.equals(same)
     told = evaluate(model, split.train, split.test, seen=(split.valid,), metrics=["ndcg@10"], beyond=False)
     assert told.metrics["ndcg@10"] != each[-1]["ndcg@10"]  # the validation events would be seen in the numbers
+
+
+def test_the_table_refuses_a_run_that_knows_the_target_and_takes_a_folders_own_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = Path(__file__).parents[2] / "benchmarks" / "zero_shot.py"
+    spec = importlib.util.spec_from_file_location("zero_shot_table", file)
+    table = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(table)
+    for name, users in (("here", 24), ("there", 18)):
+        shop = sports(users, name=name)
+        (tmp_path / name).mkdir()
+        log = shop.interactions.with_columns(pl.col("user_id", "item_id").str.replace("^", name[0]))
+        log.write_parquet(tmp_path / name / "interactions.parquet")
+        shop.items.with_columns(pl.col("item_id").str.replace("^", name[0])).write_parquet(tmp_path / name / "items.parquet")
+    experiment = runs.resolve("zero-shot", [tmp_path / "here"], sets=["encoder=random"], split="leave-one-out")
+    runs.fit_run(experiment, tmp_path / "RUN", progress=False)
+    part = runs.load_parts([tmp_path / "there"], {"split": "leave-one-out"}).train
+    write_profiles(tmp_path / "profiles", PlainWriter(versions=1).write(part), part, split="leave-one-out")
+
+    def asked(*more: str) -> None:
+        fixed = ["--split", "leave-one-out", "--encoders", "random", "--names", "mine", "--threads", "1"]
+        monkeypatch.setattr("sys.argv", ["zero_shot.py", str(tmp_path / "RUN"), *fixed, *more])
+        table.main()
+
+    with pytest.raises(InputError, match="mine was trained on events of here, so it isn't zero-shot there"):
+        asked("--data", str(tmp_path / "here"), "--out", str(tmp_path / "none"))
+    asked("--data", str(tmp_path / "there"), "--profiles", str(tmp_path / "profiles"), "--out", str(tmp_path / "out"))
+    assert {path.name for path in (tmp_path / "out" / "there").iterdir()} == {"mine.json", "popularity.json", "random.json"}
+    told = json.loads((tmp_path / "out" / "there" / "mine.json").read_text())
+    assert len(told["runs"][0]["by_version"]) == 2
+    assert told["trained_on"] == ["here"]
 
 
 def test_another_catalogue_leaves_profiles_of_this_one_behind(tmp_path: Path) -> None:
