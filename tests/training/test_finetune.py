@@ -273,6 +273,15 @@ def test_the_rate_falls_in_a_line_to_zero_and_steps_bound_the_training(folders, 
     assert read_recipe(tmp_path / "e")["steps"] == 5
 
 
+def test_an_encoders_name_and_the_tuning_say_the_same_or_are_refused(folders, tmp_path):
+    for option in ("pooling=last", "max_length=7", "normalize=true"):
+        with pytest.raises(InputError, match=f"has {option} and is tuned with"):
+            finetune_items(shop(), {"epochs": 1}, options(), f"hf:{folders['bert']}?{option}", out=tmp_path / "none")
+    asked = {"epochs": 1, "normalize": True, "max_length": 7}
+    finetune_items(shop(), asked, options(), f"hf:{folders['bert']}?pooling=mean&max_length=7&normalize=true", out=tmp_path / "one")
+    assert not (tmp_path / "none").exists()
+
+
 def test_the_tuned_encoder_is_saved_read_and_told_apart(folders, tmp_path):
     before = load_encoder(f"hf:{folders['bert']}?pooling=mean&prompt=new ")
     fresh = before.fingerprint

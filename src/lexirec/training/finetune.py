@@ -13,7 +13,7 @@ import torch
 from lexirec.errors import InputError
 from lexirec.files import atomic_folder, read_json, write_json
 from lexirec.text.cache import default_folder
-from lexirec.text.encoders import Encoder, load_encoder
+from lexirec.text.encoders import Encoder, load_encoder, parse_name
 from lexirec.text.encoders.families import is_causal
 from lexirec.text.prompts import Prompts, attribute_columns, attribute_prompts
 from lexirec.training.loop import pick_device, run_training
@@ -62,6 +62,9 @@ def finetune_items(
     kept = np.flatnonzero(~prompts.empty())
     prompts = Prompts(prompts.instruction, [prompts.phrases[i] for i in kept], [prompts.item_ids[i] for i in kept])
     device = str(pick_device(options.device))
+    for option, said in parse_name(encoder)[2].items() if isinstance(encoder, str) else ():
+        if option in config.reading and said.lower() != (here := str(config.reading[option]).lower()):
+            raise InputError(f"encoder {encoder!r} has {option}={said} and is tuned with {option}={here}; give it the same {option}")
     base = base_encoder(encoder, device=device, **config.reading)
     lora = is_causal(base.config) if config.lora == "auto" else config.lora
     set_apart = [name for name in ADAPTERS if getattr(config, name) != ScftConfig.model_fields[name].default]
