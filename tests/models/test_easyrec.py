@@ -17,6 +17,7 @@ from lexirec.data.dataset import TrainSet
 from lexirec.data.messages import DataWarning
 from lexirec.data.mixing import mix
 from lexirec.errors import InputError
+from lexirec.evaluation.evaluate import evaluate
 from lexirec.losses import user_item_contrast
 from lexirec.models import create, load_model
 from lexirec.models.contract import Recommender
@@ -502,7 +503,39 @@ def test_a_training_goes_on_from_an_earlier_run(bert: str, train: TrainSet, tmp_
     assert torch.equal(load_model(tmp_path / "trained").score([Query(user_id="u03")]), trained.score([Query(user_id="u03")]))
 
 
-@pytest.mark.parametrize("more", [{"mlm_weight": 0.0}, {"decoder": "tied"}])
+def test_a_share_of_the_start_is_kept(bert: str, train: TrainSet, tmp_path: Path) -> None:
+    split = sports().split("leave-one-out")
+    asked = settings(bert, head=False, pooling="mean", mlm_weight=0.0, epochs=3)
+    start = start_network(EasyRec(**asked).config)[0].state_dict()
+    trained, averaged = (EasyRec(**asked, keep=keep).fit(split.train, split.valid, options(patience=9)) for keep in (0.0, 0.25))
+    whole, mixed = trained.network.state_dict(), averaged.network.state_dict()
+    assert any(not torch.equal(whole[name], start[name]) for name in start)
+    if (
+        trained.training_result.best_epoch == averaged.training_result.best_epoch
+    ):  # training itself is the same; validation may choose another
+        for name, weight in start.items():
+            torch.testing.assert_close(mixed[name], 0.75 * whole[name] + 0.25 * weight, atol=1e-6, rtol=1e-5)
+    # What validation measured is what comes out, and its vectors are those of the averaged weights.
+    best = averaged.training_result.best_value
+    assert evaluate(averaged, split.train, split.valid, metrics=["recall@20"], beyond=False).metrics["recall@20"] == pytest.approx(best)
+    averaged.save(tmp_path / "averaged")
+    loaded = load_model(tmp_path / "averaged")
+    texts = ["swim cap"]
+    assert torch.equal(loaded.encode_texts(texts), averaged.encode_texts(texts))
+    torch.testing.assert_close(averaged.encode_items()[:1], averaged.encode_texts(averaged.item_texts[0][:1]))
+    # The same of an earlier run, with no training.
+    trained.save(tmp_path / "trained")
+    later = settings(bert, start=str(tmp_path / "trained"), mlm_weight=0.0, keep=0.25, epochs=0)
+    after = EasyRec(**later).fit(split.train, options=options()).network.state_dict()
+    for name, weight in start.items():
+        torch.testing.assert_close(after[name], 0.75 * whole[name] + 0.25 * weight, atol=1e-6, rtol=1e-5)
+    with pytest.raises(InputError, match=r"didn't begin with encoder = 'minilm'.*; set encoder"):
+        EasyRec(**{**later, "encoder": "minilm"}).fit(split.train, options=options())
+    EasyRec(**settings(bert, epochs=1)).fit(split.train, options=options()).save(tmp_path / "head")
+    with pytest.raises(InputError, match="has a head that began at random weights"):
+        EasyRec(**{**later, "start": str(tmp_path / "head")}).fit(split.train, options=options())
+
+
 def sentence_model(folder: Path, bert: str, mode: str) -> str:
     """A sentence-transformers model with a transformer and a pooling."""
     from sentence_transformers import SentenceTransformer
@@ -553,6 +586,7 @@ def test_epochs_that_the_options_cut_are_told(bert: str, train: TrainSet) -> Non
         EasyRec(**settings(bert, epochs=3)).fit(train, options=options(epochs=1))
 
 
+@pytest.mark.parametrize("more", [{"mlm_weight": 0.0}, {"decoder": "tied"}])
 def test_the_decoder_of_an_earlier_run_is_left_where_another_is_asked(more: dict, bert: str, train: TrainSet, tmp_path: Path) -> None:
     first = ready(train, bert)
     with torch.no_grad():

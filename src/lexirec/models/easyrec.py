@@ -26,7 +26,7 @@ from lexirec.losses import user_item_contrast
 from lexirec.models.contract import Recommender
 from lexirec.models.earlier import refuse_leaks
 from lexirec.models.easyrec_config import EasyRecConfig
-from lexirec.models.easyrec_start import going_on, start_network
+from lexirec.models.easyrec_start import going_on, kept_weights, start_network
 from lexirec.models.layers.encoder import TextNetwork, Tokenizer, backbone_from, config_state, freeze_lowest, padded
 from lexirec.models.textual import TextRecommender, unit
 from lexirec.progress import track
@@ -57,6 +57,7 @@ class EasyRec(TextRecommender):
     network: TextNetwork
     sampler: ExampleSampler
     _low: tuple[Any, TextNetwork] | None = None
+    _kept: Mapping[str, Tensor] = {}
 
     # --- building ----------------------------------------------------------------------------------------------------------------
 
@@ -71,7 +72,12 @@ class EasyRec(TextRecommender):
         options = options.model_copy(update={"epochs": epochs, "clip_norm": options.clip_norm or config.clip_norm})
         if valid is not None and config.valid_users is not None:
             valid = train.some_users(valid, config.valid_users, options.seed)
-        return super().learn(train, valid, options)
+        super().learn(train, valid, options)
+        if config.keep:
+            self._average()
+            self.refresh()
+            self._kept = {}
+        return self
 
     @property
     def tells_reviews(self) -> bool:  # type: ignore[override]
@@ -92,6 +98,7 @@ class EasyRec(TextRecommender):
                 f" ({self.written_users.height:,} users) is read in answers only (person=profile trains on it)"
             )
         self.network, self.tokenizer = start_network(self.config) if self.config.start is None else self._earlier_network(train)
+        self._kept = kept_weights(self.network, self.config) if self.config.keep else {}
         self._ready_network()
         if self.config.mlm_weight and self.tokenizer.mask is None:
             raise InputError(f"{self.config.encoder}: its tokenizer has no mask token; set mlm_weight=0")
@@ -283,15 +290,33 @@ class EasyRec(TextRecommender):
         return next((int(state["step"]) for state in self._optimiser.state.values() if "step" in state), 0)
 
     def validation(self, train: TrainSet, valid: Heldout, metrics: Sequence[str]) -> Mapping[str, float]:
-        """The mean over ``valid_versions`` of the profiles; version ``v`` of the people meets version ``v`` of the items."""
-        found = []
+        """The mean over ``valid_versions`` of the profiles; version ``v`` of the people meets version ``v`` of the items.
+
+        With ``keep`` the averaged weights are asked, and training goes on with its own.
+        """
+        found, trained = [], self._average()
+        if trained:
+            self.forget()
         try:
             for version in range(self.config.valid_versions):
                 self.use_version(version)
                 found.append(super().validation(train, valid, metrics))
         finally:
             self.use_version(0)
+            if trained:
+                self.network.load_state_dict(trained, strict=False)
+                self.forget()
         return {name: float(np.mean([values[name] for values in found])) for name in found[0]}
+
+    @torch.no_grad()
+    def _average(self) -> dict[str, Tensor]:
+        """Average the weights with those that are kept, in place; returns what they were."""
+        weights, share, before = self.network.state_dict(), self.config.keep, {}
+        for name, kept in self._kept.items():
+            before[name] = weights[name].clone()
+            if weights[name].is_floating_point():
+                weights[name].lerp_(kept.to(weights[name].device), share)
+        return before
 
     # --- answering ---------------------------------------------------------------------------------------------------------------
 

@@ -30,6 +30,10 @@ class EasyRecConfig(TextConfig):
     """Text of a user in training. ``profile``: one of the written ones, as published; it may name the positive. ``others``: written anew
     at each draw from the user's other items, as a person is met later (with two or more distinct items), without a language model and
     without reviews."""
+    keep: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the weights of ``encoder`` as it was in the trained encoder's: the average of both (WiSE-FT, Wortsman et al., CVPR 2022)
+    forgets less and holds better where it wasn't trained; 0 as published. With ``start`` it is the encoder that the earlier run began
+    with, and with ``epochs=0`` beside it nothing is trained."""
     tau: PositiveFloat = 0.05
     """Temperature of the contrast; fixed."""
     mask_false_negatives: bool = False
@@ -89,7 +93,7 @@ class EasyRecConfig(TextConfig):
     def unread(self) -> dict[str, str]:
         found = super().unread()
         if self.start is not None:
-            found |= dict.fromkeys(("encoder", "num_layers", "pooling", "head"), "start")
+            found |= dict.fromkeys(("num_layers", "pooling", "head", *(() if self.keep else ("encoder",))), "start")
         if not self.mlm_weight:
             found |= dict.fromkeys(("mlm_share", "decoder"), "mlm_weight = 0")
         if self.steps is not None:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from torch import Tensor
+
 from lexirec.errors import InputError
 from lexirec.models.easyrec_config import EasyRecConfig
 from lexirec.models.layers.encoder import (
@@ -111,9 +113,29 @@ def going_on(earlier: TextNetwork, config: EasyRecConfig) -> TextNetwork:
     return network
 
 
+def kept_weights(network: TextNetwork, config: EasyRecConfig) -> dict[str, Tensor]:
+    """The weights that a trained encoder is averaged with: those that a network has before its training, or with ``start`` the encoder's.
+
+    Raises:
+        InputError: if the earlier run has a head, whose random start is gone, or began with another encoder.
+    """
+    if config.start is None:
+        return {name: weight.detach().clone() for name, weight in network.state_dict().items()}
+    if network.head is not None:
+        raise InputError(
+            f"start = {config.start!r} has a head that began at random weights, so keep has nothing to average it with; set keep=0"
+        )
+    bare = EasyRecConfig(encoder=config.encoder, head=False, pooling=network.pooling, mlm_weight=0.0)
+    whole = start_network(bare)[0].state_dict()
+    ours = {name: weight for name, weight in network.state_dict().items() if name.startswith("backbone.")}
+    if any(name not in whole or whole[name].shape != weight.shape for name, weight in ours.items()):
+        raise InputError(f"start = {config.start!r} didn't begin with encoder = {config.encoder!r}, which keep averages with; set encoder")
+    return {name: whole[name] for name in ours}
+
+
 def decoder_of(config: EasyRecConfig) -> Decoder:
     """The decoder of masked words that a training needs."""
     return config.decoder if config.mlm_weight else "none"
 
 
-__all__ = ["decoder_of", "going_on", "own_reading", "start_network"]
+__all__ = ["decoder_of", "going_on", "kept_weights", "own_reading", "start_network"]
