@@ -67,6 +67,8 @@ def bench(
         raise InputError(f"--against {against!r} is not among the models {', '.join(names)}{nearest(against, names)}")
     plans = {name: _plan(name, configs) for name in names}  # every name is checked before the first training
     chosen = _settings_of(plans, sets)
+    for name, (model, file) in plans.items():
+        runs.resolve(model, [data], config_file=file, sets=chosen[name], split=split, seed=seeds[0])
     hashes: dict[str, str] = {}  # of the data as each configuration reads it, looked at where runs are there already
     for name, (model, file) in plans.items():
         for seed in seeds:
@@ -97,7 +99,7 @@ def _settings_of(plans: Mapping[str, tuple[str, Path | None]], sets: Sequence[st
         without = [name for name, kept in chosen.items() if setting not in kept]
         if len(without) == len(plans):
             model, file = plans[without[0]]
-            runs.resolve(model, ["DATA"], config_file=file, sets=[setting])  # says what is wrong with it
+            runs.resolve(model, ["DATA"], config_file=file, sets=[*chosen[without[0]], setting])  # says what is wrong with it
         elif without:
             warn(f"--set {setting} is not read by {', '.join(without)}, which {'is' if len(without) == 1 else 'are'} trained without it")
     return chosen

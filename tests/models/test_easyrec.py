@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 
-from lexirec.data.dataset import TrainSet
+from lexirec.data.dataset import Dataset, TrainSet
 from lexirec.data.messages import DataWarning
 from lexirec.data.mixing import mix
 from lexirec.errors import InputError
@@ -503,21 +503,36 @@ def test_a_training_goes_on_from_an_earlier_run(bert: str, train: TrainSet, tmp_
     assert torch.equal(load_model(tmp_path / "trained").score([Query(user_id="u03")]), trained.score([Query(user_id="u03")]))
 
 
-def test_a_share_of_the_start_is_kept(bert: str, train: TrainSet, tmp_path: Path) -> None:
+def test_a_share_of_the_start_is_kept(bert: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split = sports().split("leave-one-out")
     asked = settings(bert, head=False, pooling="mean", mlm_weight=0.0, epochs=3)
     start = start_network(EasyRec(**asked).config)[0].state_dict()
-    trained, averaged = (EasyRec(**asked, keep=keep).fit(split.train, split.valid, options(patience=9)) for keep in (0.0, 0.25))
+    trained, averaged = (EasyRec(**asked, keep=keep).fit(split.train, options=options()) for keep in (0.0, 0.25))
     whole, mixed = trained.network.state_dict(), averaged.network.state_dict()
     assert any(not torch.equal(whole[name], start[name]) for name in start)
-    if (
-        trained.training_result.best_epoch == averaged.training_result.best_epoch
-    ):  # training itself is the same; validation may choose another
-        for name, weight in start.items():
-            torch.testing.assert_close(mixed[name], 0.75 * whole[name] + 0.25 * weight, atol=1e-6, rtol=1e-5)
-    # What validation measured is what comes out, and its vectors are those of the averaged weights.
-    best = averaged.training_result.best_value
-    assert evaluate(averaged, split.train, split.valid, metrics=["recall@20"], beyond=False).metrics["recall@20"] == pytest.approx(best)
+    for name, weight in start.items():
+        torch.testing.assert_close(mixed[name], 0.75 * whole[name] + 0.25 * weight, atol=1e-6, rtol=1e-5)
+    # Validation asks the average, and training goes on with its own weights.
+    asked_with: list[torch.Tensor] = []
+    plain = Recommender.validation
+
+    def watched(model: EasyRec, *more: object) -> object:
+        asked_with.append(model.network.words.detach().clone())
+        return plain(model, *more)
+
+    monkeypatch.setattr(Recommender, "validation", watched)
+    chosen = EasyRec(**{**asked, "epochs": 1}, keep=0.25).fit(split.train, split.valid, options(monitor="ndcg@10"))
+    assert torch.equal(asked_with[-1], chosen.network.words)
+    torch.testing.assert_close(
+        EasyRec(**{**asked, "epochs": 1}).fit(split.train, options=options()).network.words * 0.75
+        + 0.25 * start["backbone.embeddings.word_embeddings.weight"],
+        chosen.network.words,
+        atol=1e-6,
+        rtol=1e-5,
+    )
+    found = evaluate(chosen, split.train, split.valid, metrics=["ndcg@10"], beyond=False).metrics["ndcg@10"]
+    assert found == pytest.approx(chosen.training_result.best_value)
+    monkeypatch.undo()
     averaged.save(tmp_path / "averaged")
     loaded = load_model(tmp_path / "averaged")
     texts = ["swim cap"]
@@ -529,8 +544,10 @@ def test_a_share_of_the_start_is_kept(bert: str, train: TrainSet, tmp_path: Path
     after = EasyRec(**later).fit(split.train, options=options()).network.state_dict()
     for name, weight in start.items():
         torch.testing.assert_close(after[name], 0.75 * whole[name] + 0.25 * weight, atol=1e-6, rtol=1e-5)
-    with pytest.raises(InputError, match=r"didn't begin with encoder = 'minilm'.*; set encoder"):
+    with pytest.raises(InputError, match=r"began with encoder = 'hf:.*, not 'minilm'; give keep the same encoder"):
         EasyRec(**{**later, "encoder": "minilm"}).fit(split.train, options=options())
+    with pytest.raises(InputError, match="began at random weights"):
+        EasyRec(**{**later, "encoder": "tiny"}).fit(split.train, options=options())
     EasyRec(**settings(bert, epochs=1)).fit(split.train, options=options()).save(tmp_path / "head")
     with pytest.raises(InputError, match="has a head that began at random weights"):
         EasyRec(**{**later, "start": str(tmp_path / "head")}).fit(split.train, options=options())
@@ -571,13 +588,16 @@ def test_what_stands_behind_an_encoders_name_is_read_or_refused(bert: str, tmp_p
         f"{bert}?max_length=8": r"max_length has no effect in EasyRec; set max_length \(in training\) and read_length",
         "minilm?max_length=16": "max_length has no effect",
         f"{bert}?prompt=query: ": "prompt has no effect",
-        f"{bert}?pooling=last": "pooled by 'last'",
+        f"{bert}?pooling=last": "pooled by 'last'.*take it out of the name",
         sentence_model(tmp_path / "most", bert, "max"): "pooled by 'max'",
     }
     for name, message in refused.items():
         with pytest.raises(InputError, match=message):
             start_network(EasyRec(encoder=name).config)
-    with pytest.raises(InputError, match="differ; leave one of them out"):
+    assert own_reading(EasyRec(encoder=f"{bert}?pooling=auto", pooling="mean").config) == ("mean", True)
+    with pytest.raises(InputError, match="has no transformer"):
+        start_network(EasyRec(encoder="lsa?dim=8").config)
+    with pytest.raises(InputError, match="differ; take the pooling out of the encoder's name"):
         start_network(EasyRec(encoder=f"{bert}?pooling=mean", pooling="first").config)
 
 
@@ -613,6 +633,13 @@ def test_wrong_starts_are_refused(bert: str, train: TrainSet, tmp_path: Path) ->
         EasyRec(start="RUN", encoder="tiny")
     EasyRec(**settings(bert, epochs=1)).fit(train, options=options()).save(tmp_path / "seen")
     part = sports().split("leave-one-out").train
+    # One that went on from it elsewhere knows the same events.
+    elsewhere = sports(6, name="elsewhere")
+    users = elsewhere.interactions.with_columns(pl.col("user_id").str.replace("u", "w"))
+    other = Dataset(users, elsewhere.items, name="elsewhere").train_set()
+    EasyRec(**settings("minilm", start=str(tmp_path / "seen"), epochs=1)).fit(other, options=options()).save(tmp_path / "chained")
+    with pytest.raises(InputError, match=r"start = .*chained.* was trained on .* events of .* outside of this training part"):
+        EasyRec(**settings("minilm", start=str(tmp_path / "chained"))).fit(part, options=options())
     with pytest.raises(InputError, match=r"start = .*seen.* was trained on .* events of .* outside of this training part"):
         EasyRec(**settings("minilm", start=str(tmp_path / "seen"))).fit(part, options=options())
 

@@ -401,6 +401,11 @@ def test_a_bench_gives_a_setting_to_the_models_that_read_it(data: Path, tmp_path
         results.bench(data, ["plain", "text"], tmp_path / "none", [1], configs=configs, sets=["wieght=0.5"])
     with pytest.raises(InputError, match=r"control = 'random' has no effect with method = 'none'"):
         results.bench(data, ["plain"], tmp_path / "none", [1], configs=configs, sets=["control=random"])
+    with pytest.raises(InputError, match=r"control = 'random' has no effect with method = 'none'"):
+        results.bench(data, ["text"], tmp_path / "none", [1], configs=configs, sets=["method=none", "control=random"])
+    (configs / "wrong.yaml").write_text("model: rlmrec\nconfig: {method: none, control: random}\n")
+    with pytest.raises(InputError, match="no effect"):  # before the first training
+        results.bench(data, ["plain", "wrong"], tmp_path / "none", [1], configs=configs, sets=SETS[:-1])
     assert not (tmp_path / "none").exists()
 
 

@@ -261,7 +261,16 @@ def test_the_object_is_found_among_other_braces(text):
 
 
 def test_braces_without_an_object():
-    for text in ("{", "}{", "{" * 100_000, '{"a":' * 20_000, "[" * 100_000 + "{"):
+    for text in (
+        '{"x": "cut", "more": {"n": 7}',
+        '{"n": 7',
+        '{"text": "{\\"n\\": 7}',
+        "{",
+        "}{",
+        "{" * 100_000,
+        '{"a":' * 20_000,
+        "[" * 100_000 + "{",
+    ):
         with pytest.raises(ValueError, match="no complete JSON object"):
             PARSE(text)
 

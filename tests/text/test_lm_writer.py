@@ -359,7 +359,11 @@ def test_answers():
         "## Revised Profile:\n_New *red* text._",
     ):
         assert revised(written) == "New *red* text."
-    for bad in ("New text.", "REVISED PROFILE: ", ""):
+    chatty = "REVISED PROFILE: Loves jazz.\n\nI kept the length of the revised profile: 2 words."
+    assert revised(chatty).startswith("Loves jazz.")
+    example = '{"summarization": "A good one"} For example: {"summarization": "..."}'
+    assert parse(example).summarization == "A good one"
+    for bad in ("New text.", "REVISED PROFILE: ", "", "an unrevised profile: draft"):
         with pytest.raises(ValueError, match="REVISED"):
             revised(bad)
     assert rephrase_prompt("a", 1) != rephrase_prompt("a", 2)

@@ -14,10 +14,11 @@ from lexirec.data.mixing import domain_part, mix
 from lexirec.errors import InputError, NotFittedError
 from lexirec.text import Profiles, read_profiles, write_profiles
 from lexirec.text import plain_writer as pw
+from lexirec.text.column_roles import roles
 from lexirec.text.key_phrases import ReviewWords
 from lexirec.text.llm import LanguageModel
 from lexirec.text.lm_writer import LmWriter
-from lexirec.text.plain_facts import Phrases, item_words, neighbours, popularity_levels, roles
+from lexirec.text.plain_facts import Phrases, item_words, neighbours, popularity_levels
 from lexirec.text.plain_wording import ITEM_WORDS, USER_WORDS, short_title, words_of
 from lexirec.text.plain_writer import PlainWriter
 from tests.text.shops import BASKETBALL, SWIMMING, shop
@@ -335,35 +336,59 @@ def test_roles_of_columns():
     assert roles(frame) == {"text_long": "about", "price": "fact", "tags": "kind", "author": "maker"}
 
 
-def test_what_choices_made_and_vectors_are_in_no_profile():
-    frame = pl.DataFrame(
-        {
-            "item_id": ["a", "b"],
-            "title": ["Rose oil", "Soap"],
-            "average_rating": [4.123, 2.345],
-            "ratingNumber": [1539, 12],
-            "stars": ["4.5 out of 5", "#3"],
-            "salesRank": [[77], [88]],
-            "reviews": ["Smells good.", None],
-            "rank": ["Private", "Major"],
-            "embedding": [[0.125, 0.25], [0.5, 0.75]],
-            "votes": [{"up": 991}, {"up": 992}],
-            "sizes": [["12 oz"], ["3 oz"]],
-        }
-    )
-    with pytest.warns(DataWarning, match="average_rating, ratingNumber, stars, votes: such numbers are counted over events"):
-        found = roles(frame)
-    assert found == {"reviews": "fact", "rank": "fact", "sizes": "kind"}
+COUNTED = {
+    "average_rating": [4.123, 2.345],
+    "ratingNumber": [1539, 12],
+    "Average Rating": [4.123, None],
+    "stars": ["4.5 out of 5", "", "N/A"],
+    "rank": [">#166,731 in Cell Phones (See top 100)", "#1,539 in Toys"],
+    "salesRank": [[77, 78], [88]],
+    "sales_rank": ["{'Beauty': 1234}", None],
+    "view_count": [1539, 2],
+    "rating": pl.Series(["4.5", "3"], dtype=pl.Categorical),
+    "votes": [{"up": 991, "source": "us"}, {"up": 992, "source": "us"}],
+    "reviews": ["1,539 reviews", "4 reviews"],
+}
+READ = {
+    "reviews": (["Smells good.", "5 stars from me, lovely"], "fact"),
+    "plays": (["1984, 42nd Street", "12 Angry Men"], "fact"),
+    "rank": (["Private", "Major"], "fact"),
+    "age_rating": ([12, 16], "fact"),
+    "content_rating": (["4+", "12+"], "fact"),
+    "years": ([[1995, 1996], [2001]], "kind"),
+    "sizes": ([["12 oz"], ["3 oz"]], "kind"),
+    "dimensions": ([{"w": 1, "h": 2}, {"w": 3, "h": 4}], "kind"),
+    "number_of_players": ([2, 4], "fact"),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_what_choices_make_is_left_out(name):
+    values = pl.Series(name, COUNTED[name])
+    frame = pl.DataFrame({"item_id": [f"{i}" for i in range(len(values))], "title": ["x"] * len(values), name: values})
+    with pytest.warns(DataWarning, match=f"don't read the catalogue's {name}: such numbers are counted over events"):
+        assert roles(frame) == {}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_is_the_items_own_is_read(name):
+    values, role = READ[name]
+    assert roles(pl.DataFrame({"item_id": ["a", "b"], "title": ["x", "y"], name: values})) == {name: role}
+
+
+def test_what_choices_made_and_vectors_are_in_no_text():
+    frame = pl.DataFrame({"item_id": ["a", "b"], "title": ["Rose oil", "Soap"], "average_rating": [4.123, 2.345],
+                          "rating_number": [1539, 12], "embedding": [[0.125, 0.25], [0.5, 0.75]]})  # fmt: skip
     log = pl.DataFrame({"user_id": ["u", "u", "v"], "item_id": ["a", "b", "a"], "timestamp": [1, 2, 3]})
     train = Dataset(log, frame).train_set()
-    with pytest.warns(DataWarning, match="average_rating"):
+    with pytest.warns(DataWarning, match="embedding: lists of fractions"):
         written = PlainWriter().write(train)
     told = " ".join([*texts_of(written), *written.items["raw"]])
     assert "Rose oil" in told
-    assert not re.search(r"4\.12|1539|4\.5|77|0\.125|991", told)
-    with pytest.warns(DataWarning, match="average_rating"):
+    assert not re.search(r"4\.12|1539|0\.125", told)
+    with pytest.warns(DataWarning, match="average_rating, rating_number"):
         prompts = LmWriter(LanguageModel("m", dry_run=True))._item_prompts(train)
-    assert not any(re.search(r"4\.12|1539|4\.5|77|0\.125|991", prompt.user) for prompt in prompts if prompt)
+    assert not any(re.search(r"4\.12|1539|0\.125", prompt.user) for prompt in prompts if prompt)
 
 
 @pytest.mark.parametrize(

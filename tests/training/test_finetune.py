@@ -278,7 +278,7 @@ def test_an_encoders_name_and_the_tuning_say_the_same_or_are_refused(folders, tm
         with pytest.raises(InputError, match=f"has {option} and is tuned with"):
             finetune_items(shop(), {"epochs": 1}, options(), f"hf:{folders['bert']}?{option}", out=tmp_path / "none")
     asked = {"epochs": 1, "normalize": True, "max_length": 7}
-    finetune_items(shop(), asked, options(), f"hf:{folders['bert']}?pooling=mean&max_length=7&normalize=true", out=tmp_path / "one")
+    finetune_items(shop(), asked, options(), f"hf:{folders['bert']}?pooling=auto&max_length=7&normalize=1", out=tmp_path / "one")
     assert not (tmp_path / "none").exists()
 
 

@@ -3,6 +3,8 @@
 stored histories of the run -> events of these users and items -> those outside of this training part: told, or refused
 """
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 
@@ -16,9 +18,37 @@ from lexirec.models.contract import Recommender
 LEAKED = 0.01
 """Share of events seen by the run from which it is refused; copies of a few events in two published sets are told."""
 EVENT = [c.USER_ID, c.ITEM_ID]
+BUILT_ON = ("start", "pretrained", "teacher", "vectors")
+"""Settings that name an earlier run's folder."""
 
 
 def learned_events(model: Recommender, train: TrainSet) -> pl.DataFrame:
+    """Distinct events that a run, and what it was built on, was trained on; see :func:`_events_of`."""
+    return pl.concat([_events_of(one, train) for one in (model, *built_on(model))]).unique(EVENT)
+
+
+def built_on(model: Recommender) -> list[Recommender]:
+    """The earlier runs whose weights or vectors a run began with, and theirs; one that is gone is told."""
+    from lexirec.models import available, load_model
+
+    found: list[Recommender] = []
+    queue, seen = [model], set()
+    while queue:
+        config = queue.pop().config
+        for setting in BUILT_ON:
+            folder = getattr(config, setting, None)
+            if not isinstance(folder, str) or folder in seen or (folder in available() and not Path(folder).exists()):
+                continue
+            seen.add(folder)
+            if not Path(folder).exists():
+                warn(f"{setting} = {folder!r}, which a run was built on, is gone: whether that saw held-out events can't be checked")
+                continue
+            found.append(load_model(folder))
+            queue.append(found[-1])
+    return found
+
+
+def _events_of(model: Recommender, train: TrainSet) -> pl.DataFrame:
     """Distinct events of a run's training part as one data set calls them: under its own ids, or as a part of a mix.
 
     A part of another name counts where most of its items that this data set has too have the same title: it is this data set renamed, or
@@ -83,7 +113,7 @@ def refuse_leaks(run: str, model: Recommender, train: TrainSet) -> None:
     Raises:
         InputError: if they are :data:`LEAKED` of a data set's training events or more.
     """
-    if same_histories(model, train):
+    if all(same_histories(one, train) for one in (model, *built_on(model))):
         return
     for part in (domain_part(train, number) for number in range(train.n_domains)):
         seen = events_outside(model, part)
@@ -107,4 +137,4 @@ def same_histories(model: Recommender, train: TrainSet) -> bool:
     )
 
 
-__all__ = ["LEAKED", "events_outside", "learned_events", "refuse_leaks", "same_histories"]
+__all__ = ["LEAKED", "built_on", "events_outside", "learned_events", "refuse_leaks", "same_histories"]

@@ -97,17 +97,21 @@ class EasyRec(TextRecommender):
                 "person = 'others' trains on people's texts by the plain writer; the users' part of the profiles' folder"
                 f" ({self.written_users.height:,} users) is read in answers only (person=profile trains on it)"
             )
-        self.network, self.tokenizer = start_network(self.config) if self.config.start is None else self._earlier_network(train)
-        self._kept = kept_weights(self.network, self.config) if self.config.keep else {}
+        earlier = None if self.config.start is None else self._earlier(train)
+        if earlier is None:
+            self.network, self.tokenizer = start_network(self.config)
+        else:
+            self.network, self.tokenizer = going_on(earlier.network, self.config), earlier.tokenizer
+        self._kept = kept_weights(self.network, self.config, None if earlier is None else earlier.config) if self.config.keep else {}
         self._ready_network()
         if self.config.mlm_weight and self.tokenizer.mask is None:
-            raise InputError(f"{self.config.encoder}: its tokenizer has no mask token; set mlm_weight=0")
+            raise InputError(f"{self.config.start or self.config.encoder}: its tokenizer has no mask token; set mlm_weight=0")
         self._optimiser: torch.optim.Optimizer | None = None
         self._digest = ""
         self._sample(train)
 
-    def _earlier_network(self, train: TrainSet) -> tuple[TextNetwork, Tokenizer]:
-        """Encoder and tokenizer of an earlier run."""
+    def _earlier(self, train: TrainSet) -> "EasyRec":
+        """The run that this training goes on from."""
         from lexirec.models import load_model
 
         start = str(self.config.start)
@@ -115,7 +119,7 @@ class EasyRec(TextRecommender):
         if not isinstance(other, EasyRec):
             raise InputError(f"start = {start!r} is a run of {other.name}; name a run of easyrec")
         refuse_leaks(f"start = {start!r}", other, train)
-        return going_on(other.network, self.config), other.tokenizer
+        return other
 
     def _ready_network(self) -> None:
         backbone = self.network.backbone

@@ -77,25 +77,23 @@ def own_reading(config: EasyRecConfig) -> tuple[Pooling, bool]:
     if config.encoder in SIZES:
         return "first", True
     kind, _, options = parse_name(config.encoder)
-    for option in options:
+    for option in options if kind in ("minilm", "hf", "st") else ():  # no other kind can be trained, which is said where it is loaded
         if option not in READ:
-            cure = {
-                "max_length": "set max_length (in training) and read_length (afterwards) instead",
-                "prompt": "EasyRec's texts have no prompt",
-            }
+            cure = {"max_length": "set max_length (in training) and read_length (afterwards) instead", "prompt": "its texts have no prompt"}
             raise InputError(f"encoder {config.encoder!r}: {option} has no effect in EasyRec; {cure.get(option, 'leave it out')}")
-    if kind == "st":
-        named = pooling_of(load_encoder(config.encoder))
-    elif kind == "hf":
-        named = options.get("pooling", "auto")
-    else:
-        named = "mean"
+    said = options.get("pooling", "auto")
     if config.pooling != "auto":
-        if "pooling" in options and POOLINGS.get(named) != config.pooling:
-            raise InputError(f"encoder {config.encoder!r} and pooling = {config.pooling!r} differ; leave one of them out")
+        if said != "auto" and POOLINGS.get(said) != config.pooling:
+            raise InputError(
+                f"encoder {config.encoder!r} and pooling = {config.pooling!r} differ; take the pooling out of the encoder's name"
+            )
         return config.pooling, kind != "st"
+    named = {"st": lambda: pooling_of(load_encoder(config.encoder)), "hf": lambda: said}.get(kind, lambda: "mean")()
     if named not in POOLINGS:
-        raise InputError(f"encoder {config.encoder!r} is pooled by {named!r} and EasyRec by the first token or the mean; set pooling")
+        raise InputError(
+            f"encoder {config.encoder!r} is pooled by {named!r} and EasyRec by the first token or the mean; set pooling to first or mean"
+            + (" and take it out of the name" if kind == "hf" else "")
+        )
     return POOLINGS[named], kind != "st"
 
 
@@ -113,17 +111,28 @@ def going_on(earlier: TextNetwork, config: EasyRecConfig) -> TextNetwork:
     return network
 
 
-def kept_weights(network: TextNetwork, config: EasyRecConfig) -> dict[str, Tensor]:
+def kept_weights(network: TextNetwork, config: EasyRecConfig, earlier: EasyRecConfig | None = None) -> dict[str, Tensor]:
     """The weights that a trained encoder is averaged with: those that a network has before its training, or with ``start`` the encoder's.
 
+    Args:
+        network: before its training.
+        config: of this training.
+        earlier: with ``start``, the earlier run's configuration.
+
     Raises:
-        InputError: if the earlier run has a head, whose random start is gone, or began with another encoder.
+        InputError: if the earlier run's weights were random at first, or it began with another encoder.
     """
-    if config.start is None:
+    if config.start is None or earlier is None:
         return {name: weight.detach().clone() for name, weight in network.state_dict().items()}
     if network.head is not None:
         raise InputError(
             f"start = {config.start!r} has a head that began at random weights, so keep has nothing to average it with; set keep=0"
+        )
+    if config.encoder in SIZES or (earlier.start is None and earlier.encoder in SIZES):
+        raise InputError(f"start = {config.start!r} began at random weights, so keep has nothing to average it with; set keep=0")
+    if earlier.start is None and earlier.encoder != config.encoder:
+        raise InputError(
+            f"start = {config.start!r} began with encoder = {earlier.encoder!r}, not {config.encoder!r}; give keep the same encoder"
         )
     bare = EasyRecConfig(encoder=config.encoder, head=False, pooling=network.pooling, mlm_weight=0.0)
     whole = start_network(bare)[0].state_dict()

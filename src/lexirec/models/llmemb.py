@@ -170,6 +170,9 @@ class LLMEmb(BackboneRecommender):
         Raises:
             InputError: if it is one.
         """
+        from lexirec.text.encoders.joined import SIGN
+        from lexirec.training.finetune import check_reading
+
         if self.config.scft is None:
             for part in parts_of(encoder):
                 self.check_recipe(part)
@@ -178,6 +181,8 @@ class LLMEmb(BackboneRecommender):
                 f"encoder = {self.config.encoder!r} has no weights that stage 1 could tune; set scft=null, or use minilm, hf:<model> or"
                 " st:<model> (of join:, the first is tuned)"
             )
+        else:
+            check_reading(self.config.encoder.removeprefix("join:").split(SIGN)[0].strip(), self.config.scft)
 
     def text_width(self, items: pl.DataFrame, encoder: "Encoder") -> int:
         """Dimensions that the text vectors will have; what stage 1 leaves as it is has read the items then."""

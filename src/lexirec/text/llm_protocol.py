@@ -130,7 +130,7 @@ TRIES = 1000
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """Whole JSON objects in a text that are not within another, in order; line breaks within their strings are let pass."""
+    """Whole JSON objects in a text that are not within another one, even a cut one, in order; line breaks in strings are let pass."""
     decoder, at = json.JSONDecoder(strict=False), 0
     for _ in range(TRIES):
         at = text.find("{", at)
@@ -139,7 +139,11 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
         try:
             found, at = decoder.raw_decode(text, at)
             yield found
-        except (ValueError, RecursionError):
+        except json.JSONDecodeError as error:
+            if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
+                return  # the answer was cut within this object: what is inside it is no answer
+            at += 1
+        except RecursionError:
             at += 1
 
 

@@ -15,8 +15,9 @@ from lexirec.data.dataset import TrainSet
 from lexirec.data.messages import warn
 from lexirec.errors import InputError
 from lexirec.text import profile_prompts
+from lexirec.text.column_roles import ABOUTS, roles
 from lexirec.text.llm import DRY_RUN, LanguageModel, Prompt, Result, json_answer
-from lexirec.text.plain_facts import ABOUTS, READ, pieces, roles
+from lexirec.text.plain_facts import READ, pieces
 from lexirec.text.plain_wording import CHARACTERS, MAX_VERSIONS, words_of
 from lexirec.text.plain_writer import PlainWriter
 from lexirec.text.profile_prompts import ProfileAnswer, rephrase_prompt, revised

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,23 +18,12 @@ from numpy.typing import NDArray
 
 from lexirec import columns as c
 from lexirec.data.dataset import TrainSet
-from lexirec.data.messages import warn
 from lexirec.errors import InputError
+from lexirec.text.column_roles import Role, roles
 from lexirec.text.key_phrases import PAIR
 from lexirec.text.templates import PATH, SPACES
 
-Role = Literal["kind", "maker", "about", "fact"]
-KINDS = ("categories", "category", "main_category", "genres", "genre", "tags", "tag", "cuisines", "cuisine", "subjects", "topics", "topic")
-MAKERS = ("brand", "manufacturer", "publisher", "developer", "author", "authors", "artist", "director", "studio", "maker", "creator")
-ABOUTS = ("description", "summary", "overview", "plot", "synopsis", "about", "features", "abstract", "text")
-NOT_WORDS = re.compile(r"(^|_)(id|ids|asin|isbn|url|urls|link|image|images|img|imdb|sku|upc|timestamp)($|_)")
-FROM_PEOPLE = re.compile(
-    r"(^|_)(ratings?|stars?|reviews?|votes?|popularity|sales|sales_?rank|rank|bestseller|downloads|views|likes|plays|purchases|favou?rites)($|_)"
-)
-"""Columns of numbers that people's choices make: counted by the shop over everything, held-out events included."""
 ARTICLE_LAST = re.compile(r"^(.+), (The|A|An)$")
-LONG = 12
-"""A column of strings with more words than this in the median is read as a description."""
 READ = 600
 """Characters of a description or review that are read: far more than a profile can hold."""
 
@@ -70,68 +59,6 @@ class ItemWords:
     def joined(cls, parts: "Sequence[ItemWords]") -> "ItemWords":
         """Catalogues below each other."""
         return cls(*([entry for part in parts for entry in getattr(part, field.name)] for field in fields(cls)))
-
-
-def roles(items: pl.DataFrame) -> dict[str, Role]:
-    """What each column of a catalogue is read as; identifiers, links, truth values, bytes, dates and lists of numbers are left out.
-
-    So are numbers that choices make, such as ratings, reviews or sales ranks (:data:`FROM_PEOPLE`), with a warning: they were counted over
-    events that may be held out here. What is popular is told from the training part.
-
-    >>> shop = pl.DataFrame({"item_id": ["a"], "title": ["Rose oil"], "brand": ["Ada"], "tags": [["oil"]], "year": [1995], "url": ["x"]})
-    >>> roles(shop)
-    {'brand': 'maker', 'tags': 'kind', 'year': 'fact'}
-    """
-    found: dict[str, Role] = {}
-    counted: list[str] = []
-    for name, kind in items.schema.items():
-        low = name.lower()
-        if FROM_PEOPLE.search(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()) and _of_numbers(items[name]):
-            counted.append(name)
-            continue
-        if low in (c.ITEM_ID, c.TITLE) or NOT_WORDS.search(low) or kind in (pl.Boolean, pl.Binary, pl.Null) or kind.is_temporal():
-            continue
-        if kind.is_nested() and not _holds_words(kind):
-            continue
-        if low in KINDS:
-            found[name] = "kind"
-        elif low in MAKERS:
-            found[name] = "maker"
-        elif low in ABOUTS:
-            found[name] = "about"
-        elif kind.is_nested():
-            found[name] = "kind"
-        elif kind == pl.String:
-            words = items[name].drop_nulls().head(1000).str.count_matches(r"\S+").median()
-            found[name] = "about" if isinstance(words, float) and words > LONG else "fact"
-        else:
-            found[name] = "fact"
-    if counted:
-        warn(
-            f"profiles don't read the catalogue's {', '.join(counted)}: such numbers are counted over events that may be held out (what is"
-            " popular is told from the training part); a column of another name is read"
-        )
-    # `price_usd` beside `price` is another form of the same.
-    return {name: role for name, role in found.items() if role != "fact" or not any(name.startswith(f"{other}_") for other in found)}
-
-
-def _holds_words(kind: pl.DataType | Any) -> bool:
-    """Whether a column's type is of text, however deep; vectors and other numbers in lists say nothing that can be read."""
-    if isinstance(kind, pl.Struct):
-        return any(_holds_words(field.dtype) for field in kind.fields)
-    if isinstance(kind, (pl.List, pl.Array)):
-        return _holds_words(kind.inner)
-    return kind in (pl.String, pl.Categorical, pl.Enum, pl.Object)
-
-
-def _of_numbers(values: pl.Series) -> bool:
-    """Whether a column is of numbers, or of texts and records that begin with one, such as ``4.5 out of 5``."""
-    if isinstance(values.dtype, pl.Struct):
-        return not any(_holds_words(field.dtype) for field in values.dtype.fields)
-    if values.dtype == pl.String:
-        known = values.drop_nulls().head(1000)
-        return bool(len(known)) and bool(known.str.contains(r"^\s*#?\d").all())
-    return values.dtype.is_numeric()
 
 
 def item_words(items: pl.DataFrame, read: dict[str, Role] | None = None) -> ItemWords:

@@ -21,8 +21,9 @@ from lexirec import columns as c
 from lexirec.data.dataset import TrainSet
 from lexirec.errors import InputError, NotFittedError
 from lexirec.text import plain_wording as say
+from lexirec.text.column_roles import roles
 from lexirec.text.key_phrases import ReviewWords
-from lexirec.text.plain_facts import ItemWords, Phrases, empty_csr, item_words, neighbours, popularity_levels, roles, top
+from lexirec.text.plain_facts import ItemWords, Phrases, empty_csr, item_words, neighbours, popularity_levels, top
 from lexirec.text.profiles import Profiles, frames
 
 KINDS_PER_ITEM, KINDS_PER_USER = 4, 5

@@ -14,6 +14,7 @@ from lexirec.errors import InputError
 from lexirec.files import atomic_folder, read_json, write_json
 from lexirec.text.cache import default_folder
 from lexirec.text.encoders import Encoder, load_encoder, parse_name
+from lexirec.text.encoders.base import as_bool, as_int
 from lexirec.text.encoders.families import is_causal
 from lexirec.text.prompts import Prompts, attribute_columns, attribute_prompts
 from lexirec.training.loop import pick_device, run_training
@@ -62,9 +63,8 @@ def finetune_items(
     kept = np.flatnonzero(~prompts.empty())
     prompts = Prompts(prompts.instruction, [prompts.phrases[i] for i in kept], [prompts.item_ids[i] for i in kept])
     device = str(pick_device(options.device))
-    for option, said in parse_name(encoder)[2].items() if isinstance(encoder, str) else ():
-        if option in config.reading and said.lower() != (here := str(config.reading[option]).lower()):
-            raise InputError(f"encoder {encoder!r} has {option}={said} and is tuned with {option}={here}; give it the same {option}")
+    if isinstance(encoder, str):
+        check_reading(encoder, config)
     base = base_encoder(encoder, device=device, **config.reading)
     lora = is_causal(base.config) if config.lora == "auto" else config.lora
     set_apart = [name for name in ADAPTERS if getattr(config, name) != ScftConfig.model_fields[name].default]
@@ -113,3 +113,17 @@ def _check_resume(options: TrainingOptions, recipe: Mapping[str, Any]) -> None:
             raise InputError(f"{options.folder} was begun with other {', '.join(changed)}; use those again, or another folder")
     options.folder.mkdir(parents=True, exist_ok=True)
     write_json(path, dict(recipe))
+
+
+def check_reading(name: str, config: ScftConfig) -> None:
+    """Refuse an encoder whose name says of pooling, length or unit vectors something else than its tuning does."""
+    for option, said in parse_name(name)[2].items():
+        if option not in config.reading or said == "auto":
+            continue
+        ours = config.reading[option]
+        theirs = as_bool(said, option) if isinstance(ours, bool) else as_int(said, option) if isinstance(ours, int) else said
+        if theirs != ours:
+            raise InputError(
+                f"encoder {name!r} has {option}={said} and is tuned with {option} = {ours}; take it out of the name, or set the tuning's"
+                f" {option} (scft.{option} of LLMEmb)"
+            )
