@@ -23,39 +23,35 @@ PROFILE = '{"summarization": "A quiet toy for rainy days.", "reasoning": "Its ti
 QUESTIONS = [Prompt("Tell a story.", f"A story of {animal}.") for animal in ("a dog", "a cat", "a duck", "a fish")]
 
 
-def tiny_model(folder):
-    """A causal model of 30,000 weights and a tokenizer of bytes, made here."""
+def byte_model(folder, hidden_size, *words):
+    """A causal model of one layer with random weights, and its saved tokenizer: bytes, ``<end>``, and further words that it can say."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate([*alphabet, "<end>"])}, []))
+    whole = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    letters = [whole.pre_tokenize_str(word)[0][0] for word in words]
+    tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate([*alphabet, "<end>", *letters])}, []))
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<end>", eos_token="<end>", pad_token="<end>")
     fast.chat_template = TEMPLATE
     fast.save_pretrained(folder)
-    config = LlamaConfig(vocab_size=257, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
-                         max_position_embeddings=1024, bos_token_id=256, eos_token_id=256, pad_token_id=256)  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
+    shape = {"hidden_size": hidden_size, "intermediate_size": 2 * hidden_size, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ends = {"bos_token_id": 256, "eos_token_id": 256, "pad_token_id": 256}
+    config = LlamaConfig(vocab_size=257 + len(words), max_position_embeddings=1024, **shape, **ends)
+    return LlamaForCausalLM(config)
+
+
+def tiny_model(folder):
+    """A causal model of 30,000 weights and a tokenizer of bytes, made here."""
+    byte_model(folder, 32).save_pretrained(folder)
 
 
 def answering_model(folder):
     """A causal model whose weights are set by hand so that it says one profile, whatever it is asked, and ends."""
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(PROFILE)[0][0]
-    vocabulary = {letter: i for i, letter in enumerate([*alphabet, "<end>", letters])}
-    tokenizer = Tokenizer(models.BPE(vocabulary, []))
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<end>", eos_token="<end>", pad_token="<end>")
-    fast.chat_template = TEMPLATE
-    fast.save_pretrained(folder)
-    config = LlamaConfig(vocab_size=258, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2,
-                         max_position_embeddings=1024, bos_token_id=256, eos_token_id=256, pad_token_id=256)  # fmt: skip
-    model = LlamaForCausalLM(config)
+    model = byte_model(folder, 8, PROFILE)
     with torch.no_grad():
         for layer in model.model.layers:  # neither attention nor the layer after it adds anything
             layer.self_attn.o_proj.weight.zero_()

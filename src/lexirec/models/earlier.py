@@ -3,6 +3,7 @@
 stored histories of the run -> events of these users and items -> those outside of this training part: told, or refused
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,15 @@ BUILT_ON = ("start", "pretrained", "teacher", "vectors")
 """Settings that name an earlier run's folder."""
 
 
-def learned_events(model: Recommender, train: TrainSet) -> pl.DataFrame:
-    """Distinct events that a run, and what it was built on, was trained on; see :func:`_events_of`."""
-    return pl.concat([_events_of(one, train) for one in (model, *built_on(model))]).unique(EVENT)
+def learned_events(model: Recommender, train: TrainSet, earlier: Sequence[Recommender] | None = None) -> pl.DataFrame:
+    """Distinct events that a run, and what it was built on, was trained on; see :func:`_events_of`.
+
+    Args:
+        model: the run's.
+        train: the training part of the data set.
+        earlier: what it was built on, where that was read already; see :func:`built_on`.
+    """
+    return pl.concat([_events_of(one, train) for one in (model, *(built_on(model) if earlier is None else earlier))]).unique(EVENT)
 
 
 def built_on(model: Recommender) -> list[Recommender]:
@@ -85,7 +92,7 @@ def _same_titles(events: pl.DataFrame, train: TrainSet, strict: bool = False) ->
     return both.filter(same).height * 2 >= max(both.height, 1)
 
 
-def events_outside(model: Recommender, train: TrainSet) -> int:
+def events_outside(model: Recommender, train: TrainSet, earlier: Sequence[Recommender] | None = None) -> int:
     """Distinct events that a run was trained on, of this data set's users and items and not in this training part.
 
     Ids alone don't make it the same data set, since many count their users and items from 1: where most of the items in question have
@@ -94,8 +101,9 @@ def events_outside(model: Recommender, train: TrainSet) -> int:
     Args:
         model: the run's.
         train: the training part of one data set.
+        earlier: see :func:`learned_events`.
     """
-    known = learned_events(model, train).join(train.items, on=c.ITEM_ID, how="semi")
+    known = learned_events(model, train, earlier).join(train.items, on=c.ITEM_ID, how="semi")
     known = known.join(train.users.ids.to_frame(c.USER_ID), on=c.USER_ID, how="semi")
     if not _same_titles(known, train):
         return 0
@@ -113,10 +121,11 @@ def refuse_leaks(run: str, model: Recommender, train: TrainSet) -> None:
     Raises:
         InputError: if they are :data:`LEAKED` of a data set's training events or more.
     """
-    if all(same_histories(one, train) for one in (model, *built_on(model))):
+    earlier = built_on(model)
+    if all(same_histories(one, train) for one in (model, *earlier)):
         return
     for part in (domain_part(train, number) for number in range(train.n_domains)):
-        seen = events_outside(model, part)
+        seen = events_outside(model, part, earlier)
         found = (
             f"{run} was trained on {seen:,} events of {part.name} outside of this training part ({part.n_interactions:,} events); they may"
             " be held out here"

@@ -33,7 +33,7 @@ def start_network(config: EasyRecConfig) -> tuple[TextNetwork, Tokenizer]:
             the head that it is read through.
     """
     folder: Path | None = None
-    pooled, with_head = own_reading(config)
+    pooling, with_head = own_reading(config)
     if config.encoder in SIZES:
         from transformers import AutoTokenizer
 
@@ -48,7 +48,6 @@ def start_network(config: EasyRecConfig) -> tuple[TextNetwork, Tokenizer]:
         folder = base.folder
     if config.num_layers is not None:
         keep_layers(backbone, config.num_layers)
-    pooling: Pooling = pooled if config.pooling == "auto" else config.pooling
     head = with_head and pooling == "first" if config.head is None else config.head
     network = TextNetwork(backbone, pooling, head, decoder_of(config))
     if folder is not None:
@@ -66,7 +65,7 @@ POOLINGS: dict[str, Pooling] = {"cls": "first", "first": "first", "mean": "mean"
 
 
 def own_reading(config: EasyRecConfig) -> tuple[Pooling, bool]:
-    """What ``pooling = auto`` means for the encoder that the configuration names, and whether a head goes with the first token.
+    """The pooling of the encoder that the configuration names, and whether a head goes with its first token.
 
     ``hf:`` is pooled as its name says, else by the first token as published; ``st:`` as its folder says, and without a head, since it was
     trained without one.
@@ -75,7 +74,7 @@ def own_reading(config: EasyRecConfig) -> tuple[Pooling, bool]:
         InputError: for an option behind the encoder's name that EasyRec doesn't read, or a pooling that it doesn't have.
     """
     if config.encoder in SIZES:
-        return "first", True
+        return ("first" if config.pooling == "auto" else config.pooling), True
     kind, _, options = parse_name(config.encoder)
     for option in options if kind in ("minilm", "hf", "st") else ():  # no other kind can be trained, which is said where it is loaded
         if option not in READ:
@@ -88,7 +87,11 @@ def own_reading(config: EasyRecConfig) -> tuple[Pooling, bool]:
                 f"encoder {config.encoder!r} and pooling = {config.pooling!r} differ; take the pooling out of the encoder's name"
             )
         return config.pooling, kind != "st"
-    named = {"st": lambda: pooling_of(load_encoder(config.encoder)), "hf": lambda: said}.get(kind, lambda: "mean")()
+    named = "mean"
+    if kind == "hf":
+        named = said
+    elif kind == "st":
+        named = pooling_of(load_encoder(config.encoder))
     if named not in POOLINGS:
         raise InputError(
             f"encoder {config.encoder!r} is pooled by {named!r} and EasyRec by the first token or the mean; set pooling to first or mean"
