@@ -182,14 +182,29 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path: Path
 
 
 def test_a_gradient_that_is_not_finite_leaves_nothing_that_is_kept(tmp_path: Path) -> None:
-    """The loss is a number and its gradient is none: in the last step of an epoch no later loss would tell."""
+    """The loss is a number and its gradient is none: told at that step, and the weights are as they were before it."""
     train, valid = parts()
     model = LightGCN(**SMALL)
     ruin(model, train, 3, 0, lambda loss: loss.register_hook(lambda gradient: gradient * torch.nan))
-    with pytest.raises(NonFiniteLossError, match=r"weights are NaN or infinite after epoch 3 \(.*\), so a gradient was; lower lr"):
+    with pytest.raises(NonFiniteLossError, match=r"a gradient is NaN or infinite in epoch 3, step \d+ \(all rows.*\); lower lr"):
         model.fit(train, valid, options(folder=tmp_path))
+    assert all(bool(torch.isfinite(value).all()) for value in model.network.parameters())
     kept = load_tensors(tmp_path / "checkpoints" / "last.safetensors")[0]
     assert all(bool(torch.isfinite(value).all()) for value in kept.values() if value.is_floating_point())
+
+
+def test_a_weight_that_is_lost_in_a_step_leaves_nothing_that_is_kept(tmp_path: Path) -> None:
+    """Every gradient is a number, and the step overflows: looked at after each epoch, before anything is kept."""
+    train, valid = parts()
+    model = LightGCN(**SMALL)
+
+    def lose(loss: torch.Tensor) -> None:
+        next(model.network.parameters()).data[0, 0] = torch.inf
+
+    ruin(model, train, 1, 0, lose)
+    with pytest.raises(NonFiniteLossError, match=r"weights are NaN or infinite after epoch 1 \(.*\); lower lr"):
+        model.fit(train, valid, options(folder=tmp_path))
+    assert not (tmp_path / "checkpoints" / "last.safetensors").exists()
 
 
 def test_a_validation_that_is_no_number_is_no_best(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -244,14 +244,24 @@ class SequentialRecommender(VectorRecommender):
                 return f"{len(bad):,} items of the batch have vectors with NaN or infinity (item_id {shown(self._names(bad))})"
             states = self._network.states(self._items(batch.rows), batch.inputs, batch.masked, batch.layout, batch.at, batch.rows)
         lost = ~torch.isfinite(states).all(1)
-        if not lost.any():
-            return "all vectors of the batch's items and all states are finite"
-        targets = batch.targets[lost].unique()
+        bad = rows[:0] if lost.any() else self._lost_gradients(rows)
+        if len(bad):
+            return f"vectors and states are finite, but the gradients of {len(bad):,} items are not (item_id {shown(self._names(bad))})"
+        targets = (batch.targets[lost] if lost.any() else batch.targets).unique()
         names = self._names(targets if batch.rows is None else batch.rows[targets])
+        if not lost.any():
+            return f"all vectors and states are finite; {len(names):,} items are asked for (item_id {shown(names)})"
         return (
             f"all vectors of the batch's items are finite, but {int(lost.sum()):,} of {len(lost):,} states are not; these are asked for"
             f" {len(names):,} items (item_id {shown(names)})"
         )
+
+    def _lost_gradients(self, rows: Tensor) -> Tensor:
+        """Of these items those whose own vectors have a gradient that is NaN or infinite."""
+        own = self._items.own
+        if own is None or own.weight.grad is None:
+            return rows[:0]
+        return rows[~torch.isfinite(own.weight.grad[rows]).all(1)]
 
     def _names(self, rows: Tensor) -> pl.Series:
         return self.item_map.name(rows.cpu().numpy())

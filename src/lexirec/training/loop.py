@@ -238,7 +238,7 @@ def run_training(
 
 
 def refuse_lost(network: nn.Module, epoch: int) -> None:
-    """Before anything is kept of an epoch: a gradient that is NaN or infinite leaves such weights, whatever the loss was.
+    """Before anything is kept of an epoch: a step may overflow though its loss and its gradients were numbers.
 
     Raises:
         NonFiniteLossError: with the name of a weight that is lost.
@@ -246,7 +246,30 @@ def refuse_lost(network: nn.Module, epoch: int) -> None:
     for name, weight in network.named_parameters():
         # A sum is finite only where every value is; one that overflows by itself is looked at again.
         if not math.isfinite(weight.detach().sum().item()) and not bool(torch.isfinite(weight).all()):
-            raise NonFiniteLossError(f"weights are NaN or infinite after epoch {epoch} ({name}), so a gradient was; {CURES}")
+            raise NonFiniteLossError(f"weights are NaN or infinite after epoch {epoch} ({name}); {CURES}")
+
+
+def refuse_gradients(model: Trainable, batch: Any, where: str) -> None:
+    """Before the weights are changed: a loss may be a number and its gradient none.
+
+    A model with a ``check_gradients()`` looks itself, and tells in its own words.
+
+    Raises:
+        NonFiniteLossError: with the step and the items of the batch.
+    """
+    own = getattr(model, "check_gradients", None)
+    if own is not None:
+        own()
+        return
+    gradients = [weight.grad for weight in model.network.parameters() if weight.grad is not None]
+    if gradients and not math.isfinite(torch.stack(torch._foreach_norm(gradients)).sum().item()):
+        raise NonFiniteLossError(f"a gradient is NaN or infinite in {where}{_culprits(model, batch)}; {CURES}")
+
+
+def _culprits(model: Trainable, batch: Any) -> str:
+    """What a model says of a batch whose loss or gradient is no number."""
+    culprits = getattr(model, "culprits", None)
+    return f" ({culprits(batch)})" if culprits else ""
 
 
 def one_epoch(
@@ -276,15 +299,14 @@ def one_epoch(
             loss = model.loss(batch)
         value = loss.item()
         if not math.isfinite(value):
-            culprits = getattr(model, "culprits", None)
-            found = f" ({culprits(batch)})" if culprits else ""
-            raise NonFiniteLossError(f"the loss is {value} in epoch {epoch}, step {steps + 1}{found}; {CURES}")
+            raise NonFiniteLossError(f"the loss is {value} in epoch {epoch}, step {steps + 1}{_culprits(model, batch)}; {CURES}")
         optimiser.zero_grad(set_to_none=True)
         accelerator.backward(loss)
         if accelerator.num_processes > 1:
             for parameter in model.network.parameters():
                 if parameter.grad is not None:
                     parameter.grad = accelerator.reduce(parameter.grad, "mean")
+        refuse_gradients(model, batch, f"epoch {epoch}, step {steps + 1}")
         if options.clip_norm is not None:
             nn.utils.clip_grad_norm_(model.network.parameters(), options.clip_norm)
         optimiser.step()

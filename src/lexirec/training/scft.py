@@ -199,7 +199,6 @@ class Scft:
         optimiser = torch.optim.AdamW(groups, lr=self.lr, eps=1e-8, weight_decay=self.config.weight_decay, fused=can_fuse(weights))
 
         def before_step(optimiser: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-            self._check_gradients()
             left = max(0.0, 1 - self.steps_done() / self.total_steps)
             for group, rate in zip(optimiser.param_groups, (self.lr, self.config.tau_lr), strict=True):
                 group["lr"] = rate * left
@@ -255,7 +254,12 @@ class Scft:
         if bool(bad.any()):
             self._bad_rows = self._step_rows[np.unique(np.flatnonzero(bad.cpu().numpy()) % len(self._step_rows))]
 
-    def _check_gradients(self) -> None:
+    def check_gradients(self) -> None:
+        """Before a step.
+
+        Raises:
+            LexirecError: with the items whose vectors' gradients are NaN or infinite.
+        """
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         if not bool(torch.isfinite(torch.stack(torch._foreach_norm(gradients)).sum())):
             raise self._not_finite("gradients", self._step_rows if self._bad_rows is None else self._bad_rows)
