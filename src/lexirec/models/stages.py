@@ -18,7 +18,7 @@ from lexirec.data.dataset import Heldout, TrainSet
 from lexirec.data.messages import warn
 from lexirec.errors import InputError
 from lexirec.models.contract import Recommender
-from lexirec.models.earlier import refuse_leaks
+from lexirec.models.earlier import refuse_leaks, same_histories
 from lexirec.text.encoders.batching import plan_batches
 from lexirec.training.checkpoint import load_tensors, save_tensors
 from lexirec.training.options import TrainingOptions
@@ -84,20 +84,27 @@ def train_plain(
         valid: selects the epoch.
         options: of the whole training.
         place: name of the model's folder within the run's.
+
+    Raises:
+        InputError: if the folder of a resumed run has one of other settings or events.
     """
     from lexirec.models import model_class
 
     found = model_class(kind)
+    config = found.Config.taken_from(settings)
     folder = None if options.folder is None else options.folder / place
     if folder is not None and folder.exists():
         if options.resume:
-            return found.load(folder)
+            whole = found.load(folder)
+            if whole.config != config or not same_histories(whole, train):
+                raise InputError(f"{folder} was trained with other settings or on another training part; begin the run anew, without resume")
+            return whole
         shutil.rmtree(folder)
     # Without the time limit: a resumed run takes the model up as it is, so it must be the same however much time the run had.
     own: dict[str, Any] = {
         "track": (), "max_minutes": None, "folder": None if folder is None else folder.with_name(f"{place}.partial"),
     }  # fmt: skip
-    model = found(found.Config.taken_from(settings))
+    model = found(config)
     model.fit(train, valid, options.model_copy(update=own))
     if folder is not None:
         model.save(folder)
