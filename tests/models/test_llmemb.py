@@ -1,6 +1,7 @@
 """LLMEmb's second stage, and LLM2X: the conformance list, ablations, teachers."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,13 @@ from lexirec.models import create, load_model
 from lexirec.models.layers.contrast import counted_infonce, counted_soft_clip
 from lexirec.models.llmemb import LLMEmb
 from lexirec.query import Query
+from lexirec.text.cache import default_folder
+from lexirec.text.plain_writer import PlainWriter
+from lexirec.text.profiles import Profiles, write_profiles
 from lexirec.text.prompts import wish_prompt
 from lexirec.training.checkpoint import load_tensors
 from lexirec.training.options import TrainingOptions
+from lexirec.training.tuned_encoder import tuned_name
 from tests.models.toys import markov
 
 SMALL = {"embedding_dim": 8, "max_len": 8, "batch_size": 32, "scft": None, "encoder": "lsa", "dropout": 0.0}
@@ -550,3 +555,74 @@ def test_llm2x_starts_at_the_components_with_a_mask_of_its_own() -> None:
     assert not torch.equal(*masks)  # drawn, not taken from the text
     model.fit(train, options=TrainingOptions(epochs=1, seed=2, **QUIET))
     assert not torch.equal(model.network.items.own.weight.detach(), start)
+
+
+def test_profiles_tell_the_training_part_in_the_prompts(tmp_path: Path) -> None:
+    train = markov(0.8).split("leave-one-out").train
+    model = built(profiles="plain")
+    assert model.columns == (*built().columns, "profile")
+    described = model.described(train).items
+    written = PlainWriter(versions=0).write(train)
+    assert described["profile"].to_list() == written.item_texts()
+    prompts = model.prompts(described).texts()
+    assert all(text.replace(";", ",") in prompt for text, prompt in zip(written.item_texts(), prompts, strict=True))
+    assert sum("Chosen together with" in text for text in prompts) > 6
+    long = train.items.with_columns(profile=pl.lit("word " * 60))  # a profile is read whole, other attributes are cut
+    assert "word " * 59 + "word" in model.prompts(long).texts()[0]
+    # The catalogue that is kept stays the shop's own, and a column that is named stands beside the profile.
+    assert "profile" not in model.items.columns
+    assert built(profiles="plain", columns=["title"]).columns == built(profiles="plain", columns=["title", "profile"]).columns
+
+    # A new item and a wish have what their own words give, before and after saving.
+    model.save(tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+    new = pl.DataFrame({"item_id": ["new", "newer"], "title": ["red apple", ""]})
+    assert model.with_profiles(new)["profile"].to_list() == ["red apple.", None]
+    for one in (model, loaded):
+        one.add_items(new)
+    torch.testing.assert_close(loaded.encode_items(), model.encode_items(), atol=1e-6, rtol=1e-5)
+    wish = [Query(intent="red apple")]
+    torch.testing.assert_close(loaded.score(wish), model.score(wish), atol=1e-5, rtol=1e-5)
+    assert model.recommend(wish, k=1)["item_id"].to_list() == ["new"]  # its own words, as it was read itself
+
+
+def test_profiles_are_of_one_training_part(tiny: str, tmp_path: Path) -> None:
+    data, train = markov(0.8), markov(0.8).split("leave-one-out").train
+    written = PlainWriter(versions=0).write(train)
+    told = Profiles(written.items.with_columns(profile=pl.lit("Loved by all.")), written.users, {})
+    write_profiles(tmp_path / "profiles", told, train)
+    read = built(profiles=str(tmp_path / "profiles"))
+    assert read.described(train).items["profile"].unique().to_list() == ["Loved by all."]
+    other = data.split("ratio").train
+    with pytest.raises(InputError, match="another training part"):
+        read.described(other)
+    (tmp_path / "profiles").rename(tmp_path / "gone")
+    assert read.transfer(other).encode_items().shape == (data.n_items, 8)  # written anew there, and no folder is needed
+    # What was tuned on such texts is asked about that part alone.
+    built(profiles="plain", encoder=tiny, scft={"steps": 1, "batch_size": 4})
+    (tuned,) = (default_folder() / "encoders").glob("scft-*")
+    name = {"encoder": tuned_name(tuned), "profiles": "plain", "columns": ["title"]}
+    built(**name)
+    with pytest.raises(InputError, match="profiles of another training part"):
+        create("llmemb", **{**SMALL, **name}).fit(other, options=TrainingOptions(epochs=0, **QUIET))
+
+
+def test_profiles_that_nothing_could_read_whole_are_refused() -> None:
+    for style in ("beauty", "fashion"):
+        with pytest.raises(InputError, match="cuts each value at 100 characters"):
+            create("llmemb", profiles="plain", prompt=style)
+    assert create("llmemb", profiles="plain", prompt="yelp").config.profiles == ("plain",)
+    model = create("llmemb", profiles="plain")
+    train = markov(0.8).split("leave-one-out").train
+    with pytest.raises(InputError, match="items have a column 'profile'"):
+        model.described(replace(train, items=train.items.with_columns(profile=pl.lit("x"))))
+
+
+@pytest.mark.parametrize("profiles", [(), "plain"])
+def test_an_item_that_nothing_is_said_of_has_no_prompt(profiles: object) -> None:
+    data = markov(0.8)
+    blank = data.items.vstack(pl.DataFrame({"item_id": ["blank"], "title": [None]}, schema=data.items.schema))
+    train = Dataset(data.interactions, blank).split("leave-one-out").train
+    model = create("llmemb", **SMALL, profiles=profiles)
+    with pytest.warns(UserWarning, match=r"items: 1 of 13 have no attribute among .*item_id 'blank'"):
+        model.fit(train, options=TrainingOptions(epochs=0, **QUIET))

@@ -8,11 +8,13 @@ stage 1 (SCFT): attribute prompts -> encoder tuned to tell items apart -> one ve
 stage 2 (RAT):  vectors -> two linear maps -> any sequence encoder -> its loss + alpha x contrast with a trained model's item vectors
 """
 
+import copy
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,14 +35,23 @@ from lexirec.models.layers.adapters import ItemVectors
 from lexirec.models.layers.contrast import counted_infonce, counted_soft_clip
 from lexirec.models.sequence_batches import SequenceBatch
 from lexirec.models.stages import READ_BY_THE_TEACHER, teacher_table
+from lexirec.models.textual import WORDLESS, ProfileFolders
+from lexirec.text.plain_writer import PlainWriter
+from lexirec.text.profiles import merge_profiles
 from lexirec.text.prompt_vectors import prompt_vectors, warn_of_cut_prompts
-from lexirec.text.prompts import CUT, Prompts, attribute_columns, attribute_prompts, check_columns, wish_prompt
+from lexirec.text.prompts import CUT, PROFILE, STYLES, Prompts, attribute_columns, attribute_prompts, check_columns, wish_prompt
 from lexirec.training.options import TrainingOptions
 from lexirec.training.scft_config import ScftConfig
 
 if TYPE_CHECKING:
     from lexirec.text.encoders import Encoder
 
+PLAIN = "plain"
+"""Profiles that are written here, without a language model."""
+CUTTING = tuple(name for name, style in STYLES.items() if style.cut is not None and name != "general")
+"""Official prompts that cut values."""
+WRITER = "writer."
+"""Of the plain writer's arrays among a model's tensors."""
 PROMPTS = {"style": "prompt", "columns": "columns", "instruction": "instruction", "max_characters": "max_characters"}
 """Settings of the prompts: stage 1's name and this model's."""
 TEACHER_SEED = 42
@@ -63,7 +74,11 @@ class LLMEmbConfig(BackboneConfig):
     instruction: str | None = None
     """In place of the style's first line."""
     max_characters: PositiveInt = CUT
-    """Where the general style cuts a value."""
+    """Where the general style cuts a value; a profile is read whole."""
+    profiles: ProfileFolders = ()
+    """One more attribute of each item, ``profile``, which tells what the training part knows of it (not in the paper): ``plain`` writes it
+    here without a language model, a folder of ``lexirec profile`` has what was written from this training part. That of a new item and of a
+    wish is written without a language model and tells what it says itself."""
     teacher: str | None = "sasrec"
     """Whose item vectors the adapter is aligned with: ``sasrec`` (trained first, on the same data, with the same settings but two blocks
     of the kind ``original`` and dropout .5, for every backbone), a run folder of any model with item vectors of ``embedding_dim``, or
@@ -83,6 +98,14 @@ class LLMEmbConfig(BackboneConfig):
     """Give the last item no text vector, as the released SASRec and GRU4Rec do by mistake."""
 
     @model_validator(mode="after")
+    def _no_cut_profiles(self) -> "LLMEmbConfig":
+        if self.profiles and self.prompt in CUTTING:
+            raise ValueError(
+                f"prompt = {self.prompt!r} cuts each value at {CUT} characters, where a profile has hardly begun; leave one out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_prompt(self) -> "LLMEmbConfig":
         for inner, outer in PROMPTS.items():
             value = None if self.scft is None else getattr(self.scft, inner)
@@ -93,6 +116,11 @@ class LLMEmbConfig(BackboneConfig):
     @property
     def read_elsewhere(self) -> frozenset[str]:
         return READ_BY_THE_TEACHER if self.teacher == "sasrec" and self.aligns else frozenset()
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Attributes of the prompts that the catalogue hasn't."""
+        return (PROFILE,) if self.profiles else ()
 
     @property
     def fixed(self) -> bool:
@@ -128,6 +156,11 @@ def parts_of(encoder: "Encoder") -> tuple["Encoder", ...]:
     return encoder.parts if isinstance(encoder, JoinedEncoder) else (encoder,)
 
 
+def _column(profiles: Sequence[str]) -> pl.Series:
+    """Profiles as an attribute; one that says nothing is none."""
+    return pl.Series(PROFILE, [None if text in WORDLESS else text for text in profiles], dtype=pl.String)
+
+
 class LLMEmb(BackboneRecommender):
     """Item vectors generated from text, for any sequence encoder.
 
@@ -140,12 +173,18 @@ class LLMEmb(BackboneRecommender):
     name = "llmemb"
     Config = LLMEmbConfig
     teacher_table: Tensor | None = None
+    writer: PlainWriter | None = None
+    log = ""
+    """Content hash of the training part that profiles were written from."""
 
     def learn(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> Recommender:
         from lexirec.text.encoders import load_encoder
 
+        train = self.described(train)
         # What is read of new items is what was read of these, whatever other columns they bring.
-        self.columns = self.config.columns or tuple(attribute_columns(train.items, self.config.prompt))
+        chosen = self.config.columns
+        named = attribute_columns(train.items, self.config.prompt) if chosen is None else (*chosen, *self.config.told)
+        self.columns = tuple(dict.fromkeys(named))
         check_columns(train.items, self.columns)
         trains_teacher = self.config.teacher == "sasrec" and self.config.aligns
         encoder = load_encoder(self.config.encoder)
@@ -161,6 +200,42 @@ class LLMEmb(BackboneRecommender):
         if trains_teacher:
             self.teacher_table = self.teacher_vectors(train, valid, options)
         return super().learn(train, valid, options)
+
+    # --- profiles ----------------------------------------------------------------------------------------------------------------
+
+    def described(self, train: TrainSet) -> TrainSet:
+        """A training part whose items have their profiles as a column, if the configuration asks for them.
+
+        Raises:
+            InputError: if no folder was written from this training part, or the catalogue has a column of that name.
+        """
+        folders = self.config.profiles
+        if not folders:
+            return train
+        if PROFILE in train.items.columns:
+            raise InputError(f"items have a column {PROFILE!r}, and profiles = {', '.join(folders)} makes one; rename it or leave one out")
+        self.writer, self.log = PlainWriter(versions=0), train.content_hash
+        written = self.writer.write(train)
+        if folders != (PLAIN,):
+            written, _ = merge_profiles(train, written, folders)
+        return replace(train, items=train.items.with_columns(_column(written.item_texts())))
+
+    def with_profiles(self, items: pl.DataFrame) -> pl.DataFrame:
+        """Items, new ones among them, with the profiles that their own columns give."""
+        if self.writer is None or PROFILE in items.columns:
+            return items
+        return items.with_columns(_column(self.writer.item_texts(items)))
+
+    def remember(self, train: TrainSet) -> None:
+        # Profiles are for the prompts: the catalogue that is kept is the shop's own.
+        super().remember(replace(train, items=train.items.drop(self.config.told, strict=False)) if self.config.told else train)
+
+    def transfer(self, train: TrainSet) -> Recommender:
+        # What a folder of profiles says is about the data that it was written from.
+        plain = LLMEmbConfig.parse({**self.config.model_dump(), "profiles": (PLAIN,)}) if self.config.told else self.config
+        other = copy.copy(self)
+        other.config = plain
+        return super(LLMEmb, other).transfer(other.described(train))
 
     # --- stage 1 -----------------------------------------------------------------------------------------------------------------
 
@@ -192,7 +267,7 @@ class LLMEmb(BackboneRecommender):
         return tuned.dim + sum(int(self.vectors_by(part, items).shape[1]) for part in beside)
 
     def tuned_encoder(self, items: pl.DataFrame, encoder: "Encoder", options: TrainingOptions) -> "Encoder":
-        """The encoder after stage 1. It depends on the catalogue and ``scft`` alone, so it is kept in the cache and tuned once.
+        """The encoder after stage 1. It depends on the prompts and ``scft`` alone, so it is kept in the cache and tuned once.
 
         Of several encoders side by side (``join:``) the first is tuned, and the others stand beside it as they are.
         """
@@ -215,7 +290,7 @@ class LLMEmb(BackboneRecommender):
             if options.folder is not None:  # an interrupted stage 1 goes on from here
                 stage |= {"folder": options.folder / "stage-1", "resume": options.resume}
             made = folder.with_name(f"{folder.name}.{os.getpid()}")
-            finetune_items(items, scft, options.model_copy(update=stage), parts[0], out=made)
+            finetune_items(items, scft, options.model_copy(update=stage), parts[0], out=made, log=self.log)
             try:
                 made.rename(folder)
             except OSError:  # another run that shares this stage was first
@@ -241,6 +316,10 @@ class LLMEmb(BackboneRecommender):
         if not encoder.name.startswith("hf:") or not (folder / RECIPE).exists():
             return
         made = read_recipe(folder)
+        if made.get("log", self.log) != self.log:
+            raise InputError(
+                f"{encoder.name} was tuned on profiles of another training part, which may tell of held-out events; tune one on this part"
+            )
         recipe = ScftConfig.parse(made["config"])
         other = {name: value for name, value in recipe.reading.items() if encoder.description()[name] != value}
         if other:
@@ -269,7 +348,13 @@ class LLMEmb(BackboneRecommender):
         """Vectors of the items' prompts, ``(n, D)``."""
         config = self.config
         found = prompt_vectors(
-            items, encoder, config.prompt, config.instruction, columns=self.columns, skip_absent=True, max_characters=config.max_characters
+            self.with_profiles(items),
+            encoder,
+            config.prompt,
+            config.instruction,
+            columns=self.columns,
+            skip_absent=True,
+            max_characters=config.max_characters,
         )
         return np.ascontiguousarray(found, dtype=np.float32)
 
@@ -280,7 +365,11 @@ class LLMEmb(BackboneRecommender):
         # As items are written: of 800 items of Amazon Beauty, asked for by their title alone, 77 % come first instead of 51 %.
         if c.TITLE not in self.columns:
             return super().encode_words(texts)
-        return super().encode_words([wish_prompt(text, self.config.prompt, self.config.instruction) for text in texts])
+        wishes = [wish_prompt(text, self.config.prompt, self.config.instruction) for text in texts]
+        if self.writer is not None:
+            told = self.writer.item_texts(pl.DataFrame({c.TITLE: list(texts)}, schema={c.TITLE: pl.String}))
+            wishes = [f"{wish}; {PROFILE} is {text.replace(';', ',')}" for wish, text in zip(wishes, told, strict=True)]
+        return super().encode_words(wishes)
 
     # --- stage 2 -----------------------------------------------------------------------------------------------------------------
 
@@ -315,10 +404,17 @@ class LLMEmb(BackboneRecommender):
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors, values = super().state()
-        return tensors, {**values, "columns": list(self.columns)}
+        values["columns"] = list(self.columns)
+        if self.writer is not None:
+            values["writer"], arrays = self.writer.state()
+            tensors |= {WRITER + name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        return tensors, values
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         self.columns = tuple(values["columns"])
+        if "writer" in values:
+            arrays = {name.removeprefix(WRITER): value.numpy() for name, value in tensors.items() if name.startswith(WRITER)}
+            self.writer = PlainWriter.restore(values["writer"], arrays)
         super().restore(tensors, values)
 
     def extra_loss(self, table: Tensor, batch: SequenceBatch) -> Tensor | float:

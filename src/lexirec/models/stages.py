@@ -97,7 +97,7 @@ def train_plain(
         if options.resume:
             whole = found.load(folder)
             if whole.config != config or not same_histories(whole, train):
-                raise InputError(f"{folder} was trained with other settings or on another training part; begin the run anew, without resume")
+                raise InputError(f"{folder} has other settings or another training part; begin the run anew, without resume")
             return whole
         shutil.rmtree(folder)
     # Without the time limit: a resumed run takes the model up as it is, so it must be the same however much time the run had.

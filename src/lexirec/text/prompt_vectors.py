@@ -75,7 +75,8 @@ def prompt_vectors(
     if catalogue is not None:
         with warnings.catch_warnings():  # the catalogue's own items without attributes were told of when it was read
             warnings.simplefilter("ignore")
-            stock = attribute_prompts(catalogue, style, instruction, columns=columns, max_characters=max_characters)
+            known_there = [name for name in columns if name in catalogue.columns] if skip_absent and columns is not None else columns
+            stock = attribute_prompts(catalogue, style, instruction, columns=known_there, max_characters=max_characters)
         others = encoded([text for text in stock.texts() if text])
     mean = mean_vector(others)
     vectors = np.empty((len(texts), len(mean)), dtype=np.float32)

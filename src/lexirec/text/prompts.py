@@ -27,6 +27,8 @@ from lexirec.text.templates import PATH, SPACES, _pieces
 SEPARATOR = "; "
 CUT = 100
 """Characters of a value, as in the official prompts."""
+PROFILE = "profile"
+"""The attribute that tells of an item in sentences; ``general`` reads it whole."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def attribute_prompts(
             truncation as in the official code (a joined list that is cut loses two more characters there, and here).
         instruction: in place of the style's; dropping leaves it alone.
         columns: attributes to use, in this order; all but those the style leaves out if not given.
-        max_characters: where ``general`` cuts a value, at a word's end.
+        max_characters: where ``general`` cuts a value, at a word's end; a ``profile`` is read whole.
 
     Returns:
         The prompts; items without any attribute have no phrases and are warned about.
@@ -153,7 +155,7 @@ def attribute_prompts(
             raise InputError(f"items column {name!r} holds bytes; decode it to text first")
     phrases: list[list[str]] = [[] for _ in range(items.height)]
     for name in columns:
-        write = _general(name, max_characters) if style == "general" else _official(name, rules)
+        write = _general(name, None if name == PROFILE else max_characters) if style == "general" else _official(name, rules)
         values = items[name]
         if values.dtype in (pl.Float32, pl.Categorical) or values.dtype.base_type() is pl.Enum:
             # As text at once: a Float32 read as a Python float shows digits it never had.
@@ -263,7 +265,7 @@ def _tidy(text: str, rules: Style) -> str:
     return text if rules.cut is None else text.replace(";", ".")
 
 
-def _general(name: str, width: int) -> Callable[[Any], list[str]]:
+def _general(name: str, width: int | None) -> Callable[[Any], list[str]]:
     """A phrase for each member of a value."""
     import re
 
@@ -272,13 +274,14 @@ def _general(name: str, width: int) -> Callable[[Any], list[str]]:
     single = _singular(plain)
 
     def phrase(key: str, text: str) -> list[str]:
-        text = cut(spaces.sub(" ", text.replace(";", ",")).strip(), width)
+        text = spaces.sub(" ", text.replace(";", ",")).strip()
+        text = text if width is None else cut(text, width)
         return [f"{key} is {text}"] if text else []
 
     def write(value: Any) -> list[str]:
         if isinstance(value, dict):
             return [p for key, inner in value.items() for piece in _pieces(inner) for p in phrase(str(key).replace("_", " "), piece)]
-        pieces = [value] if name == c.TITLE and isinstance(value, str) else list(_pieces(value))
+        pieces = [value] if name in (c.TITLE, PROFILE) and isinstance(value, str) else list(_pieces(value))
         several = isinstance(value, (list, tuple)) or len(pieces) > 1
         return [p for piece in pieces for p in phrase(single if several else plain, piece)]
 

@@ -32,6 +32,7 @@ def finetune_items(
     encoder: str | Encoder = "minilm",
     *,
     out: str | Path | None = None,
+    log: str = "",
 ) -> Encoder:
     """Fine-tune an encoder on a catalogue, so that items are told apart by their attributes.
 
@@ -42,6 +43,7 @@ def finetune_items(
             With ``bf16`` and adapters the frozen base is held in bfloat16 too.
         encoder: what to start from; stays as it is.
         out: folder to write the tuned encoder to, whole or absent; by default ``options.folder / "encoder"``, else a folder of the cache.
+        log: content hash of the training part that attributes (profiles) were written from, if any were; the encoder's recipe names it.
 
     Returns:
         The tuned encoder, read back from ``out``: ``hf:<out>?pooling=...``. Its fingerprint holds a hash of the tuned weights.
@@ -83,6 +85,8 @@ def finetune_items(
         "items": len(prompts),
         "prompts_sha256": hashlib.sha256("\0".join(prompts.texts()).encode("utf-8", "replace")).hexdigest(),
     }
+    if log:
+        recipe["log"] = log
     _check_resume(options, recipe)
     # A learning rate that ends at 0 needs its end from the start, so steps become epochs here and not in the loop.
     epochs = min(config.epochs, options.epochs)
