@@ -1,6 +1,7 @@
 """LLMEmb's second stage, and LLM2X: the conformance list, ablations, teachers."""
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import polars as pl
 import pytest
 import torch
 
-from lexirec.data.dataset import Dataset
+from lexirec.data.dataset import Dataset, TrainSet
 from lexirec.errors import InputError
 from lexirec.losses import soft_clip, symmetric_infonce
 from lexirec.models import create, load_model
@@ -429,6 +430,22 @@ def test_the_teacher_is_trained_once_for_every_backbone_and_seed(tmp_path: Path,
     assert trained == [42] and torch.equal(*tables)
     create("llmemb", **SMALL).fit(split.train, split.valid, TrainingOptions(epochs=3, **QUIET))
     assert len(trained) == 2  # another training
+
+
+def test_a_teacher_of_other_settings_or_events_is_not_taken_up(tmp_path: Path) -> None:
+    """What lies in a folder that a training goes on in is this training's own, or it would be kept under its name for all others."""
+    split = markov(0.8).split("leave-one-out")
+
+    def fit(train: TrainSet, lr: float, resume: bool) -> None:
+        options = TrainingOptions(epochs=1, folder=tmp_path / "run", resume=resume, **QUIET)
+        create("llmemb", **{**SMALL, "lr": lr}).fit(train, None, options)
+
+    fit(split.train, 0.001, resume=False)
+    shutil.rmtree(default_folder() / "stages")
+    fit(split.train, 0.001, resume=True)
+    for train, lr in ((split.train, 0.05), (markov(0.8).split("all").train, 0.001)):
+        with pytest.raises(InputError, match="teacher has other settings or another training part"):
+            fit(train, lr, resume=True)
 
 
 def test_stage_one_of_two_runs_at_once_is_made_by_one(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
