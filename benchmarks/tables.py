@@ -55,16 +55,23 @@ def value_cell(result: dict[str, Any], metric: str) -> str:
     return number(result["mean"][metric]) + spread
 
 
-def result_row(name: str, result: dict[str, Any]) -> list[str]:
-    """One line of a results table."""
+def shown_test(result: dict[str, Any]) -> dict[str, Any] | None:
+    """The paired test that a line of a results table shows."""
+    _, tested = shown(result)
+    return next((t for t in result["tests"] if t["metric"] == tested and "group" not in t), None)
+
+
+def result_row(name: str, result: dict[str, Any], several: bool = False) -> list[str]:
+    """One line of a results table, which tells the baseline where the table has several."""
     runs = result["runs"]
     metrics, tested = shown(result)
     cells = [name, *(value_cell(result, metric) for metric in metrics)]
     for group in ("tail_items", "cold_items"):
         values = [run["groups"][group][tested] for run in runs if group in run.get("groups", {})]
         cells.append(number(sum(values) / len(values)) if values else "")
-    tests = [t for t in result["tests"] if t["metric"] == tested and "group" not in t]
-    cells.append(f"{tests[0]['relative']:+.1%} (p {tests[0]['p_holm']:.1g})" if tests and tests[0]["relative"] is not None else "")
+    test = shown_test(result)
+    found = f"{test['relative']:+.1%} (p {test['p_holm']:.1g})" if test and test["relative"] is not None else ""
+    cells.append(f"{found} `{test['against']}`" if test and found and several else found)
     if "trained_on" not in result:
         seconds = sum(run["seconds"] for run in runs) / len(runs)
         return [*cells, str(len(runs)), "/".join(str(run["best_epoch"]) for run in runs), f"{seconds / 60:.1f}"]
@@ -79,7 +86,10 @@ def results_table(argument: str) -> str:
     results = {name: json.loads((folder / f"{name}.json").read_text()) for name in wanted if (folder / f"{name}.json").exists()}
     missing = [name for name in wanted if name not in results]
     unmeasured = f"\nNot measured yet: {', '.join(f'`{name}`' for name in missing)}.\n" if missing else ""
-    rows = [result_row(name, result) for name, result in results.items() if "mean" in result]
+    tests = [test for test in map(shown_test, results.values()) if test]
+    tested_against = list(dict.fromkeys(test["against"] for test in tests))
+    several = len(tested_against) > 1
+    rows = [result_row(name, result, several) for name, result in results.items() if "mean" in result]
     if not rows:
         return f"(no results yet)\n{unmeasured}"
     metrics, tested = shown(next(iter(results.values())))
@@ -87,13 +97,16 @@ def results_table(argument: str) -> str:
     keep = [k for k in range(len(head)) if any(row[k] for row in rows)]
     lines = [[head[k] for k in keep], ["---"] * len(keep), *[[row[k] for k in keep] for row in rows]]
     first = next(iter(results.values()))
-    against = next((t["against"] for r in results.values() for t in r["tests"]), None)
     users = f"{first['runs'][0]['users']:,} users"
     note = f"Split `{first['split']}`, {first['protocol']}, {users}"
     if "trained_on" not in first:
         note += ", test at the best validation epoch; minutes with one thread beside other trainings"
-    elsewhere = "" if against in results else ", a run of other settings that is not in this table"
-    note += f"; baseline of the paired t-tests ({tested}, Holm): `{against}`{elsewhere}.\n" if against else ".\n"
+    if tested_against:
+        named = ", ".join(
+            f"`{name}`" + ("" if name in results else ", a run of other settings that is not in this table") for name in tested_against
+        )
+        note += f"; baseline{'s' if several else ''} of the paired t-tests ({tested}, Holm): {named}"
+    note += ".\n"
     return "".join("| " + " | ".join(line) + " |\n" for line in lines) + "\n" + note + unmeasured
 
 
