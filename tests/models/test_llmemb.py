@@ -492,9 +492,9 @@ def test_stage_one_is_tuned_once_and_kept(tmp_path: Path, monkeypatch: pytest.Mo
 
     calls = []
 
-    def counted(items, config, options, encoder, *, out):
+    def counted(items, config, options, encoder, **named):
         calls.append(config.steps)
-        return real(items, config, options, encoder, out=out)
+        return real(items, config, options, encoder, **named)
 
     real = finetune.finetune_items
     monkeypatch.setattr(finetune, "finetune_items", counted)

@@ -262,7 +262,9 @@ def refuse_gradients(model: Trainable, batch: Any, where: str) -> None:
         own()
         return
     gradients = [weight.grad for weight in model.network.parameters() if weight.grad is not None]
-    if gradients and not math.isfinite(torch.stack(torch._foreach_norm(gradients)).sum().item()):
+    if not gradients or math.isfinite(torch.stack(torch._foreach_norm(gradients)).sum().item()):
+        return
+    if not all(bool(torch.isfinite(gradient).all()) for gradient in gradients):  # a norm may overflow where every value is a number
         raise NonFiniteLossError(f"a gradient is NaN or infinite in {where}{_culprits(model, batch)}; {CURES}")
 
 
