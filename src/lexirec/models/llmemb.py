@@ -16,137 +16,38 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from lexirec import columns as c
 from lexirec.data.dataset import Heldout, TrainSet
 from lexirec.data.messages import warn
 from lexirec.errors import InputError
-from lexirec.models.backbones import BackboneConfig, BackboneRecommender
+from lexirec.models.backbones import BackboneRecommender
 from lexirec.models.contract import Recommender
 from lexirec.models.layers.adapters import ItemVectors
 from lexirec.models.layers.contrast import counted_infonce, counted_soft_clip
+from lexirec.models.llmemb_config import PLAIN, PROMPTS, LLMEmbConfig
 from lexirec.models.sequence_batches import SequenceBatch
-from lexirec.models.stages import READ_BY_THE_TEACHER, teacher_table
-from lexirec.models.textual import WORDLESS, ProfileFolders
+from lexirec.models.stages import teacher_table
+from lexirec.models.textual import WORDLESS, restored_writer, writer_state
 from lexirec.text.plain_writer import PlainWriter
 from lexirec.text.profiles import merge_profiles
 from lexirec.text.prompt_vectors import prompt_vectors, warn_of_cut_prompts
-from lexirec.text.prompts import CUT, PROFILE, STYLES, Prompts, attribute_columns, attribute_prompts, check_columns, wish_prompt
+from lexirec.text.prompts import PROFILE, Prompts, attribute_columns, attribute_prompts, check_columns, wish_prompt
 from lexirec.training.options import TrainingOptions
 from lexirec.training.scft_config import ScftConfig
 
 if TYPE_CHECKING:
     from lexirec.text.encoders import Encoder
 
-PLAIN = "plain"
-"""Profiles that are written here, without a language model."""
-CUTTING = tuple(name for name, style in STYLES.items() if style.cut is not None and name != "general")
-"""Official prompts that cut values."""
-WRITER = "writer."
-"""Of the plain writer's arrays among a model's tensors."""
-PROMPTS = {"style": "prompt", "columns": "columns", "instruction": "instruction", "max_characters": "max_characters"}
-"""Settings of the prompts: stage 1's name and this model's."""
 TEACHER_SEED = 42
 """Seed of the teacher in the official scripts."""
-
-
-class LLMEmbConfig(BackboneConfig):
-    """Settings of LLMEmb."""
-
-    items: Literal["text", "id+text"] = "text"
-    """``text`` as published; ``id+text`` adds a vector of its own to each item (not in the paper)."""
-    scft: ScftConfig | None = ScftConfig()
-    """Stage 1; ``null`` takes the encoder as it is (the paper's "without SCFT", or an encoder tuned before)."""
-    text: Literal["prompt"] = "prompt"
-    """Items are read as attribute prompts; which attributes is said by ``columns``."""
-    prompt: Literal["general", "beauty", "fashion", "yelp"] = "general"
-    """Style of the attribute prompts of both stages, see :func:`~lexirec.text.prompts.attribute_prompts`."""
-    columns: tuple[str, ...] | None = None
-    """Attributes in the prompts; all but ids and links if not given."""
-    instruction: str | None = None
-    """In place of the style's first line."""
-    max_characters: PositiveInt = CUT
-    """Where the general style cuts a value; a profile is read whole."""
-    profiles: ProfileFolders = ()
-    """One more attribute of each item, ``profile``, which tells what the training part knows of it (not in the paper): ``plain`` writes it
-    here without a language model, a folder of ``lexirec profile`` has what was written from this training part. That of a new item and of a
-    wish is written without a language model and tells what it says itself."""
-    teacher: str | None = "sasrec"
-    """Whose item vectors the adapter is aligned with: ``sasrec`` (trained first, on the same data, with the same settings but two blocks
-    of the kind ``original`` and dropout .5, for every backbone), a run folder of any model with item vectors of ``embedding_dim``, or
-    ``null``."""
-    align_weight: NonNegativeFloat = 0.01
-    """``alpha`` of the paper; 0: without alignment."""
-    align_tau: PositiveFloat = 2.0
-    """Temperature of the alignment. The published 2 is for inner products of vectors without a bound: with ``cosine=true`` both sides have
-    unit length, soft targets at 2 are then nearly uniform, and a temperature near that of the loss (.05 to .2) is needed."""
-    align_loss: Literal["soft_clip", "infonce"] = "soft_clip"
-    """``soft_clip`` as in the code, on inner products; ``infonce`` on cosines."""
-    align_unique: bool = False
-    """Whether each item of a batch counts once; in the code it counts at each of its places."""
-    align_cap: PositiveInt | None = None
-    """Places per step that are aligned at most, drawn at random: the contrast is their square."""
-    zero_last_item: bool = False
-    """Give the last item no text vector, as the released SASRec and GRU4Rec do by mistake."""
-
-    @model_validator(mode="after")
-    def _no_cut_profiles(self) -> "LLMEmbConfig":
-        if self.profiles and self.prompt in CUTTING:
-            raise ValueError(
-                f"prompt = {self.prompt!r} cuts each value at {CUT} characters, where a profile has hardly begun; leave one out"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _one_prompt(self) -> "LLMEmbConfig":
-        for inner, outer in PROMPTS.items():
-            value = None if self.scft is None else getattr(self.scft, inner)
-            if self.scft is not None and value not in (ScftConfig.model_fields[inner].default, getattr(self, outer)):
-                raise ValueError(f"scft.{inner} = {value!r}: both stages read the same prompts; set {outer} instead")
-        return self
-
-    @property
-    def read_elsewhere(self) -> frozenset[str]:
-        return READ_BY_THE_TEACHER if self.teacher == "sasrec" and self.aligns else frozenset()
-
-    @property
-    def told(self) -> tuple[str, ...]:
-        """Attributes of the prompts that the catalogue hasn't."""
-        return (PROFILE,) if self.profiles else ()
-
-    @property
-    def fixed(self) -> bool:
-        """Whether item vectors are text vectors as they are, so that nothing about them is learned."""
-        return self.items == "text" and self.adapter == "none" and self.freeze_text
-
-    @property
-    def aligns(self) -> bool:
-        """Whether generated vectors are aligned with a teacher's."""
-        return self.teacher is not None and self.align_weight > 0 and not self.fixed
-
-    def unread(self) -> dict[str, str]:
-        found = super().unread()
-        if self.prompt != "general":
-            found["max_characters"] = f"prompt = {self.prompt!r}"
-        if self.fixed:
-            where = "adapter = 'none', which leaves text vectors as they are"
-            found |= dict.fromkeys(("teacher", "align_weight", "align_tau", "align_loss", "align_unique", "align_cap"), where)
-        elif not self.aligns:
-            where = "teacher = None" if self.teacher is None else "align_weight = 0"
-            found |= dict.fromkeys(("align_tau", "align_loss", "align_unique", "align_cap"), where)
-            if self.teacher is None and self.align_weight:
-                found["align_weight"] = where
-            elif self.teacher is not None:
-                found["teacher"] = where
-        return found
 
 
 def parts_of(encoder: "Encoder") -> tuple["Encoder", ...]:
@@ -175,12 +76,12 @@ class LLMEmb(BackboneRecommender):
     teacher_table: Tensor | None = None
     writer: PlainWriter | None = None
     log = ""
-    """Content hash of the training part that profiles were written from."""
+    """Content hash of the training part."""
 
     def learn(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> Recommender:
         from lexirec.text.encoders import load_encoder
 
-        train = self.described(train)
+        train, self.log = self.described(train), train.content_hash
         # What is read of new items is what was read of these, whatever other columns they bring.
         chosen = self.config.columns
         named = attribute_columns(train.items, self.config.prompt) if chosen is None else (*chosen, *self.config.told)
@@ -214,7 +115,7 @@ class LLMEmb(BackboneRecommender):
             return train
         if PROFILE in train.items.columns:
             raise InputError(f"items have a column {PROFILE!r}, and profiles = {', '.join(folders)} makes one; rename it or leave one out")
-        self.writer, self.log = PlainWriter(versions=0), train.content_hash
+        self.writer = PlainWriter(versions=0)
         written = self.writer.write(train)
         if folders != (PLAIN,):
             written, _ = merge_profiles(train, written, folders)
@@ -231,10 +132,11 @@ class LLMEmb(BackboneRecommender):
         super().remember(replace(train, items=train.items.drop(self.config.told, strict=False)) if self.config.told else train)
 
     def transfer(self, train: TrainSet) -> Recommender:
-        # What a folder of profiles says is about the data that it was written from.
-        plain = LLMEmbConfig.parse({**self.config.model_dump(), "profiles": (PLAIN,)}) if self.config.told else self.config
+        if not self.config.told:
+            return super().transfer(train)
         other = copy.copy(self)
-        other.config = plain
+        # What a folder of profiles says is about the data that it was written from.
+        other.config = self.config.model_copy(update={"profiles": (PLAIN,)})
         return super(LLMEmb, other).transfer(other.described(train))
 
     # --- stage 1 -----------------------------------------------------------------------------------------------------------------
@@ -290,7 +192,8 @@ class LLMEmb(BackboneRecommender):
             if options.folder is not None:  # an interrupted stage 1 goes on from here
                 stage |= {"folder": options.folder / "stage-1", "resume": options.resume}
             made = folder.with_name(f"{folder.name}.{os.getpid()}")
-            finetune_items(items, scft, options.model_copy(update=stage), parts[0], out=made, log=self.log)
+            log = self.log if config.told else ""
+            finetune_items(items, scft, options.model_copy(update=stage), parts[0], out=made, log=log)
             try:
                 made.rename(folder)
             except OSError:  # another run that shares this stage was first
@@ -406,15 +309,14 @@ class LLMEmb(BackboneRecommender):
         tensors, values = super().state()
         values["columns"] = list(self.columns)
         if self.writer is not None:
-            values["writer"], arrays = self.writer.state()
-            tensors |= {WRITER + name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+            written, values["writer"] = writer_state(self.writer)
+            tensors |= written
         return tensors, values
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         self.columns = tuple(values["columns"])
         if "writer" in values:
-            arrays = {name.removeprefix(WRITER): value.numpy() for name, value in tensors.items() if name.startswith(WRITER)}
-            self.writer = PlainWriter.restore(values["writer"], arrays)
+            self.writer = restored_writer(tensors, values["writer"])
         super().restore(tensors, values)
 
     def extra_loss(self, table: Tensor, batch: SequenceBatch) -> Tensor | float:

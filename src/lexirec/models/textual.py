@@ -48,6 +48,18 @@ ProfileFolders = Annotated[tuple[str, ...], BeforeValidator(_folders)]
 """A setting that names folders of written profiles: one (``profiles=FOLDER``) or a list of several."""
 
 
+def writer_state(writer: PlainWriter) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A writer's arrays as tensors to be saved with a model's, and its settings (JSON-able); :func:`restored_writer` reads them."""
+    values, arrays = writer.state()
+    return {WRITER + name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}, values
+
+
+def restored_writer(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> PlainWriter:
+    """The writer whose arrays stand among a model's tensors."""
+    arrays = {name.removeprefix(WRITER): value.numpy() for name, value in tensors.items() if name.startswith(WRITER)}
+    return PlainWriter.restore(values, arrays)
+
+
 class TextConfig(ModelConfig):
     """Settings of the texts."""
 
@@ -239,16 +251,14 @@ class TextRecommender(VectorRecommender):
     # --- saving ------------------------------------------------------------------------------------------------------------------
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        values, arrays = self.writer.state()
-        tensors = {WRITER + name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        tensors, values = writer_state(self.writer)
         tensors["items"] = self.encode_items()
         for name, texts in (("new_texts", self.new_texts), *((n, self.written_users[n].to_list()) for n in self.written_users.columns)):
             tensors[f"texts.{name}"] = pack_texts(texts)
         return tensors, {"writer": values, "folders": dict(self.folders)}
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        arrays = {name.removeprefix(WRITER): value.numpy() for name, value in tensors.items() if name.startswith(WRITER)}
-        self.writer = PlainWriter.restore(values["writer"], arrays)
+        self.writer = restored_writer(tensors, values["writer"])
         if self.writer.n_items < self.items.height:  # a model saved before the writer learned of added items
             self.writer.add_items(self.items[self.writer.n_items :])
         self.folders = values.get("folders", {})  # a model saved before doesn't say

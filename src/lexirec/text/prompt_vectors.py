@@ -51,8 +51,12 @@ def prompt_vectors(
         InputError: if no item has an attribute, one has none under ``error``, or vectors are NaN, infinite or zero (with item ids).
     """
     as_choice(empty_text, "empty_text", ("mean", "error"))
-    there = [name for name in columns if name in items.columns] if skip_absent and columns is not None else columns
-    prompts = attribute_prompts(items, style, instruction, columns=there, max_characters=max_characters)
+
+    def prompts_of(table: pl.DataFrame) -> Prompts:
+        there = [name for name in columns if name in table.columns] if skip_absent and columns is not None else columns
+        return attribute_prompts(table, style, instruction, columns=there, max_characters=max_characters)
+
+    prompts = prompts_of(items)
     empty, texts, catalogue = prompts.empty(), prompts.texts(), joined_catalogue()
     if (empty.all() and catalogue is None) or (empty.any() and empty_text == "error"):
         ids = pl.Series(prompts.item_ids, dtype=pl.String).filter(pl.Series(empty))
@@ -75,8 +79,7 @@ def prompt_vectors(
     if catalogue is not None:
         with warnings.catch_warnings():  # the catalogue's own items without attributes were told of when it was read
             warnings.simplefilter("ignore")
-            known_there = [name for name in columns if name in catalogue.columns] if skip_absent and columns is not None else columns
-            stock = attribute_prompts(catalogue, style, instruction, columns=known_there, max_characters=max_characters)
+            stock = prompts_of(catalogue)
         others = encoded([text for text in stock.texts() if text])
     mean = mean_vector(others)
     vectors = np.empty((len(texts), len(mean)), dtype=np.float32)

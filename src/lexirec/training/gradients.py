@@ -1,10 +1,24 @@
-"""Gradients that were computed part by part, handed to autograd as if the whole had been one graph."""
+"""Gradients: whether all are numbers; and those that were computed part by part, handed to autograd as if the whole had been one graph."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+
+def gradients_are_finite(network: nn.Module) -> bool:
+    """Whether no gradient of a network has NaN or infinity in it.
+
+    >>> layer = nn.Linear(1, 1, bias=False)
+    >>> layer(torch.tensor([float("inf")])).sum().backward()
+    >>> gradients_are_finite(layer)
+    False
+    """
+    gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
+    if not gradients or bool(torch.isfinite(torch.stack(torch._foreach_norm(gradients)).sum())):
+        return True
+    return all(bool(torch.isfinite(gradient).all()) for gradient in gradients)  # a norm may overflow where every value is a number
 
 
 class _Known(torch.autograd.Function):

@@ -24,6 +24,7 @@ from lexirec.errors import InputError, LexirecError, NonFiniteLossError
 from lexirec.files import atomic_file
 from lexirec.progress import showing, track
 from lexirec.training.checkpoint import load_checkpoint, read_position, save_checkpoint
+from lexirec.training.gradients import gradients_are_finite
 from lexirec.training.options import TrainingOptions
 from lexirec.training.tracking import append_line, open_trackers, read_lines
 
@@ -37,7 +38,9 @@ CURES = "lower lr, raise tau or use precision='fp32' (the last checkpoint is kep
 class Trainable(Protocol):
     """What the loop asks of a model.
 
-    One whose learning rate falls over a number of steps that ``epochs`` decides has that number as ``total_steps``, too.
+    One whose learning rate falls over a number of steps that ``epochs`` decides has that number as ``total_steps``, too. One that can tell
+    which items or users of a batch are to blame for a loss or gradient that is no number has ``culprits(batch)``, in words; one that
+    refuses such gradients itself has ``check_gradients()``.
     """
 
     network: nn.Module
@@ -260,11 +263,7 @@ def refuse_gradients(model: Trainable, batch: Any, where: str) -> None:
     own = getattr(model, "check_gradients", None)
     if own is not None:
         own()
-        return
-    gradients = [weight.grad for weight in model.network.parameters() if weight.grad is not None]
-    if not gradients or math.isfinite(torch.stack(torch._foreach_norm(gradients)).sum().item()):
-        return
-    if not all(bool(torch.isfinite(gradient).all()) for gradient in gradients):  # a norm may overflow where every value is a number
+    elif not gradients_are_finite(model.network):
         raise NonFiniteLossError(f"a gradient is NaN or infinite in {where}{_culprits(model, batch)}; {CURES}")
 
 

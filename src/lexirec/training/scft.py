@@ -31,6 +31,7 @@ from lexirec.text.encoders.families import is_causal
 from lexirec.text.encoders.transformer import TransformerEncoder
 from lexirec.text.prompt_vectors import warn_of_cut_prompts
 from lexirec.text.prompts import Prompts, drop_attributes
+from lexirec.training.gradients import gradients_are_finite
 from lexirec.training.products import fill_products
 from lexirec.training.scft_config import ScftConfig
 from lexirec.training.tuned_encoder import RECIPE
@@ -260,8 +261,7 @@ class Scft:
         Raises:
             LexirecError: with the items whose vectors' gradients are NaN or infinite.
         """
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        if not bool(torch.isfinite(torch.stack(torch._foreach_norm(gradients)).sum())):
+        if not gradients_are_finite(self.network):
             raise self._not_finite("gradients", self._step_rows if self._bad_rows is None else self._bad_rows)
 
     def _not_finite(self, what: str, rows: NDArray[np.int64]) -> LexirecError:
