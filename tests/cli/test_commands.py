@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+import lexirec
 from lexirec.cli.main import run
 from tests.models.toys import write_shop
 
@@ -168,6 +169,11 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     for command in ("demo", "data", "embed", "fit", "evaluate", "bench", "compare", "report", "recommend", "tune", "doctor"):
         assert command in out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"lexirec {lexirec.__version__}\n"
 
 
 def test_a_warning_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,10 +3,11 @@
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from lexirec import __version__
 from lexirec.cli.terminal import printable
 from lexirec.errors import LexirecError
 
@@ -17,6 +18,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        print(f"lexirec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    _: Annotated[bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit.")] = False,
+) -> None:
+    pass
 
 
 def _register() -> None:
