@@ -1,4 +1,4 @@
-"""Counts of the real sets, and AlphaRec's own split; needs the folder of sets in LEXIREC_DATA."""
+"""The sets of the results: their counts as docs/data-sets.md has them, and AlphaRec's own split; needs their folder in LEXIREC_DATA."""
 
 import os
 import re
@@ -10,32 +10,35 @@ import pytest
 from lexirec.data import describe, interacted_only, read_dataset, split_dataset
 
 ROOT = Path(os.environ.get("LEXIREC_DATA", "/nowhere"))
-pytestmark = [
-    pytest.mark.skipif(not (ROOT / "README.md").is_file(), reason="LEXIREC_DATA does not name the folder of the real data sets"),
-    pytest.mark.filterwarnings("ignore::lexirec.data.FutureLeakWarning"),
-]
-ROW = re.compile(r"^\| `(\w+)` \| (\d+) \| (\d+)(?: \(\+(\d+) catalogue only\))? \| (\d+) \| ([\d.]+) \|", re.MULTILINE)
-REPEATS = re.compile(r"^## (\w+)$.*?; (\d+) repeated user-item pairs\.", re.MULTILINE | re.DOTALL)
+PAGE = Path(__file__).parents[2] / "docs" / "data-sets.md"
+ROW = re.compile(r"^\| `(\w+)` \| [^|]+ \| (\d+) \| (\d+)(?: \(\+(\d+)\))? \| (\d+) \| ([\d.]+) \| (\d+) \|", re.MULTILINE)
+SETS = ROW.findall(PAGE.read_text(encoding="utf-8"))
+pytestmark = pytest.mark.filterwarnings("ignore::lexirec.data.FutureLeakWarning")
 
 
-def rows() -> list[tuple[str, ...]]:
-    return ROW.findall((ROOT / "README.md").read_text(encoding="utf-8")) if (ROOT / "README.md").is_file() else []
+def needs(name):
+    return pytest.mark.skipif(not (ROOT / name).is_dir(), reason=f"LEXIREC_DATA does not name a folder with {name}")
 
 
-def test_counts_equal_the_readme():
-    table = rows()
-    repeats = dict(REPEATS.findall((ROOT / "README.md").read_text(encoding="utf-8")))
-    assert len(table) >= 14
-    for name, users, items, extra, interactions, mean in table:
-        facts = describe(read_dataset(ROOT / name))
-        assert facts["users"] == int(users), name
-        assert facts["items_with_interactions"] == int(items), name
-        assert facts["items"] == int(items) + int(extra or 0), name
-        assert facts["interactions"] == int(interactions), name
-        assert facts["user_length"]["mean"] == pytest.approx(float(mean), abs=0.0051), name
-        assert facts["repeated_pairs"] == int(repeats[name]), name
+def test_the_page_names_every_set_of_the_results():
+    assert len(SETS) == 14
+    results = {path.name for path in (PAGE.parents[1] / "benchmarks" / "results").iterdir()}
+    assert {name for name in results if name.startswith(("amazon", "movielens", "steam", "yelp"))} <= {row[0] for row in SETS}
 
 
+@pytest.mark.parametrize("row", [pytest.param(row, marks=needs(row[0]), id=row[0]) for row in SETS])
+def test_counts_equal_the_page(row):
+    name, users, items, extra, interactions, mean, repeats = row
+    facts = describe(read_dataset(ROOT / name))
+    assert facts["users"] == int(users)
+    assert facts["items_with_interactions"] == int(items)
+    assert facts["items"] == int(items) + int(extra or 0)
+    assert facts["interactions"] == int(interactions)
+    assert facts["user_length"]["mean"] == pytest.approx(float(mean), abs=0.0051)
+    assert facts["repeated_pairs"] == int(repeats)
+
+
+@needs("movielens_1m")
 def test_movielens_given_split_is_alpharecs_own():
     split = split_dataset(read_dataset(ROOT / "movielens_1m"), "given:split_alpharec")
     train = np.diff(split.train.offsets)
@@ -50,6 +53,7 @@ def test_movielens_given_split_is_alpharecs_own():
     assert means == pytest.approx([819.96, 820.27, 819.95], abs=0.006)
 
 
+@needs("amazon2014_beauty")
 def test_beauty_ratio_split():
     data = read_dataset(ROOT / "amazon2014_beauty")
     assert interacted_only(data) is data
