@@ -16,8 +16,8 @@ from lexirec.text.llm import LanguageModel, Prompt, json_answer
 from lexirec.text.profile_prompts import ProfileAnswer
 
 pytest.importorskip("openai", reason="the language-model client needs the extra `llm`")
-pytest.importorskip("fastapi", reason="`transformers serve` needs fastapi and uvicorn (extra `serve`)")
-pytest.importorskip("uvicorn", reason="`transformers serve` needs fastapi and uvicorn (extra `serve`)")
+pytest.importorskip("fastapi", reason="`transformers serve` needs fastapi and uvicorn (extra `dev`)")
+pytest.importorskip("uvicorn", reason="`transformers serve` needs fastapi and uvicorn (extra `dev`)")
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}Bot:"
 PROFILE = '{"summarization": "A quiet toy for rainy days.", "reasoning": "Its title says so."}'
 QUESTIONS = [Prompt("Tell a story.", f"A story of {animal}.") for animal in ("a dog", "a cat", "a duck", "a fish")]
