@@ -1,6 +1,7 @@
 """The committed results: pages show what lies there, and what was set out to be reached is reached or known to be missed."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -97,3 +98,13 @@ def test_every_result_says_how_it_was_made(path: Path) -> None:
     found = json.loads(path.read_text(encoding="utf-8"))
     assert found["command"]
     assert found.get("runs") or found.get("rows") or found.get("settings") or found.get("curve") or found.get("results"), sorted(found)
+
+
+LOCAL = re.compile(r'(?<=[" =])/[a-z]+/\S*|benchmarks/scratch\S*')
+"""Absolute paths and the folder of trials, which tell a reader nothing: a run that another one needs is named RUN_OF_<ITS NAME>."""
+
+
+def test_results_name_no_path_of_a_machine() -> None:
+    assert LOCAL.search("lexirec fit sasrec --data /data/beauty")
+    found = {f"{p.parent.name}/{p.name}": LOCAL.search(p.read_text(encoding="utf-8")) for p in RESULTS.glob("*/*.json")}
+    assert {name: hit[0] for name, hit in found.items() if hit} == {}
