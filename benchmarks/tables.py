@@ -12,9 +12,12 @@ Names without a result are said below the table.
 import argparse
 import json
 import re
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
+
+from lexirec.evaluation.statistics import holm
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -41,7 +44,7 @@ def shown(result: dict[str, Any]) -> tuple[tuple[str, ...], str]:
 
 
 def value_cell(result: dict[str, Any], metric: str) -> str:
-    """Mean over the seeds with its interval; of an unmasked result the values with ties settled for and against the target."""
+    """Mean over the seeds with its standard deviation; of an unmasked result the values with ties settled for and against the target."""
     if "nothing masked" in result["protocol"]:
         sides = []
         for side in ("test_optimistic", "test_pessimistic"):
@@ -50,9 +53,8 @@ def value_cell(result: dict[str, Any], metric: str) -> str:
         return " / ".join(dict.fromkeys(sides))
     if metric not in result["mean"]:  # the zero-shot table has fewer metrics
         return ""
-    interval = result["interval95"].get(metric)
-    spread = f" ± {number((interval[1] - interval[0]) / 2)}" if interval else ""
-    return number(result["mean"][metric]) + spread
+    values = [run["test"][metric] for run in result["runs"]]
+    return number(result["mean"][metric]) + (f" ± {number(statistics.stdev(values))}" if len(values) > 1 else "")
 
 
 def shown_test(result: dict[str, Any]) -> dict[str, Any] | None:
@@ -61,8 +63,8 @@ def shown_test(result: dict[str, Any]) -> dict[str, Any] | None:
     return next((t for t in result["tests"] if t["metric"] == tested and "group" not in t), None)
 
 
-def result_row(name: str, result: dict[str, Any], several: bool = False) -> list[str]:
-    """One line of a results table, which tells the baseline where the table has several."""
+def result_row(name: str, result: dict[str, Any], p: float | None, several: bool = False) -> list[str]:
+    """One line of a results table with the corrected ``p`` of its test, which tells the baseline where the table has several."""
     runs = result["runs"]
     metrics, tested = shown(result)
     cells = [name, *(value_cell(result, metric) for metric in metrics)]
@@ -70,7 +72,7 @@ def result_row(name: str, result: dict[str, Any], several: bool = False) -> list
         values = [run["groups"][group][tested] for run in runs if group in run.get("groups", {})]
         cells.append(number(sum(values) / len(values)) if values else "")
     test = shown_test(result)
-    found = f"{test['relative']:+.1%} (p {test['p_holm']:.1g})" if test and test["relative"] is not None else ""
+    found = f"{test['relative']:+.1%} (p {p:.1g})" if test and test["relative"] is not None else ""
     cells.append(f"{found} `{test['against']}`" if test and found and several else found)
     if "trained_on" not in result:
         seconds = sum(run["seconds"] for run in runs) / len(runs)
@@ -86,10 +88,12 @@ def results_table(argument: str) -> str:
     results = {name: json.loads((folder / f"{name}.json").read_text()) for name in wanted if (folder / f"{name}.json").exists()}
     missing = [name for name in wanted if name not in results]
     unmeasured = f"\nNot measured yet: {', '.join(f'`{name}`' for name in missing)}.\n" if missing else ""
-    tests = [test for test in map(shown_test, results.values()) if test]
-    tested_against = list(dict.fromkeys(test["against"] for test in tests))
+    tests = {name: test for name, test in zip(results, map(shown_test, results.values()), strict=True) if test}
+    # Rows of a table may have been published by several calls: what is told here is a family of its own.
+    corrected = dict(zip(tests, holm([test["p"] for test in tests.values()]), strict=True))
+    tested_against = list(dict.fromkeys(test["against"] for test in tests.values()))
     several = len(tested_against) > 1
-    rows = [result_row(name, result, several) for name, result in results.items() if "mean" in result]
+    rows = [result_row(name, result, corrected.get(name), several) for name, result in results.items() if "mean" in result]
     if not rows:
         return f"(no results yet)\n{unmeasured}"
     metrics, tested = shown(next(iter(results.values())))
@@ -100,12 +104,17 @@ def results_table(argument: str) -> str:
     users = f"{first['runs'][0]['users']:,} users"
     note = f"Split `{first['split']}`, {first['protocol']}, {users}"
     if "trained_on" not in first:
-        note += ", test at the best validation epoch; minutes with one thread beside other trainings"
+        note += (
+            ", test at the best validation epoch; minutes of the last stage (those before it and encoding are not in it), with one thread"
+            " beside other trainings"
+        )
+    if any(len(result["runs"]) > 1 for result in results.values()):
+        note += "; ±: standard deviation over the seeds"
     if tested_against:
         named = ", ".join(
             f"`{name}`" + ("" if name in results else ", a run of other settings that is not in this table") for name in tested_against
         )
-        note += f"; baseline{'s' if several else ''} of the paired t-tests ({tested}, Holm): {named}"
+        note += f"; baseline{'s' if several else ''} of the paired t-tests ({tested}, Holm over this table): {named}"
     note += ".\n"
     return "".join("| " + " | ".join(line) + " |\n" for line in lines) + "\n" + note + unmeasured
 
