@@ -379,3 +379,43 @@ def test_metrics_file_is_one_object_per_validation(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [2, 4, 6]
     assert all({"loss", "seconds", "ndcg@5", "recall@20"} <= line.keys() for line in lines)
+
+
+@pytest.mark.parametrize("changed", [{"seed": 2}, {"precision": "bf16"}, {"clip_norm": 1.0}, {"eval_every": 1}])
+def test_a_checkpoint_of_other_options_is_not_gone_on_with(tmp_path: Path, changed: dict[str, object]) -> None:
+    train, valid = parts()
+    LightGCN(**SMALL).fit(train, valid, options(epochs=2, folder=tmp_path))
+    with pytest.raises(InputError, match=f"last.safetensors was made with other settings or data \\({next(iter(changed))}\\)"):
+        LightGCN(**SMALL).fit(train, valid, options(folder=tmp_path, resume=True, **changed))
+
+
+def test_a_checkpoint_of_other_settings_or_data_is_not_gone_on_with(tmp_path: Path) -> None:
+    """Of the same shapes: nothing but its record tells that it has seen what is held out now."""
+    data = checkerboard()[0]
+    small = {"embedding_dim": 8, "num_heads": 1, "batch_size": 32}
+    create("sasrec", **small).fit(data.split("all").train, None, options(epochs=1, folder=tmp_path))
+    with pytest.raises(InputError, match=r"\(training part\)"):
+        create("sasrec", **small).fit(data.split("leave-one-out").train, None, options(folder=tmp_path, resume=True))
+    with pytest.raises(InputError, match=r"\(config.loss, config.tau\)"):
+        create("sasrec", **small, loss="ce", tau=0.5).fit(data.split("all").train, None, options(folder=tmp_path, resume=True))
+    create("sasrec", **small).fit(data.split("all").train, None, options(epochs=2, folder=tmp_path, resume=True))
+
+
+def test_a_model_on_the_way_has_the_options_of_the_whole(tmp_path: Path) -> None:
+    train, valid = parts()
+    settings = {"embedding_dim": 8, "num_heads": 1, "batch_size": 32}
+    train_plain("sasrec", settings, train, valid, options(epochs=2, folder=tmp_path), "teacher")
+    again = options(epochs=2, folder=tmp_path, resume=True)
+    train_plain("sasrec", settings, train, valid, again, "teacher")
+    with pytest.raises(InputError, match="teacher has other settings or another training part"):
+        train_plain("sasrec", settings, train, valid, again.model_copy(update={"epochs": 3}), "teacher")
+
+
+def test_what_helps_against_nan_is_what_there_is(tmp_path: Path) -> None:
+    class Lost(Quadratic):
+        def loss(self, batch: int) -> torch.Tensor:
+            return super().loss(batch) * torch.nan
+
+    for more, cure in (({}, "; lower lr$"), ({"precision": "bf16", "folder": tmp_path}, r"; lower lr or use precision='fp32' \(the last")):
+        with pytest.raises(NonFiniteLossError, match=cure):
+            run_training(Lost(), None, None, options(epochs=1, **more))  # type: ignore[arg-type]

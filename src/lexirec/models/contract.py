@@ -111,12 +111,13 @@ class Recommender(ABC):
         if given is not None and not isinstance(given, TrainingOptions):
             cure = "pass TrainingOptions(**options)" if isinstance(given, Mapping) else "pass TrainingOptions(epochs=..., ...)"
             raise InputError(f"options is of type {type(given).__name__}; {cure}")
-        return self.learn(train, valid, options or TrainingOptions())
+        options = options or TrainingOptions()
+        if options.threads is not None:
+            torch.set_num_threads(options.threads)
+        return self.learn(train, valid, options)
 
     def learn(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> "Recommender":
         """What :meth:`fit` does once its arguments are checked; systems with a stage before the training put it in front of this."""
-        if options.threads is not None:
-            torch.set_num_threads(options.threads)
         self.device = pick_device(options.device)
         torch.manual_seed(options.seed)
         self.remember(train)
@@ -154,6 +155,12 @@ class Recommender(ABC):
         self.history_items = train.item_index
         self.popularity: NDArray[np.int64] = train.popularity
         self.later = None
+        self.trained_on = train.content_hash
+
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint of this training is made of, by name: one of other settings or another training part is not gone on with."""
+        settings = self.config.model_dump(mode="json")
+        return {"model": self.name, **{f"config.{name}": value for name, value in settings.items()}, "training part": self.trained_on}
 
     def know_later(self, parts: Sequence[Heldout]) -> None:
         """Let :meth:`recommend` leave out what the users chose after the training part, too.
@@ -208,6 +215,10 @@ class Recommender(ABC):
     @abstractmethod
     def encode_items(self, items: pl.DataFrame | None = None) -> Tensor:
         """Vectors of the catalogue in index order (``items=None``) or of new items by their text, ``(I, D)`` float32."""
+
+    def item_vectors(self) -> Tensor:
+        """Vectors that stand for the catalogue's items when another model learns from this one, ``(I, D)``."""
+        return self.encode_items()
 
     @abstractmethod
     def encode_queries(self, queries: Sequence[Query]) -> Tensor:

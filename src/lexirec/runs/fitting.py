@@ -1,5 +1,6 @@
 """One experiment, from a resolved configuration to a run folder that is whole or absent."""
 
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -43,8 +44,11 @@ def fit_run(experiment: Experiment, out: str | Path, *, resume: bool = False, pr
         ``out``.
 
     Raises:
-        InputError: if ``out`` exists, or ``OUT.partial`` belongs to another experiment or exists without ``resume``.
+        InputError: if ``out`` exists, or ``OUT.partial`` belongs to another experiment or exists without ``resume``. If a launcher started
+            several processes.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("several processes can't write one run folder; call model.fit(...) in each and save in the first, or start one")
     out = Path(out)
     partial = out.with_name(out.name + ".partial")
     if out.exists() and not resume:

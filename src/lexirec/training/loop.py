@@ -6,7 +6,7 @@ resumed run repeats the interrupted one bit for bit on the CPU. A time limit may
 only, so it goes on from the last of these.
 """
 
-import itertools
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,13 +26,15 @@ from lexirec.progress import showing, track
 from lexirec.training.checkpoint import load_checkpoint, read_position, save_checkpoint
 from lexirec.training.gradients import gradients_are_finite
 from lexirec.training.options import TrainingOptions
+from lexirec.training.processes import Processes, check_shared
 from lexirec.training.tracking import append_line, open_trackers, read_lines
 
 MIN_DELTA = 0.0
 """A validation must be strictly better to count."""
 SAVE_SECONDS = 60.0
 """A checkpoint is also written after an epoch if the last one is older than this."""
-CURES = "lower lr, raise tau or use precision='fp32' (the last checkpoint is kept)"
+OUTCOME = ("seed", "precision", "clip_norm", "monitor", "eval_every", "mask_seen")
+"""Options that the result depends on, beside how long the training is."""
 
 
 class Trainable(Protocol):
@@ -40,7 +42,8 @@ class Trainable(Protocol):
 
     One whose learning rate falls over a number of steps that ``epochs`` decides has that number as ``total_steps``, too. One that can tell
     which items or users of a batch are to blame for a loss or gradient that is no number has ``culprits(batch)``, in words; one that
-    refuses such gradients itself has ``check_gradients()``.
+    refuses such gradients itself has ``check_gradients()``; one whose learning rate is not called ``lr`` has its name as ``rate``. One
+    that may be gone on with has ``identity()``: its settings and data by name, JSON-able; a checkpoint of others is refused.
     """
 
     network: nn.Module
@@ -99,13 +102,12 @@ def run_training(
         options: see :class:`TrainingOptions`.
 
     Raises:
-        InputError: if a checkpoint can't be gone on with: it stands behind ``epochs``, or the learning rate had another end.
+        InputError: if a checkpoint can't be gone on with: it stands behind ``epochs``, the learning rate had another end, or settings or
+            data were others. If several processes can't share the training.
         NonFiniteLossError: if the loss is not finite; the last checkpoint stays.
         KeyboardInterrupt: passed on; with ``options.folder`` the run can be resumed.
     """
-    from accelerate import Accelerator
-
-    accelerator = Accelerator(cpu=next(model.network.parameters()).device.type == "cpu")
+    processes = Processes(next(model.network.parameters()).device)
     optimiser = model.optimiser()
     result = TrainingResult()
     folder = options.folder
@@ -114,6 +116,10 @@ def run_training(
     best: dict[str, Tensor] = {}
     waited, start_epoch, seconds_before, mean_loss, epoch_times = 0, 0, 0.0, 0.0, []
     total_steps = getattr(model, "total_steps", None)
+    made_of = _made_of(model, options)
+    cures = _cures(model, options)
+    if processes.count > 1:
+        check_shared(processes.count, model.n_batches(train), total_steps)
 
     def planned(epoch: int) -> bool:
         """Whether a validation stands there, however long the training is."""
@@ -122,7 +128,7 @@ def run_training(
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
     if options.resume and last and last.exists():
-        _check_goes_on(last, options.epochs, total_steps)
+        _check_goes_on(last, options.epochs, total_steps, made_of)
         state = load_checkpoint(last, model.network, optimiser)
         start_epoch, waited, seconds_before = state["epoch"], state["waited"], state["seconds"]
         mean_loss = state.get("loss", 0.0)  # not in those of older versions
@@ -147,7 +153,7 @@ def run_training(
         (folder / "metrics.jsonl").write_text("")
     started = last_saved = time.perf_counter()
     trackers = open_trackers(options.track, folder)
-    steps = -(-model.n_batches(train) // accelerator.num_processes) if options.progress else None
+    steps = model.n_batches(train) // processes.count if options.progress else None
 
     def elapsed() -> float:
         return seconds_before + time.perf_counter() - started
@@ -155,15 +161,13 @@ def run_training(
     def out_of_time() -> bool:
         if options.max_minutes is None:
             return False
-        over = elapsed() > 60 * options.max_minutes
-        if accelerator.num_processes > 1:  # all must stop at the same step
-            over = bool(accelerator.reduce(torch.tensor(float(over), device=accelerator.device), "sum") > 0)
-        return over
+        # All processes must stop at the same step.
+        return processes.mean(float(elapsed() > 60 * options.max_minutes)) > 0
 
     def save(epoch: int) -> None:
         nonlocal last_saved
         last_saved = time.perf_counter()
-        if last is not None and accelerator.is_main_process:
+        if last is not None and processes.rank == 0:
             position = {
                 "epoch": epoch,
                 "waited": waited,
@@ -172,6 +176,7 @@ def run_training(
                 "best_epoch": result.best_epoch,
                 "best_value": result.best_value,
                 "total_steps": total_steps,
+                "made_of": made_of,
             }
             save_checkpoint(last, model.network, optimiser, position)
 
@@ -189,7 +194,7 @@ def run_training(
         if options.monitor not in values:
             raise LexirecError(f"monitor {options.monitor!r} is not among the validation metrics {sorted(values)}")
         if not math.isfinite(values[options.monitor]):
-            raise NonFiniteLossError(f"{options.monitor} is {values[options.monitor]} in the validation after epoch {epoch}; {CURES}")
+            raise NonFiniteLossError(f"{options.monitor} is {values[options.monitor]} in the validation after epoch {epoch}; {cures}")
         entry |= {"seconds": round(elapsed(), 3), **values}
         result.history.append(entry)
         append_line(folder, entry)
@@ -212,8 +217,8 @@ def run_training(
                 break
             began = time.perf_counter()
             unseen = True
-            mean_loss, whole = one_epoch(model, train, optimiser, accelerator, epoch, steps, out_of_time, options)
-            refuse_lost(model.network, epoch)
+            mean_loss, whole = one_epoch(model, train, optimiser, processes, epoch, steps, out_of_time, options)
+            refuse_lost(model.network, epoch, cures)
             if not whole:
                 result.stopped = "max_minutes"
                 break
@@ -222,7 +227,7 @@ def run_training(
                 unseen, better = False, look(epoch)
                 waited = 0 if better else waited + 1
                 save(epoch)
-                if better and best_file is not None and accelerator.is_main_process:
+                if better and best_file is not None and processes.rank == 0:
                     save_checkpoint(best_file, model.network, optimiser, {"epoch": epoch})
             elif epoch == options.epochs or time.perf_counter() - last_saved > SAVE_SECONDS:
                 save(epoch)
@@ -240,7 +245,25 @@ def run_training(
     return result
 
 
-def refuse_lost(network: nn.Module, epoch: int) -> None:
+def _made_of(model: Trainable, options: TrainingOptions) -> dict[str, Any]:
+    """What a checkpoint must have been made of to be gone on with, by name."""
+    identity = getattr(model, "identity", None)
+    own: dict[str, Any] = json.loads(json.dumps(identity() if identity else {}))
+    return {**own, **{name: getattr(options, name) for name in OUTCOME}}
+
+
+def _cures(model: Trainable, options: TrainingOptions) -> str:
+    """What may help where a training comes to NaN, and whether it is lost."""
+    ways = [f"lower {getattr(model, 'rate', 'lr')}"]
+    if getattr(getattr(model, "config", None), "tau", None) is not None:
+        ways.append("raise tau")
+    if options.precision != "fp32":
+        ways.append("use precision='fp32'")
+    cure = " or ".join(filter(None, [", ".join(ways[:-1]), ways[-1]]))
+    return cure + (" (the last checkpoint is kept)" if options.folder else "")
+
+
+def refuse_lost(network: nn.Module, epoch: int, cures: str) -> None:
     """Before anything is kept of an epoch: a step may overflow though its loss and its gradients were numbers.
 
     Raises:
@@ -249,10 +272,10 @@ def refuse_lost(network: nn.Module, epoch: int) -> None:
     for name, weight in network.named_parameters():
         # A sum is finite only where every value is; one that overflows by itself is looked at again.
         if not math.isfinite(weight.detach().sum().item()) and not bool(torch.isfinite(weight).all()):
-            raise NonFiniteLossError(f"weights are NaN or infinite after epoch {epoch} ({name}); {CURES}")
+            raise NonFiniteLossError(f"weights are NaN or infinite after epoch {epoch} ({name}); {cures}")
 
 
-def refuse_gradients(model: Trainable, batch: Any, where: str) -> None:
+def refuse_gradients(model: Trainable, batch: Any, where: str, cures: str) -> None:
     """Before the weights are changed: a loss may be a number and its gradient none.
 
     A model with a ``check_gradients()`` looks itself, and tells in its own words.
@@ -264,7 +287,7 @@ def refuse_gradients(model: Trainable, batch: Any, where: str) -> None:
     if own is not None:
         own()
     elif not gradients_are_finite(model.network):
-        raise NonFiniteLossError(f"a gradient is NaN or infinite in {where}{_culprits(model, batch)}; {CURES}")
+        raise NonFiniteLossError(f"a gradient is NaN or infinite in {where}{_culprits(model, batch)}; {cures}")
 
 
 def _culprits(model: Trainable, batch: Any) -> str:
@@ -277,7 +300,7 @@ def one_epoch(
     model: Trainable,
     train: TrainSet,
     optimiser: torch.optim.Optimizer,
-    accelerator: Any,
+    processes: Processes,
     epoch: int,
     n_batches: int | None,
     out_of_time: Callable[[], bool],
@@ -285,44 +308,46 @@ def one_epoch(
 ) -> tuple[float, bool]:
     """One pass, of one step at least; returns the mean loss over its batches and whether it came to its end in time."""
     rng = np.random.default_rng([options.seed, epoch])
-    torch.manual_seed(options.seed * 1_000_003 + epoch)
+    torch.manual_seed((options.seed + processes.rank * 7_919) * 1_000_003 + epoch)  # each process has its own dropout
     model.network.train()
-    total, steps = 0.0, 0
-    batches = model.batches(train, rng)
-    if accelerator.num_processes > 1:
-        # Each process takes every n-th batch and gradients are averaged: the effective batch is n times as large.
-        batches = itertools.islice(batches, accelerator.process_index, None, accelerator.num_processes)
-    device_type = accelerator.device.type
-    for batch in track(batches, f"epoch {epoch} (steps)", n_batches, options.progress):
+    total, steps, whole, cures = 0.0, 0, True, _cures(model, options)
+    # Of several processes each takes every n-th batch and gradients are averaged: the effective batch is n times as large.
+    batches = processes.share(model.batches(train, rng), lambda: model.n_batches(train))
+    for batch in track(batches, f"epoch {epoch} (steps)", n_batches, options.progress and processes.rank == 0):
         if steps and out_of_time():
-            return total / steps, False
-        with torch.autocast(device_type, dtype=torch.bfloat16, enabled=options.precision == "bf16"):
+            whole = False
+            break
+        with torch.autocast(processes.device.type, dtype=torch.bfloat16, enabled=options.precision == "bf16"):
             loss = model.loss(batch)
         value = loss.item()
         if not math.isfinite(value):
-            raise NonFiniteLossError(f"the loss is {value} in epoch {epoch}, step {steps + 1}{_culprits(model, batch)}; {CURES}")
+            raise NonFiniteLossError(f"the loss is {value} in epoch {epoch}, step {steps + 1}{_culprits(model, batch)}; {cures}")
         optimiser.zero_grad(set_to_none=True)
-        accelerator.backward(loss)
-        if accelerator.num_processes > 1:
-            for parameter in model.network.parameters():
-                if parameter.grad is not None:
-                    parameter.grad = accelerator.reduce(parameter.grad, "mean")
-        refuse_gradients(model, batch, f"epoch {epoch}, step {steps + 1}")
+        loss.backward()
+        processes.average_gradients(model.network)
+        refuse_gradients(model, batch, f"epoch {epoch}, step {steps + 1}", cures)
         if options.clip_norm is not None:
             nn.utils.clip_grad_norm_(model.network.parameters(), options.clip_norm)
         optimiser.step()
         total += value
         steps += 1
-    return total / max(steps, 1), True
+    return processes.mean(total / max(steps, 1)), whole
 
 
-def _check_goes_on(last: Path, epochs: int, total_steps: int | None) -> None:
+def _check_goes_on(last: Path, epochs: int, total_steps: int | None, made_of: Mapping[str, Any]) -> None:
     """Refuse to go on from a checkpoint where the result would not be that of an uninterrupted training.
 
     Raises:
-        InputError: if it stands behind ``epochs``, or the learning rate fell towards another end until there.
+        InputError: if it stands behind ``epochs``, the learning rate fell towards another end until there, or it was made of other
+            settings or data (as far as both say; an older version's says nothing).
     """
     state = read_position(last)
+    earlier: Mapping[str, Any] = state.get("made_of", {})
+    differing = [name for name, value in made_of.items() if name in earlier and earlier[name] != value]
+    if differing:
+        raise InputError(
+            f"{last} was made with other settings or data ({', '.join(differing)}); use those again, or begin another run in another folder"
+        )
     if state["epoch"] > epochs:
         raise InputError(f"{last} stands at epoch {state['epoch']} and epochs = {epochs}; give at least as many, or begin another run")
     before = state.get("total_steps")
@@ -352,7 +377,5 @@ def _rewrite_lines(options: TrainingOptions, lines: list[dict[str, Any]]) -> Non
 
 def append_line_to(path: Any, entry: Mapping[str, Any]) -> None:
     """Add one JSON line to ``path``."""
-    import json
-
     with open(path, "a", encoding="utf-8") as handle:
         handle.write(json.dumps(entry) + "\n")
