@@ -69,6 +69,24 @@ def test_a_model_trained_on_the_way_keeps_its_epochs(data: Path, tmp_path: Path,
     assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
+def test_a_model_kept_for_others_keeps_the_epochs_too(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A teacher that another run made is no less a part of this one."""
+    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "cache"))
+    sets = [*SETS, "scft=null", "encoder=lsa", "num_heads=1", "max_len=8", "epochs=2"]
+    runs.fit_run(runs.resolve("llmemb", [data], sets=[*sets, "seed=1"]), tmp_path / "first", progress=False)
+    (teacher,) = (tmp_path / "cache" / "stages").iterdir()
+    second = runs.fit_run(runs.resolve("llmemb", [data], sets=[*sets, "seed=2"]), tmp_path / "second", progress=False)
+    with pytest.raises(InputError, match=r"second holds a run with other settings \(training.epochs\)"):
+        runs.fit_run(runs.resolve("llmemb", [data], sets=[*sets[:-1], "epochs=4", "seed=2"]), second, resume=True, progress=False)
+    interrupt("llmemb", data, tmp_path / "third", [*sets, "seed=3"], 0, monkeypatch)
+    with pytest.raises(InputError, match=r"\(training.epochs; teacher in it was trained with these\)"):
+        runs.fit_run(
+            runs.resolve("llmemb", [data], sets=[*sets[:-1], "epochs=4", "seed=3"]), tmp_path / "third", resume=True, progress=False
+        )
+    runs.fit_run(runs.resolve("llmemb", [data], sets=[*sets, "seed=3"]), tmp_path / "third", resume=True, progress=False)
+    assert list((tmp_path / "cache" / "stages").iterdir()) == [teacher]
+
+
 def test_a_model_trained_on_the_way_is_taken_along_by_more_time(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sets = [*SETS, "backbone=sasrec", "num_layers=1", "num_heads=1", "epochs=2"]
     whole = runs.fit_run(runs.resolve("melt", [data], sets=sets), tmp_path / "whole", progress=False)

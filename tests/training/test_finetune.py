@@ -251,6 +251,8 @@ def test_a_resumed_training_equals_an_uninterrupted_one(folders, tmp_path, famil
     monkeypatch.setattr(Scft, "loss", original)
     with pytest.raises(InputError, match="config"):
         finetune_items(shop(), {**config, "lr": 2e-3}, options(folder=folder, resume=True), name, out=tmp_path / "parts")
+    with pytest.raises(InputError, match="begun with other clip_norm"):
+        finetune_items(shop(), config, options(folder=folder, resume=True, clip_norm=1e-4), name, out=tmp_path / "parts")
     finetune_items(shop(), config, options(folder=folder, resume=True), name, out=tmp_path / "parts")
     whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
     assert whole.keys() == parts.keys()

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from lexirec import columns as c
 from lexirec.data.dataset import Heldout, TrainSet
-from lexirec.data.messages import warn
+from lexirec.data.messages import shown, warn
 from lexirec.errors import InputError
+from lexirec.files import atomic_folder, read_json, write_json
 from lexirec.models.contract import Recommender
 from lexirec.models.earlier import refuse_leaks, same_histories
+from lexirec.models.saving import read_config, write_manifest
 from lexirec.text.encoders.batching import plan_batches
 from lexirec.training.checkpoint import load_tensors, save_tensors
 from lexirec.training.options import TrainingOptions
@@ -31,6 +33,8 @@ DECIDES = {"epochs", "eval_every", "patience", "monitor", "mask_seen", "seed", "
 """Training options that a trained model depends on."""
 VERSION = 1
 """Of what the stages compute; a kept result of another version is made again."""
+KEPT = ".kept.json"
+"""End of the name of the file in a run's folder that says which result of a stage it took."""
 
 
 def kept(name: str, depends: Mapping[str, Any], options: TrainingOptions, make: Callable[[TrainingOptions], Tensor]) -> Tensor:
@@ -41,27 +45,46 @@ def kept(name: str, depends: Mapping[str, Any], options: TrainingOptions, make: 
         depends: JSON-able; equal values give equal results.
         options: of the whole training. An interrupted stage leaves its checkpoints in a folder of its own in there and goes on from them.
         make: computes the result with the options it is given.
+
+    Raises:
+        InputError: if a resumed run had another result of this stage until now.
     """
     from lexirec.text.cache import default_folder
 
     depends = {**depends, **({} if options.clip_norm is None else {"clip_norm": options.clip_norm})}
     key = hashlib.sha256(json.dumps([VERSION, depends], sort_keys=True).encode()).hexdigest()[:16]
     path = default_folder() / "stages" / f"{name}-{key}.safetensors"
-    if path.exists():
-        try:
-            return load_tensors(path)[0]["result"]
-        except (InputError, KeyError) as error:
-            warn(f"{path}: what was kept there is damaged and is made again ({error})")
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    # The key is in the folder's name, so that checkpoints of other settings are never taken up.
-    folder = None if options.folder is None else options.folder / f"{name}-{key}"
-    own: dict[str, Any] = {"track": (), "max_minutes": None, "folder": folder}
-    result = make(options.model_copy(update=own))
-    save_tensors(path, {"result": result}, {"version": VERSION, "name": name})
-    if folder is not None:  # the stage is whole: its checkpoints would only make the run folder heavy
-        shutil.rmtree(folder, ignore_errors=True)
+    note = None if options.folder is None else options.folder / f"{name}{KEPT}"
+    if note is not None and options.resume and note.exists() and (before := read_json(note)["key"]) != key:
+        # Be it from the cache or not: what the first half of a training was aligned with must not change in the second.
+        raise InputError(
+            f"{options.folder} was begun with another result of the stage {name!r} ({before}) than its settings and data give now ({key});"
+            " repeat the first command, or train anew into another folder"
+        )
+    result = _read_kept(path)
+    if result is None:
+        # The key is in the folder's name, so that checkpoints of other settings are never taken up.
+        folder = None if options.folder is None else options.folder / f"{name}-{key}"
+        own: dict[str, Any] = {"track": (), "max_minutes": None, "folder": folder}
+        result = make(options.model_copy(update=own))
+        save_tensors(path, {"result": result}, {"version": VERSION, "name": name})
+        if folder is not None:  # the stage is whole: its checkpoints would only make the run folder heavy
+            shutil.rmtree(folder, ignore_errors=True)
+    if note is not None:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        write_json(note, {"key": key, "by_options": "options" in depends})
     return result
+
+
+def _read_kept(path: Path) -> Tensor | None:
+    """A result that was kept; none if there is none, or it is damaged."""
+    if not path.exists():
+        return None
+    try:
+        return load_tensors(path)[0]["result"]
+    except (InputError, KeyError) as error:
+        warn(f"{path}: what was kept there is damaged and is made again ({error})")
+        return None
 
 
 def digest(*arrays: Any) -> str:
@@ -93,10 +116,12 @@ def train_plain(
     found = model_class(kind)
     config = found.Config.taken_from(settings)
     folder = None if options.folder is None else options.folder / place
+    decides = options.model_dump(mode="json", include=DECIDES)
     if folder is not None and folder.exists():
         if options.resume:
             whole = found.load(folder)
-            if whole.config != config or not same_histories(whole, train):
+            with_options = read_config(folder).get("training", decides)  # one of an older version doesn't say
+            if whole.config != config or with_options != decides or not same_histories(whole, train):
                 raise InputError(f"{folder} has other settings or another training part; begin the run anew, without resume")
             return whole
         shutil.rmtree(folder)
@@ -107,7 +132,9 @@ def train_plain(
     model = found(config)
     model.fit(train, valid, options.model_copy(update=own))
     if folder is not None:
-        model.save(folder)
+        with atomic_folder(folder) as temporary:
+            model.save_files(temporary, {"training": decides})
+            write_manifest(temporary)
         shutil.rmtree(folder.with_name(f"{place}.partial"), ignore_errors=True)  # whole now: its checkpoints are of no more use
     return model
 
@@ -139,7 +166,7 @@ def teacher_table(teacher: str, settings: Mapping[str, Any], train: TrainSet, va
 
         def make(_: TrainingOptions) -> Tensor:
             own = {name: value for name, value in settings.items() if name not in OF_THE_BACKBONE}
-            return train_plain("sasrec", own, train, valid, options, "teacher").encode_items().float()
+            return train_plain("sasrec", own, train, valid, options, "teacher").item_vectors().float()
 
         return kept("teacher", depends, options, make)
     if not (Path(teacher) / "config.yaml").exists():
@@ -153,7 +180,7 @@ def teacher_table(teacher: str, settings: Mapping[str, Any], train: TrainSet, va
             " same data"
         )
     refuse_leaks(f"teacher = {teacher!r}", model, train)
-    vectors = model.encode_items()[torch.from_numpy(at)].float() if model.vector_scores else None
+    vectors = model.item_vectors()[torch.from_numpy(at)].float() if model.vector_scores else None
     if vectors is None or vectors.shape[1] < 2:
         lacks = "no item vectors" if vectors is None else "one number an item"
         raise InputError(f"teacher = {teacher!r} is a {model.name}, which has {lacks}; name a run of a model that learns item vectors")
@@ -174,10 +201,13 @@ class Stage:
         epochs: passes after which it is 0.
         lengths: ``(n,)`` tokens of each text.
         budget: most tokens of a batch, padding included.
+        names: ``(n,)`` id of the item or user that each text is of; the series' name is that of the ids.
     """
 
-    def __init__(self, network: nn.Module, lr: float, epochs: int, lengths: NDArray[np.int64], budget: int) -> None:
-        self.network, self.lr, self.lengths, self.budget = network, lr, lengths, budget
+    rate = "lm_lr"
+
+    def __init__(self, network: nn.Module, lr: float, epochs: int, lengths: NDArray[np.int64], budget: int, names: pl.Series) -> None:
+        self.network, self.lr, self.lengths, self.budget, self.names = network, lr, lengths, budget, names
         self.total_steps = epochs * self.n_batches()
 
     def n_batches(self, train: Any = None) -> int:
@@ -203,6 +233,10 @@ class Stage:
 
         optimiser.register_step_pre_hook(before_step)
         return optimiser
+
+    def culprits(self, batch: NDArray[np.int64]) -> str:
+        """Whose texts or histories a batch has, in words for the error of a bad loss."""
+        return f"{len(batch):,} take part: {self.names.name} {shown(self.names.gather(batch))}"
 
     def refresh(self) -> None:
         """Nothing is cached between epochs."""

@@ -8,6 +8,7 @@ from typing import Any
 from lexirec.errors import InputError
 from lexirec.files import atomic_folder, read_json, write_json
 from lexirec.models.saving import read_config
+from lexirec.models.stages import KEPT
 from lexirec.runs.experiment import Experiment
 from lexirec.training.checkpoint import read_position
 
@@ -55,8 +56,9 @@ def check_same_data(partial: Path, content_hash: str) -> None:
 
 
 def _trained_on_the_way(folder: Path) -> list[str]:
-    """Models in a run's folder that were trained for it and are whole: they had its epochs and its patience."""
-    return [inner.name for inner in sorted(folder.iterdir()) if (inner / "config.yaml").exists()]
+    """Models that were trained for a run and are whole, be they in its folder or kept for others: they had its epochs and its patience."""
+    kept = [path.name.removesuffix(KEPT) for path in sorted(folder.glob(f"*{KEPT}")) if read_json(path)["by_options"]]
+    return [*[inner.name for inner in sorted(folder.iterdir()) if (inner / "config.yaml").exists()], *kept]
 
 
 def _other_settings(folder: Path, document: Mapping[str, Any], but: Sequence[str] = ()) -> list[str]:
@@ -92,8 +94,8 @@ def reopen(out: Path, partial: Path, document: Mapping[str, Any]) -> None:
         for folder in out.iterdir():
             if folder.name == "checkpoints" or (folder / "config.yaml").exists():
                 shutil.copytree(folder, temporary / folder.name)
-        for name in ("config.yaml", "metrics.jsonl"):
-            shutil.copy2(out / name, temporary / name)
+        for path in (out / "config.yaml", out / "metrics.jsonl", *out.glob(f"*{KEPT}")):
+            shutil.copy2(path, temporary / path.name)
         write_json(temporary / DATA, {"data_hash": read_json(out / "result.json")["data_hash"]})
 
 

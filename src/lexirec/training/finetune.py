@@ -82,6 +82,7 @@ def finetune_items(
         "config": config.model_dump(mode="json"),
         "seed": options.seed,
         "precision": options.precision,
+        "clip_norm": options.clip_norm,
         "items": len(prompts),
         "prompts_sha256": hashlib.sha256("\0".join(prompts.texts()).encode("utf-8", "replace")).hexdigest(),
     }
