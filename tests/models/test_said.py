@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from lexirec.data.dataset import Dataset
 from lexirec.data.messages import DataWarning
-from lexirec.errors import InputError
+from lexirec.errors import InputError, NonFiniteLossError
 from lexirec.models import create, load_model, said
 from lexirec.models.language import load_lm
 from lexirec.models.said import SAID, SAIDConfig, WriteTexts, tokenised
@@ -49,7 +49,8 @@ TEXTS = ["The item: title is red apple", "", "The item: title is blue brush; bra
 def stage(texts: list[str] = TEXTS, **settings: object) -> WriteTexts:
     config = SAIDConfig(**{**(NAMED if settings.get("lm", "small") != "small" else SMALL), **settings})
     torch.manual_seed(0)
-    return WriteTexts(*tokenised(texts, config), config, torch.device("cpu"))
+    tokens, vocabulary = tokenised(texts, config)
+    return WriteTexts(tokens, pl.Series("item_id", [f"i{n}" for n in range(len(texts))]), vocabulary, config, torch.device("cpu"))
 
 
 def train_stage(model: WriteTexts, epochs: int) -> None:
@@ -246,3 +247,10 @@ def test_bad_input_is_named(tmp_path, gpt2: str) -> None:
         load_lm(SAIDConfig(lm=gpt2), 0, 65)
     with pytest.raises(InputError, match="did you mean 'lm_dim'"):
         create("said", lm_dims=3)
+
+
+def test_a_lost_stage_names_its_items_and_its_rate() -> None:
+    model = stage()
+    model.network.table.weight.data.fill_(torch.nan)
+    with pytest.raises(NonFiniteLossError, match=r"take part: item_id 'i\d'.*; lower lm_lr$"):
+        train_stage(model, 1)

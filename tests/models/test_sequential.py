@@ -676,6 +676,24 @@ def test_an_item_that_nobody_took_learns_nothing_as_a_negative(settings: dict) -
     torch.testing.assert_close(model.encode_items()[at], by_words, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("settings", [{"items": "text"}, {"items": "id+text"}, {"items": "text", "weight_decay": 0.1, "loss": "ce"}])
+def test_trained_text_of_an_item_that_nobody_took_stays_the_encoders(settings: dict) -> None:
+    data = markov(0.8)
+    alone = pl.DataFrame({"item_id": ["alone"], "title": ["apple"]})
+    train = Dataset(data.interactions, pl.concat([data.items, alone], how="diagonal")).split("leave-one-out").train
+    before, after = (
+        create("sasrec", **SMALL, encoder="lsa", freeze_text=False, **settings).fit(train, options=TrainingOptions(epochs=epochs, **QUIET))
+        for epochs in (0, 3)
+    )
+    moved = (before.network.items.text != after.network.items.text).any(1)
+    assert moved.sum() == train.n_items - 1 and not moved[int(train.item_map.index(["alone"])[0])]
+
+
+def test_ids_say_that_they_read_no_words() -> None:
+    with pytest.raises(UnsupportedQueryError, match="sasrec knows items by id only here"):
+        untrained("sasrec").encode_items(markov(0.8).items)
+
+
 def test_mixed_data_keep_to_a_users_own_catalogue() -> None:
     one, other = markov(0.8), markov(0.5, users=30)
     other.name = "other"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lexirec.data.dataset import Dataset, TrainSet
-from lexirec.errors import InputError
+from lexirec.errors import InputError, NonFiniteLossError
 from lexirec.models import create, load_model, tslrec
 from lexirec.models.tslrec import ReadHistories, TSLRec, TSLRecConfig, histograms, kmeans
 from lexirec.query import Query
@@ -231,3 +231,10 @@ def test_overfits_twenty_sequences(backbone: str) -> None:
     histories = [train.item_map.name(train.history(user)).to_list() for user in range(20)]
     found = model.recommend([Query(history=h[:-1]) for h in histories], k=1)["item_id"].to_list()
     assert sum(a == h[-1] for a, h in zip(found, histories, strict=True)) >= 18
+
+
+def test_a_lost_stage_names_its_users_and_its_rate() -> None:
+    model = stage(two_tastes())
+    model.network.tokens.weight.data.fill_(torch.nan)
+    with pytest.raises(NonFiniteLossError, match=r"take part: user_id 'u\d\d'.*; lower lm_lr$"):
+        train_stage(model, 1)

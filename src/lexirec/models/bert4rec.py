@@ -95,6 +95,9 @@ class BERT4Rec(SequentialRecommender):
         if self.config.output != "tied":
             self.item_rows = self.outputs(table).detach().float().cpu()
 
+    def item_vectors(self) -> Tensor:
+        return self.unit(self.table).cpu()  # those that are read; what states are held against may be others, and has a bias beside it
+
     def encode_histories(self, flat: NDArray[np.int64], lengths: NDArray[np.int64]) -> Tensor:
         states = super().encode_histories(flat, lengths)
         return states if self.config.output == "tied" else with_one(states)

@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,8 @@ from lexirec.models.llmemb_config import PLAIN, PROMPTS, LLMEmbConfig
 from lexirec.models.sequence_batches import SequenceBatch
 from lexirec.models.stages import teacher_table
 from lexirec.models.textual import WORDLESS, restored_writer, writer_state
+from lexirec.text.embed import item_vectors, mean_vector
+from lexirec.text.encoders.file import FileEncoder
 from lexirec.text.plain_writer import PlainWriter
 from lexirec.text.profiles import merge_profiles
 from lexirec.text.prompt_vectors import prompt_vectors, warn_of_cut_prompts
@@ -48,6 +51,12 @@ if TYPE_CHECKING:
 
 TEACHER_SEED = 42
 """Seed of the teacher in the official scripts."""
+
+
+ALIGNED_ARRAYS = 6
+"""Arrays of one number per pair of items that the alignment holds at a time."""
+MUCH = 2 << 30
+"""Bytes from which on they are told."""
 
 
 def parts_of(encoder: "Encoder") -> tuple["Encoder", ...]:
@@ -77,30 +86,42 @@ class LLMEmb(BackboneRecommender):
     writer: PlainWriter | None = None
     log = ""
     """Content hash of the training part."""
+    middle: NDArray[np.float32] | None = None
+    """``(D,)`` what an item without attributes has: the mean of the catalogue's vectors, as they were read for the training."""
 
     def learn(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> Recommender:
         from lexirec.text.encoders import load_encoder
 
         train, self.log = self.described(train), train.content_hash
-        # What is read of new items is what was read of these, whatever other columns they bring.
-        chosen = self.config.columns
-        named = attribute_columns(train.items, self.config.prompt) if chosen is None else (*chosen, *self.config.told)
-        self.columns = tuple(dict.fromkeys(named))
-        check_columns(train.items, self.columns)
         trains_teacher = self.config.teacher == "sasrec" and self.config.aligns
         encoder = load_encoder(self.config.encoder)
+        self.columns = self.read_columns(train.items, encoder)
         # A wrong log, encoder, width or run folder is told before hours of stage 1.
         self.check_log(train)
         self.check_encoder(encoder)
         self.check_text(train.n_items, self.text_width(train.items, encoder))
+        self.warn_of_memory(train)
         if not trains_teacher:
             self.teacher_table = self.teacher_vectors(train, valid, options)
         self.tuned = self.tuned_encoder(train.items, encoder, options)
-        for part in parts_of(self.tuned):
+        for part in parts_of(self.tuned) if self.columns else ():
             warn_of_cut_prompts(self.prompts(train.items), part)
         if trains_teacher:
             self.teacher_table = self.teacher_vectors(train, valid, options)
         return super().learn(train, valid, options)
+
+    def read_columns(self, items: pl.DataFrame, encoder: "Encoder") -> tuple[str, ...]:
+        """Attributes of the prompts; none where vectors were made before and are looked up.
+
+        What is read of new items is what was read of these, whatever other columns they bring.
+        """
+        if isinstance(encoder, FileEncoder):
+            return ()
+        chosen = self.config.columns
+        named = attribute_columns(items, self.config.prompt) if chosen is None else (*chosen, *self.config.told)
+        columns = tuple(dict.fromkeys(named))
+        check_columns(items, columns)
+        return columns
 
     # --- profiles ----------------------------------------------------------------------------------------------------------------
 
@@ -192,6 +213,7 @@ class LLMEmb(BackboneRecommender):
             if options.folder is not None:  # an interrupted stage 1 goes on from here
                 stage |= {"folder": options.folder / "stage-1", "resume": options.resume}
             made = folder.with_name(f"{folder.name}.{os.getpid()}")
+            shutil.rmtree(made, ignore_errors=True)  # of a process of that number that was killed at the end
             log = self.log if config.told else ""
             finetune_items(items, scft, options.model_copy(update=stage), parts[0], out=made, log=log)
             try:
@@ -250,6 +272,8 @@ class LLMEmb(BackboneRecommender):
     def vectors_by(self, encoder: "Encoder", items: pl.DataFrame) -> NDArray[np.float32]:
         """Vectors of the items' prompts, ``(n, D)``."""
         config = self.config
+        if isinstance(encoder, FileEncoder):
+            return item_vectors(items, encoder)
         found = prompt_vectors(
             self.with_profiles(items),
             encoder,
@@ -258,8 +282,17 @@ class LLMEmb(BackboneRecommender):
             columns=self.columns,
             skip_absent=True,
             max_characters=config.max_characters,
+            mean=self.middle,
         )
         return np.ascontiguousarray(found, dtype=np.float32)
+
+    def catalogue_text(self, items: pl.DataFrame) -> NDArray[np.float32]:
+        self.middle = None
+        found = self.item_text(items)
+        if self.columns:
+            with suppress(InputError):  # vectors that cancel out have no mean; that is told where one is asked for
+                self.middle = mean_vector(found[~self.prompts(items).empty()])
+        return found
 
     def item_text(self, items: pl.DataFrame) -> NDArray[np.float32]:
         return self.vectors_by(self.reader.encoder, items)
@@ -296,6 +329,18 @@ class LLMEmb(BackboneRecommender):
             )
         return vectors
 
+    def warn_of_memory(self, train: TrainSet) -> None:
+        """Warn where a step would align so many items that their pairs take gigabytes."""
+        config = self.config
+        places = config.batch_size * float(np.minimum(np.diff(train.offsets), config.max_len).mean())
+        items = int(min(places, train.n_items, config.align_cap or places))
+        size = ALIGNED_ARRAYS * 4 * items**2
+        if config.aligns and size > MUCH:
+            warn(
+                f"a step aligns up to {items:,} items, each with each: about {size / 2**30:.0f} GB; set align_cap=4096 (a sample of the"
+                " step's places), or a smaller batch_size"
+            )
+
     def make_items(self, train: TrainSet) -> ItemVectors:
         found = super().make_items(train)
         if self.config.zero_last_item and found.text is not None:
@@ -308,6 +353,8 @@ class LLMEmb(BackboneRecommender):
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors, values = super().state()
         values["columns"] = list(self.columns)
+        if self.middle is not None:
+            tensors["middle"] = torch.from_numpy(self.middle)
         if self.writer is not None:
             written, values["writer"] = writer_state(self.writer)
             tensors |= written
@@ -315,6 +362,7 @@ class LLMEmb(BackboneRecommender):
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         self.columns = tuple(values["columns"])
+        self.middle = tensors["middle"].numpy() if "middle" in tensors else None  # not in those of older versions
         if "writer" in values:
             self.writer = restored_writer(tensors, values["writer"])
         super().restore(tensors, values)

@@ -94,6 +94,8 @@ class LLMEmbConfig(BackboneConfig):
 
     def unread(self) -> dict[str, str]:
         found = super().unread()
+        if self.encoder.startswith("file:"):
+            found |= dict.fromkeys(("prompt", "columns", "instruction", "max_characters", "profiles"), f"encoder = {self.encoder!r}")
         if self.prompt != "general":
             found["max_characters"] = f"prompt = {self.prompt!r}"
         if self.fixed:

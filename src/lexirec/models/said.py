@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from lexirec import columns as c
 from lexirec.data.dataset import Heldout, TrainSet
 from lexirec.errors import InputError
 from lexirec.models.backbones import BackboneRecommender
@@ -95,12 +96,15 @@ class WriteTexts(Stage):
 
     Args:
         tokens: token ids of each prompt, the end included; none of an item without a prompt.
+        item_ids: ids of the items.
         vocabulary: number of tokens of a small language model.
         config: settings.
         device: where to train.
     """
 
-    def __init__(self, tokens: list[NDArray[np.int64]], vocabulary: int, config: SAIDConfig, device: torch.device) -> None:
+    def __init__(
+        self, tokens: list[NDArray[np.int64]], item_ids: pl.Series, vocabulary: int, config: SAIDConfig, device: torch.device
+    ) -> None:
         lengths = np.array([len(t) for t in tokens])
         self.items = np.flatnonzero(lengths)
         self.lengths = lengths[self.items]
@@ -109,7 +113,7 @@ class WriteTexts(Stage):
         self.device = device
         model = load_lm(config, vocabulary, int(lengths.max())).to(device)
         network = Writer(len(tokens), config.embedding_dim, config.lm_std, model, plain=config.lm == SMALL).to(device)
-        super().__init__(network, config.lm_rate, config.lm_epochs, self.lengths, config.lm_tokens)
+        super().__init__(network, config.lm_rate, config.lm_epochs, self.lengths, config.lm_tokens, item_ids.gather(self.items))
 
     def loss(self, batch: NDArray[np.int64]) -> Tensor:
         lengths = self.lengths[batch]
@@ -195,7 +199,7 @@ class SAID(BackboneRecommender):
 
         def make(stage: TrainingOptions) -> Tensor:
             torch.manual_seed(stage.seed)
-            model = WriteTexts(tokens, vocabulary, config, pick_device(stage.device))
+            model = WriteTexts(tokens, items[c.ITEM_ID], vocabulary, config, pick_device(stage.device))
             run_training(cast(Any, model), cast(Any, None), None, stage.model_copy(update={"epochs": config.lm_epochs}))
             return model.table()
 

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lexirec.data.dataset import TrainSet
-from lexirec.data.messages import shown
 from lexirec.errors import InputError, UnsupportedQueryError
 from lexirec.losses import bce, gbce, infonce
 from lexirec.models.answering import VectorRecommender
@@ -30,6 +29,7 @@ from lexirec.models.layers.softmax import cross_entropy_over_items
 from lexirec.models.reading import TextReader
 from lexirec.models.sequence_batches import SequenceBatch, SequenceSampler
 from lexirec.models.sequence_config import SequenceConfig
+from lexirec.models.sequence_culprits import culprits
 from lexirec.models.sequence_network import SequenceNetwork, initialise
 from lexirec.query import Query
 from lexirec.text.reduce import check_dimensions, fit_reduction
@@ -101,7 +101,7 @@ class SequentialRecommender(VectorRecommender):
         if config.items == "id":
             return ItemVectors(train.n_items, dim, None, None, by_id=True)
         self.reader = TextReader(self.make_encoder(train))
-        raw = self.item_text(train.items)
+        raw = self.catalogue_text(train.items)
         self.reader.encoder.unload()  # it may be large, and is not needed again before somebody asks with words
         starts = config.items == "text-start"
         self.reader.reduction = fit_reduction(raw, config.transform, dim if starts else config.text_dim)
@@ -149,6 +149,10 @@ class SequentialRecommender(VectorRecommender):
 
         return np.ascontiguousarray(item_vectors(items, self.reader.encoder, self.config.text), dtype=np.float32)
 
+    def catalogue_text(self, items: pl.DataFrame) -> NDArray[np.float32]:
+        """Raw text vectors of a whole catalogue, ``(I, text_dim)``."""
+        return self.item_text(items)
+
     def make_network(self, items: ItemVectors) -> SequenceNetwork:
         """Item vectors, encoder and what a cloze model has besides."""
         dim = self.config.embedding_dim
@@ -160,17 +164,21 @@ class SequentialRecommender(VectorRecommender):
     def initialise(self) -> None:
         """First values of every matrix, see ``init``."""
         initialise(self._network, self.config)
-        if self._items.own is not None and self.config.items == "id+text":
-            # An item without a training event never learns a vector of its own: its words alone speak for it, as for an item added later.
+        if self.config.has_text:
+            # An item without a training event never learns anything of its own: its words alone speak for it, as for an item added later.
             # As a negative it would be pushed away from everybody.
-            self._items.never_learn(torch.from_numpy(self.popularity == 0))
+            self._items.never_learn(torch.from_numpy(np.flatnonzero(self.popularity == 0)))
 
     # --- training ----------------------------------------------------------------------------------------------------------------
 
     def optimiser(self) -> torch.optim.Optimizer:
         kind = torch.optim.AdamW if self.config.optimiser == "adamw" else torch.optim.Adam
         fused = self.device.type in ("cpu", "cuda")
-        return kind(self.network.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay, fused=fused)
+        # Text vectors that are trained aren't drawn towards 0: those of items that nobody took would go there by that alone.
+        text = [weight for weight in self.network.parameters() if weight is self._items.text]
+        others = [weight for weight in self.network.parameters() if weight is not self._items.text]
+        groups: list[dict[str, Any]] = [{"params": others}, *([{"params": text, "weight_decay": 0.0}] if text else [])]
+        return kind(groups, lr=self.config.lr, weight_decay=self.config.weight_decay, fused=fused)
 
     def n_batches(self, train: TrainSet) -> int:
         return self.sampler.n_batches
@@ -234,37 +242,8 @@ class SequentialRecommender(VectorRecommender):
         return gbce(positive, scores, self.n_known, config.calibration)
 
     def culprits(self, batch: SequenceBatch) -> str:
-        """The items whose vectors are not finite, else those asked for where states are not, in words for the error of a bad loss."""
-        rows = batch.rows  # of inputs, targets and negatives
-        if rows is None:  # every item takes part
-            rows = torch.arange(self.n_items, device=self.device)
-        with torch.no_grad():
-            bad = rows[~torch.isfinite(self._items(rows)).all(1)]
-            if len(bad):
-                return f"{len(bad):,} items of the batch have vectors with NaN or infinity (item_id {shown(self._names(bad))})"
-            states = self._network.states(self._items(batch.rows), batch.inputs, batch.masked, batch.layout, batch.at, batch.rows)
-        lost = ~torch.isfinite(states).all(1)
-        bad = rows[:0] if lost.any() else self._lost_gradients(rows)
-        if len(bad):
-            return f"vectors and states are finite, but the gradients of {len(bad):,} items are not (item_id {shown(self._names(bad))})"
-        targets = (batch.targets[lost] if lost.any() else batch.targets).unique()
-        names = self._names(targets if batch.rows is None else batch.rows[targets])
-        if not lost.any():
-            return f"all vectors and states are finite; {len(names):,} items are asked for (item_id {shown(names)})"
-        return (
-            f"all vectors of the batch's items are finite, but {int(lost.sum()):,} of {len(lost):,} states are not; these are asked for"
-            f" {len(names):,} items (item_id {shown(names)})"
-        )
-
-    def _lost_gradients(self, rows: Tensor) -> Tensor:
-        """Of these items those whose own vectors have a gradient that is NaN or infinite."""
-        own = self._items.own
-        if own is None or own.weight.grad is None:
-            return rows[:0]
-        return rows[~torch.isfinite(own.weight.grad[rows]).all(1)]
-
-    def _names(self, rows: Tensor) -> pl.Series:
-        return self.item_map.name(rows.cpu().numpy())
+        """See :func:`~lexirec.models.sequence_culprits.culprits`."""
+        return culprits(self, batch)
 
     def unit(self, rows: Tensor) -> Tensor:
         """Rows of unit length where scores are cosines, else as they are."""
@@ -287,13 +266,17 @@ class SequentialRecommender(VectorRecommender):
     def encode_items(self, items: pl.DataFrame | None = None) -> Tensor:
         if items is None:
             return self.item_rows
+        self._check_reads_text()
         return self.unit(self.vectors_of_text(self.item_text(items)))
+
+    def _check_reads_text(self) -> None:
+        if not self.config.has_text:
+            raise UnsupportedQueryError(f"{self.name} knows items by id only here; set items='text' or items='id+text'")
 
     @torch.no_grad()
     def vectors_of_text(self, raw: NDArray[np.float32]) -> Tensor:
         """Raw text vectors through the reduction and the adapter: item vectors by words alone, ``(n, D)``."""
-        if not self.config.has_text:
-            raise UnsupportedQueryError(f"{self.name} knows items by id only here; set items='text' or items='id+text'")
+        self._check_reads_text()
         self.network.eval()
         return self._items.of_text(torch.from_numpy(self.reader.reduce(raw)).to(self.device)).float().cpu()
 
@@ -377,7 +360,7 @@ class SequentialRecommender(VectorRecommender):
         other = copy.copy(self)
         other.remember(train)
         other.n_items, other.stored = train.n_items, True
-        other.use_table(self.vectors_of_text(self.item_text(train.items)).to(self.device))
+        other.use_table(other.vectors_of_text(other.catalogue_text(train.items)).to(self.device))
         return other
 
     # --- saving ------------------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from lexirec import columns as c
 from lexirec.data.dataset import Heldout, TrainSet
 from lexirec.errors import InputError
 from lexirec.models.backbones import BackboneRecommender
@@ -162,7 +163,9 @@ class ReadHistories(Stage):
         self.device = device
         model = load_lm(config, 1, config.max_len).to(device)
         network = Reader(train.n_items, targets.shape[1], config.lm_std, model).to(device)
-        super().__init__(network, config.lm_rate, config.lm_epochs, self.lengths, config.lm_tokens)
+        super().__init__(
+            network, config.lm_rate, config.lm_epochs, self.lengths, config.lm_tokens, train.users.ids.rename(c.USER_ID).gather(self.users)
+        )
 
     def loss(self, batch: NDArray[np.int64]) -> Tensor:
         lengths = self.lengths[batch]

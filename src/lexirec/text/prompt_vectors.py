@@ -26,6 +26,7 @@ def prompt_vectors(
     skip_absent: bool = False,
     max_characters: int = CUT,
     empty_text: str = "mean",
+    mean: FloatArray | None = None,
     cache: bool | EmbeddingCache = True,
     progress: bool = True,
 ) -> FloatArray:
@@ -41,6 +42,7 @@ def prompt_vectors(
         max_characters: see there.
         empty_text: what items without attributes get: ``mean``, the mean vector of the others at their mean length (inside
             :func:`~lexirec.text.embed.fill_from` of the catalogue that they join), or ``error``.
+        mean: ``(D,)`` that mean vector, where it is known already.
         cache: keep vectors on disk.
         progress: show a bar on stderr for work of over two seconds.
 
@@ -58,7 +60,7 @@ def prompt_vectors(
 
     prompts = prompts_of(items)
     empty, texts, catalogue = prompts.empty(), prompts.texts(), joined_catalogue()
-    if (empty.all() and catalogue is None) or (empty.any() and empty_text == "error"):
+    if (empty.all() and catalogue is None and mean is None) or (empty.any() and empty_text == "error"):
         ids = pl.Series(prompts.item_ids, dtype=pl.String).filter(pl.Series(empty))
         wanted = "attribute" if columns is None else f"attribute among {', '.join(columns) or 'no columns'}"
         raise InputError(
@@ -76,12 +78,12 @@ def prompt_vectors(
     if not empty.any():
         return found
     others = found
-    if catalogue is not None:
+    if catalogue is not None and mean is None:
         with warnings.catch_warnings():  # the catalogue's own items without attributes were told of when it was read
             warnings.simplefilter("ignore")
             stock = prompts_of(catalogue)
         others = encoded([text for text in stock.texts() if text])
-    mean = mean_vector(others)
+    mean = mean_vector(others) if mean is None else mean
     vectors = np.empty((len(texts), len(mean)), dtype=np.float32)
     if len(known):
         vectors[known] = found

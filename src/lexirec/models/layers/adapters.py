@@ -1,5 +1,6 @@
 """Where item vectors come from: a table by id, frozen text through an adapter, or both. Any of them fits any sequence encoder."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -41,6 +42,17 @@ class Adapter(nn.Module):
         return self.second(torch.tanh(hidden) if self.kind == "tanh" else F.gelu(hidden) if self.kind == "gelu" else F.relu(hidden))
 
 
+def _without(rows: Tensor) -> Callable[[Tensor], Tensor]:
+    """A gradient with these rows at 0."""
+
+    def hook(gradient: Tensor) -> Tensor:
+        nonlocal rows
+        rows = rows.to(gradient.device)  # once: the weights have their device by now
+        return gradient.index_fill(0, rows, 0.0)
+
+    return hook
+
+
 class ItemVectors(nn.Module):
     """Trainable item vectors.
 
@@ -78,12 +90,18 @@ class ItemVectors(nn.Module):
         self.start = None
 
     def never_learn(self, items: Tensor) -> None:
-        """Items whose own vectors are 0 and stay so, ``(I,)`` bool; to be called once, before the training."""
-        assert self.own is not None  # noqa: S101 (asked of items that have one)
-        with torch.no_grad():
-            self.own.weight[items.to(self.own.weight.device)] = 0.0
-        if bool(items.any()):
-            self.own.weight.register_hook(lambda gradient: gradient.masked_fill(items.to(gradient.device)[:, None], 0.0))
+        """Items ``(n,)`` whose own vectors are 0 and stay so, and whose text vectors stay as they are where others' are trained.
+
+        To be called once, before the training.
+        """
+        if not len(items):
+            return
+        if self.own is not None:
+            with torch.no_grad():
+                self.own.weight[items.to(self.own.weight.device)] = 0.0
+        for table in (self.own.weight if self.own is not None else None, self.text):
+            if table is not None and table.requires_grad:
+                table.register_hook(_without(items))
 
     def of_text(self, text: Tensor) -> Tensor:
         """Vectors of items known by their text alone, ``(n, D) -> (n, d)``."""
