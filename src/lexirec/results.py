@@ -75,7 +75,7 @@ def bench(
             folder = out / "runs" / name / f"seed-{seed}"
             experiment = runs.resolve(model, [data], config_file=file, sets=chosen[name], split=split, seed=seed)
             if folder.exists():
-                key = json.dumps([experiment.paths, experiment.data], sort_keys=True)
+                key = json.dumps([experiment.paths, experiment.data], sort_keys=True, default=str)  # borders of a split may be dates
                 if key not in hashes:
                     hashes[key] = runs.load_parts(experiment.paths, experiment.data).train.content_hash
                 runs.same_experiment(folder, experiment, hashes[key])
@@ -150,8 +150,10 @@ def publish(folders: Mapping[str, Sequence[Path]], out: Path, against: str | Non
         unmasked = "nothing masked" in next(iter(entries.values()))[0]["protocol"]
         tests = compare(frames, (*TESTED, *CALREC_TESTED) if unmasked else TESTED, against)
         if all((f / "per_group.parquet").exists() for group in folders.values() for f in group):
-            tails = {name: [_of_group(f, TAIL) for f in group] for name, group in folders.items()}
-            tests += [{**test, "group": TAIL} for test in compare(tails, [m for m in TESTED if m in runs.GROUP_METRICS], against)]
+            tails = {name: [_of_group(f, TAIL, least=0) for f in group] for name, group in folders.items()}
+            if all(table.height > 1 for group in tails.values() for table in group):  # else there is nobody to pair
+                among = [metric for metric in TESTED if metric in runs.GROUP_METRICS]
+                tests += [{**test, "group": TAIL} for test in compare(tails, among, against)]
     out.mkdir(parents=True, exist_ok=True)
     published = {}
     for name, group in entries.items():
@@ -169,7 +171,7 @@ def _published(document: Mapping[str, Any], group: Sequence[dict[str, Any]], tes
         "protocol": first["protocol"],
         "model": document["model"],
         "variant": document.get("variant", ""),
-        "config": {"model": document["config"], "training": {k: v for k, v in document["training"].items() if k != "seed"}},
+        "config": _shown_config(document),
         "command": first.get("command", ""),
         "versions": first["versions"],
         "data_hash": first["data_hash"],
@@ -177,6 +179,12 @@ def _published(document: Mapping[str, Any], group: Sequence[dict[str, Any]], tes
         **summarise([entry["test"] for entry in group]),
         "tests": [{k: v for k, v in test.items() if k != "model"} for test in tests],
     }
+
+
+def _shown_config(document: Mapping[str, Any], but: Sequence[str] = ("seed",)) -> dict[str, Any]:
+    """Settings of a run: model, training, and how the data were read, less where they lie."""
+    data = {name: value for name, value in document["data"].items() if name != "paths"}
+    return {"model": document["config"], "training": {k: v for k, v in document["training"].items() if k not in but}, "data": data}
 
 
 def leaderboard(published: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -312,8 +320,8 @@ def _check_metrics(metrics: Sequence[str], group: str | None) -> None:
             )
 
 
-def _of_group(folder: Path, group: str | None) -> pl.DataFrame:
-    """Values per user of a run, inside a group; a run that was written without them is tested again."""
+def _of_group(folder: Path, group: str | None, least: int = 2) -> pl.DataFrame:
+    """Values per user of a run, inside a group that has at least so many; a run that was written without them is tested again."""
     if group is None:
         return pl.read_parquet(folder / "per_user.parquet")
     if group not in GROUPS:
@@ -321,8 +329,8 @@ def _of_group(folder: Path, group: str | None) -> pl.DataFrame:
     path = folder / "per_group.parquet"
     table = pl.read_parquet(path) if path.exists() else runs.group_table(runs.evaluate_run(folder)[1])
     inside = table.filter(pl.col("group") == group).drop("group")
-    if inside.height < 2:
-        raise InputError(f"{folder}: {inside.height} users are in the group {group!r}; a paired test needs at least 2")
+    if inside.height < least:
+        raise InputError(f"{folder}: {inside.height} users are in the group {group!r}; a paired test needs at least {least}")
     return inside
 
 
@@ -340,16 +348,13 @@ def evaluate_intents(
     See :func:`~lexirec.evaluation.intention.evaluate_intention`.
     """
     model, document, result = runs.load_run(run)
-    data = dict(document["data"])
-    own = [str(path) for path in data.pop("paths")]
-    if split is not None:
-        data["split"] = split
-    parts = runs.load_parts(list(paths) or own, data)
+    parts, data = runs.parts_for(document, paths, split)
     if parts.test is None:
         raise runs.no_test_part(parts)
-    zero_shot = parts.train.content_hash != result["data_hash"]
-    if zero_shot:
-        model = model.transfer(parts.train)
+    other = parts.train.content_hash != result["data_hash"]
+    zero_shot = other and not runs.trained_on(model, parts, own=not paths)
+    if other:
+        model = runs.transferred(model, parts, run, document, data, own=not paths)
     seen = () if parts.valid is None else (parts.valid,)
     found = evaluate_intention(
         model, parts.train, parts.test, seen=seen, alphas=tuple(alphas), max_users=max_users, seed=seed, wishes=wishes, progress=True
@@ -372,7 +377,7 @@ def save_single(run: str | Path, entry: Mapping[str, Any], path: str | Path) -> 
             "model": document["model"],
             "variant": "-".join(filter(None, variant)),
             "trained_on": [Path(p).name for p in document["data"]["paths"]],
-            "config": {"model": document["config"], "training": document["training"]},
+            "config": _shown_config(document, but=()),
             "command": runs.own_command(),
             "versions": runs.versions(),
             "runs": [single],

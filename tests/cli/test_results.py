@@ -60,3 +60,10 @@ def test_bad_wishes_are_bad_usage(
     assert run(["evaluate", str(alpharec), *more, "--wishes", str(tmp_path / "wishes.csv")]) == 2
     said = capsys.readouterr().err
     assert message in said and "wishes.csv" in said
+
+
+def test_wishes_are_not_asked_of_a_run_that_saw_the_answers(alpharec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another split of its own data is no other data."""
+    for more in ([], ["--intents"]):
+        assert run(["evaluate", str(alpharec), "--split", "random-433", *more]) == 2
+        assert "were in the run's training part" in capsys.readouterr().err

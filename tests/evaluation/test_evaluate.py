@@ -14,6 +14,7 @@ from lexirec.errors import InputError
 from lexirec.evaluation import GroupRules, evaluate
 from lexirec.evaluation.groups import head_threshold, item_groups, lower_threshold, user_groups
 from lexirec.evaluation.ranking import Questions, Scores, full_ranks, make_task
+from lexirec.models.config import Supports
 from tests.evaluation.worlds import Matrix, Vectors, constant, heldout, random_vectors, random_world, world
 
 METRICS = ("recall@5", "hr@5", "ndcg@5", "precision@5", "map@5", "mrr", "mrr@5")
@@ -443,3 +444,36 @@ def test_the_example_of_the_protocol_page_runs(tmp_path, monkeypatch):
         warnings.simplefilter("ignore")  # the split says that training sees the future; that is not the point here
         exec(compile(code, "protocol.md", "exec"), space)
     assert 0 <= space["result"].metrics["ndcg@10"] <= 1
+
+
+def test_people_without_a_training_event_are_asked_with_what_they_have():
+    """A graph model needs no history, but knows these people by nothing else."""
+    train, valid, test = world(
+        [("a", "i2", "train"), ("a", "i0", "test"), ("b", "i0", "train"), ("n", "i1", "valid"), ("n", "i3", "test"), ("o", "i1", "test")],
+        {f"i{n}": f"T{n}" for n in range(5)},
+    )
+    model = random_vectors(train)
+    model.needs_history, model.supports = False, Supports(user_id=True, history=True)
+    evaluate(model, train, test, seen=(valid,))
+    given = {q.user_id: None if q.history is None else list(q.history) for q in model.asked}
+    assert given == {"a": None, "n": ["i1"], "o": None}
+    model = random_vectors(train)
+    model.needs_history, model.supports = False, Supports(user_id=True)
+    evaluate(model, train, test, seen=(valid,))
+    assert all(q.history is None for q in model.asked)
+
+
+def test_equal_items_tie_in_a_block_of_any_size():
+    train, _, test = random_world(40, 1003, train=2, valid=0, test=1)
+    model = random_vectors(train, dim=32)
+    model.items[1:] = model.items[0]
+    for block in (1, 2, 3, 40):
+        found = evaluate(model, train, test, block_users=block, metrics=["mrr"])
+        assert found.optimistic["mrr"] == 1.0 and found.pessimistic["mrr"] < 0.01
+
+
+def test_a_models_own_scores_are_masked_in_a_copy():
+    train, valid, test = random_world(3, 30)
+    model = Matrix(train, torch.randn(3, 30, generator=torch.Generator().manual_seed(0)))
+    once, by_parts = (evaluate(model, train, test, seen=(valid,), block_users=1, block_items=size).metrics for size in (None, 7))
+    assert once == pytest.approx(by_parts)

@@ -190,7 +190,7 @@ def evaluate(
         raise InputError(f"{lists[0].key} judges lists over the whole catalogue; it has no sampled version")
     rules = rules_of(groups)
     task = make_task(train, targets, seen, mask_seen)
-    questions = Questions(train, seen, task.users, bool(getattr(model, "needs_history", True)))
+    questions = Questions.to(model, train, seen, task.users)
     scores = Scores(model, train, questions)
     diversity = _diversity(scores, train, diversity_vectors)
     if beyond and sampled is None:

@@ -32,8 +32,7 @@ class _Mixed(Scores):
 
     def __init__(self, model: Any, train: TrainSet, seen: Sequence[Heldout], task: Task, texts: Sequence[str]) -> None:
         self.seen, self.task, self.texts = seen, task, texts
-        self.with_history = bool(getattr(model, "needs_history", True))
-        self.train = train
+        self.model, self.train = model, train
         super().__init__(model, train, self._asking(np.arange(len(texts)), 0.0))
         self.parts: tuple[torch.Tensor, Ints, torch.Tensor, Ints] | None = None
         if not self.by_vectors or self.questions.any_cold or not self._all_read():
@@ -50,7 +49,7 @@ class _Mixed(Scores):
 
     def _asking(self, rows: Ints, alpha: float) -> Questions:
         words = [self.texts[row] for row in rows.tolist()]
-        return Questions(self.train, self.seen, self.task.users[rows], self.with_history, words, alpha)
+        return Questions.to(self.model, self.train, self.seen, self.task.users[rows], words, alpha)
 
     def _all_read(self) -> bool:
         """Whether the model reads each wish; one that its encoder knows no word of is answered by the person, so it has no vector."""

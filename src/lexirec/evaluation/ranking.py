@@ -22,6 +22,8 @@ BLOCK_BYTES = 64 << 20
 """Size of one block of scores."""
 MAX_ITEMS = 4 << 20
 """Items per pass; larger catalogues are scored in several passes."""
+LEAST_ROWS = 16
+"""Of a product of query and item vectors."""
 ENCODE_AHEAD = 1024
 """Queries given to the model at a time, where score blocks are smaller."""
 
@@ -154,7 +156,17 @@ def make_task(train: TrainSet, targets: Heldout, seen: Sequence[Heldout], mask_s
 
 
 class Questions:
-    """The question of each row: id and, where the model reads it, the history, oldest first; perhaps a wish."""
+    """The question of each row: id and, where the model reads it, the history, oldest first; perhaps a wish.
+
+    Args:
+        train: training part.
+        seen: further parts known at this time.
+        users: of the rows.
+        with_history: whether each question holds the history.
+        intents: a wish per row.
+        alpha: its weight.
+        cold_history: whether at least those hold it who have no training event, so that what they have is in ``seen`` alone.
+    """
 
     def __init__(
         self,
@@ -164,12 +176,16 @@ class Questions:
         with_history: bool,
         intents: Sequence[str] | None = None,
         alpha: float | None = None,
+        *,
+        cold_history: bool = False,
     ) -> None:
         self.ids = train.users.name(users).to_list()
-        self.any_cold = bool((train.offsets[users + 1] == train.offsets[users]).any())
+        cold = train.offsets[users + 1] == train.offsets[users]
+        self.any_cold = bool(cold.any())
         self.intents, self.alpha = intents, alpha
         self.history: pl.Series | None = None
-        if not with_history:
+        self.some = False
+        if not with_history and not (cold_history and self.any_cold and any(len(part) for part in seen)):
             return
         if not any(len(part) for part in seen):
             self.history = train.interactions[c.ITEM_ID]
@@ -182,7 +198,18 @@ class Questions:
         order = np.argsort(owners, kind="stable") if rows is None else np.lexsort((rows, owners))
         self.history = train.items[c.ITEM_ID].gather(pl.Series(items[order]))
         ordered = owners[order]
-        self.starts, self.stops = np.searchsorted(ordered, users).tolist(), np.searchsorted(ordered, users, side="right").tolist()
+        starts, stops = np.searchsorted(ordered, users), np.searchsorted(ordered, users, side="right")
+        self.some = not with_history  # those of some people alone
+        if self.some:
+            stops = np.where(cold, stops, starts)
+        self.any_cold = bool((cold & (starts == stops)).any())
+        self.starts, self.stops = starts.tolist(), stops.tolist()
+
+    @classmethod
+    def to(cls, model: Any, train: TrainSet, seen: Sequence[Heldout], users: Ints, *wish: Any) -> "Questions":
+        """As a model is to be asked: with histories if it needs them, else with those of people whom it can know by nothing else."""
+        reads = bool(getattr(getattr(model, "supports", None), "history", False))
+        return cls(train, seen, users, bool(getattr(model, "needs_history", True)), *wish, cold_history=reads)
 
     def block(self, lo: int, hi: int) -> list[Query]:
         """Queries of rows ``lo..hi-1``; a history is a view into one column, not a copy."""
@@ -190,7 +217,8 @@ class Questions:
             histories: list[Any] = [None] * (hi - lo)
         else:
             cut = self.history.slice
-            histories = [cut(start, stop - start) for start, stop in zip(self.starts[lo:hi], self.stops[lo:hi], strict=True)]
+            places = zip(self.starts[lo:hi], self.stops[lo:hi], strict=True)
+            histories = [None if self.some and start == stop else cut(start, stop - start) for start, stop in places]
         if self.intents is None:
             return [Query(user_id=name, history=history) for name, history in zip(self.ids[lo:hi], histories, strict=True)]
         wishes = self.intents[lo:hi]
@@ -258,10 +286,14 @@ class Scores:
 
     def product(self, vectors: Tensor, first: int, lo: int, hi: int) -> Tensor:
         """``vectors`` times items ``first + lo..first + hi - 1``, in the reused buffer (fresh pages cost more than the product)."""
+        rows = len(vectors)
+        if rows < LEAST_ROWS:
+            # Products of a few rows are summed in another order from column to column, so that equal items would not tie.
+            vectors = torch.cat([vectors, vectors.new_zeros(LEAST_ROWS - rows, vectors.shape[1])])
         size = len(vectors) * (hi - lo)
         if self.buffer is None or self.buffer.numel() < size:
             self.buffer = torch.empty(size, dtype=torch.float32, device=self.items.device)
-        return torch.mm(vectors, self.items[first + lo : first + hi].T, out=self.buffer[:size].view(len(vectors), hi - lo))
+        return torch.mm(vectors, self.items[first + lo : first + hi].T, out=self.buffer[:size].view(len(vectors), hi - lo))[:rows]
 
     def whole(self, lo: int, hi: int) -> Tensor:
         """The model's own scores of all items for rows ``lo..hi-1``, in memory that may be written to."""
@@ -277,8 +309,8 @@ class Scores:
 
 
 def _columns(scores: Tensor, lo: int, hi: int) -> Tensor:
-    # A copy where columns are missing; the whole otherwise, which the caller may write to.
-    return scores[:, lo:hi].contiguous()
+    # A copy where columns are missing (a view of one row would be contiguous, too); the whole otherwise, which the caller may write to.
+    return scores.contiguous() if hi - lo == scores.shape[1] else scores[:, lo:hi].clone(memory_format=torch.contiguous_format)
 
 
 def blocks_of(task: Task, train: TrainSet, block_users: int | None) -> Iterator[tuple[int, int, int, int]]:

@@ -1,6 +1,6 @@
 """Measuring a model on the test part of an experiment, or a run on other data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def diagnosed(model: Recommender, parts: Parts, progress: bool = False) -> dict[
         return {}
     seen = () if parts.valid is None else (parts.valid,)
     users = np.unique(parts.test.user_index).astype(np.int64)
-    found = model.diagnose(Questions(parts.train, seen, users, model.needs_history).block(0, len(users)), progress)
+    found = model.diagnose(Questions.to(model, parts.train, seen, users).block(0, len(users)), progress)
     return {"diagnostics": found}
 
 
@@ -130,11 +130,7 @@ def retest(
         A ``runs`` entry of the published schema with ``zero_shot`` (bool), the evaluation, and the training set that was ranked over.
     """
     model, document, result = load_run(folder)
-    data = dict(document["data"])
-    own = [str(path) for path in data.pop("paths")]
-    if split is not None:
-        data["split"] = split
-    parts = load_parts([str(path) for path in paths] or own, data)
+    parts, data = parts_for(document, paths, split)
     other = parts.train.content_hash != result["data_hash"]
     zero_shot = other and not trained_on(model, parts, own=not paths)
     if text is not None:
@@ -144,15 +140,7 @@ def retest(
     if profiles:
         read_written(model, profiles, parts.train)
     if other or profiles:
-        try:
-            model = model.transfer(parts.train)
-        except UnsupportedQueryError as error:
-            if paths:
-                raise
-            raise UnsupportedQueryError(
-                f"{folder} was trained with split {document['data']['split']!r}, and this is another training part (split"
-                f" {data['split']!r}, or the data have changed since): {error}"
-            ) from error
+        model = transferred(model, parts, folder, document, data, own=not paths)
     if hybrid is not None:
         model = Hybrid(model, hybrid, weight=hybrid_weight)
     evaluation = measure(model, parts, groups=groups, sampled=sampled, seed=seed, progress=progress)
@@ -172,6 +160,43 @@ def retest(
     return entry | asked, evaluation, parts.train
 
 
+def parts_for(document: Mapping[str, Any], paths: Sequence[str], split: str | None) -> tuple[Parts, dict[str, Any]]:
+    """The data that a run is to be asked about, and the settings that they are read with.
+
+    These are the run's own, less the options of its split where another one is asked for.
+
+    Args:
+        document: ``config.yaml`` of the run.
+        paths: other data.
+        split: another split.
+    """
+    data = dict(document["data"])
+    own = [str(path) for path in data.pop("paths")]
+    if split is not None and split != data["split"]:
+        data |= {"split": split}
+        data.pop("split_options", None)  # they are of the other split
+    return load_parts([str(path) for path in paths] or own, data), data
+
+
+def transferred(
+    model: Recommender, parts: Parts, folder: str | Path, document: Mapping[str, Any], data: Mapping[str, Any], own: bool
+) -> Recommender:
+    """The model of a run on another training part.
+
+    Raises:
+        UnsupportedQueryError: if it can't be, with the run's split where it is the run's own data.
+    """
+    try:
+        return model.transfer(parts.train)
+    except UnsupportedQueryError as error:
+        if not own:
+            raise
+        raise UnsupportedQueryError(
+            f"{folder} was trained with split {document['data']['split']!r}, and this is another training part (split"
+            f" {data['split']!r}, or the data have changed since): {error}"
+        ) from error
+
+
 def trained_on(model: Recommender, parts: Parts, own: bool = False) -> bool:
     """Whether the run was trained on events of this data set, under its own ids or as a part of a mix.
 
@@ -186,9 +211,14 @@ def trained_on(model: Recommender, parts: Parts, own: bool = False) -> bool:
     learned = learned_events(model, parts.train)
     users, items = parts.train.users, parts.train.items[c.ITEM_ID]
     if parts.test is not None and len(parts.test):
-        asked = pl.DataFrame({c.USER_ID: users.name(parts.test.user_index), c.ITEM_ID: items.gather(parts.test.item_index)})
+        asked, *known = (
+            pl.DataFrame({c.USER_ID: users.name(part.user_index), c.ITEM_ID: items.gather(part.item_index)})
+            for part in (parts.test, *([parts.valid] if parts.valid is not None else []))
+        )
+        known.append(parts.train.interactions.select(c.USER_ID, c.ITEM_ID))
+        asked = asked.join(pl.concat(known), on=[c.USER_ID, c.ITEM_ID], how="anti")  # a repeat tells nothing that isn't known here
         seen = asked.join(learned, on=[c.USER_ID, c.ITEM_ID], how="semi").height
-        if seen >= LEAKED * asked.height:
+        if seen and seen >= LEAKED * asked.height:
             raise InputError(
                 f"{seen:,} of {asked.height:,} test events of {parts.name} were in the run's training part; evaluate it with the split that"
                 f" it was trained with{'' if own else ', or on other data'}"
