@@ -119,7 +119,14 @@ def atomic_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Ite
 
 
 def replace_folder(new: Path, target: Path) -> None:
-    """Rename ``new`` to ``target``; what was there is removed once the new one stands."""
+    """Rename ``new`` to ``target``; what was there is removed once the new one stands.
+
+    Its files are on the disk by then: after a loss of power a folder that stands is whole.
+    """
+    for path in new.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as handle:
+                os.fsync(handle.fileno())
     if not target.exists():
         os.replace(new, target)
         return

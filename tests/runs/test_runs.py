@@ -16,6 +16,7 @@ import yaml
 
 from lexirec import results, runs
 from lexirec.data.dataset import Dataset
+from lexirec.data.ids import IdMap
 from lexirec.data.messages import DataWarning
 from lexirec.errors import InputError, RunFolderError, StorageError
 from lexirec.files import read_json, storing
@@ -224,7 +225,7 @@ def test_two_processes_never_train_in_one_folder(data: Path, tmp_path: Path, mon
     def beside(self, batch):
         if not refused:
             code = "import sys, filelock\ntry: filelock.FileLock(sys.argv[1]).acquire(timeout=0)\nexcept filelock.Timeout: sys.exit(7)"
-            lock = tmp_path / "run.partial" / "training.lock"
+            lock = tmp_path / "run.lock"
             refused.append(subprocess.run([sys.executable, "-c", code, str(lock)], check=False, timeout=60).returncode)
             with pytest.raises(InputError, match="is being trained by another process"):
                 runs.fit_run(experiment, tmp_path / "run", resume=True, progress=False)
@@ -234,7 +235,7 @@ def test_two_processes_never_train_in_one_folder(data: Path, tmp_path: Path, mon
     folder = runs.fit_run(experiment, tmp_path / "run", progress=False)
     assert refused == [7]
     runs.verify_run(folder)
-    assert not (folder / "training.lock").exists() and not (tmp_path / "run.partial").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_run_that_its_time_limit_ended_goes_on_with_more_time(data: Path, tmp_path: Path) -> None:
@@ -583,3 +584,100 @@ def test_a_sampled_validation_is_reported_and_not_repeated_in_full(data: Path, t
     best = next(line for line in lines if line["epoch"] == found["best_epoch"])
     assert ranked == [False]
     assert found["valid"] == {key: value for key, value in best.items() if key not in ("epoch", "loss", "seconds")}
+
+
+def test_what_a_killed_command_left_is_cleared_away(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = runs.resolve("lightgcn", [data], sets=SETS)
+    monkeypatch.setattr(LightGCN, "refresh", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        runs.fit_run(experiment, tmp_path / "run", progress=False)
+    monkeypatch.undo()
+    (tmp_path / "run.partial" / "teacher.tmp-1-ab" / "deeper").mkdir(parents=True)
+    (tmp_path / "run.partial" / "checkpoints").mkdir(exist_ok=True)
+    (tmp_path / "run.partial" / "checkpoints" / "last.safetensors.tmp-1-cd").write_text("half")
+    folder = runs.fit_run(experiment, tmp_path / "run", resume=True, progress=False)
+    assert not list(tmp_path.rglob("*.tmp-*"))
+    runs.verify_run(folder)
+
+
+def test_a_run_is_held_until_it_stands(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another --resume while the files are written would replace a whole run by one without its checkpoints."""
+    from lexirec.runs import fitting
+
+    experiment = runs.resolve("popularity", [data])
+    original = fitting.write_run
+
+    def beside(*args: object, **named: object) -> None:
+        with pytest.raises(InputError, match="is being trained by another process"):
+            runs.fit_run(experiment, tmp_path / "run", resume=True, progress=False)
+        original(*args, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fitting, "write_run", beside)
+    runs.verify_run(runs.fit_run(experiment, tmp_path / "run", progress=False))
+
+
+def test_a_bench_where_nobody_wants_a_tail_item_is_published(tmp_path: Path) -> None:
+    """All items alike: each has as many events as any other."""
+    log = pl.DataFrame(
+        [(f"u{u}", f"i{(u + k) % 12}", k) for u in range(12) for k in range(5)], schema=["user_id", "item_id", "timestamp"], orient="row"
+    )
+    (tmp_path / "even").mkdir()
+    log.write_parquet(tmp_path / "even" / "interactions.parquet")
+    pl.DataFrame({"item_id": [f"i{n}" for n in range(12)], "title": [f"T {n}" for n in range(12)]}).write_parquet(
+        tmp_path / "even" / "items.parquet"
+    )
+    found = results.bench(tmp_path / "even", ["popularity", "mf-bpr"], tmp_path / "out", [1], sets=["epochs=1", "embedding_dim=4"])
+    assert found["results"]["mf-bpr"]["tests"] and not any("group" in test for test in found["results"]["mf-bpr"]["tests"])
+
+
+def test_borders_that_are_dates_are_told_apart_again(tmp_path: Path) -> None:
+    data = write_shop(tmp_path / "shop")
+    log = pl.read_parquet(data / "interactions.parquet")
+    days = pl.datetime_range(pl.datetime(2018, 7, 1), pl.datetime(2018, 7, 4), interval="1d", eager=True)
+    log.with_columns(timestamp=days.dt.epoch("s").gather(pl.int_range(log.height, eager=True) % 4)).write_parquet(
+        data / "interactions.parquet"
+    )
+    sets = ["data.split_options={test_from: 2018-07-04, valid_from: 2018-07-03}"]
+    for _ in range(2):
+        results.bench(data, ["popularity"], tmp_path / "out", [1], sets=sets, split="temporal")
+    shown = read_json(tmp_path / "out" / "results" / "popularity.json")["config"]["data"]
+    assert shown["split"] == "temporal" and "paths" not in shown and set(shown["split_options"]) == {"test_from", "valid_from"}
+
+
+def test_only_items_with_an_event_after_the_filters(tmp_path: Path) -> None:
+    data = write_shop(tmp_path / "shop")
+    log = pl.read_parquet(data / "interactions.parquet")
+    log.with_columns(rating=pl.when(pl.col("item_id") < "i05").then(1.0).otherwise(5.0)).write_parquet(data / "interactions.parquet")
+    parts = runs.load_parts([str(data)], {"split": "all", "min_rating": 4, "catalogue": "interacted"})
+    assert (parts.train.popularity > 0).all() and parts.train.n_items < 50
+
+
+def test_another_split_has_its_own_options(data: Path, tmp_path: Path) -> None:
+    sets = ["data.split=random-433", "data.split_options={seed: 3}"]
+    run = runs.fit_run(runs.resolve("popularity", [data], sets=sets), tmp_path / "run", progress=False)
+    document = read_config(run)
+    assert runs.parts_for(document, [], "leave-one-out")[1] == {"split": "leave-one-out"}
+    assert runs.parts_for(document, [], None)[1]["split_options"] == {"seed": 3}
+
+
+def test_commands_are_published_without_the_paths_of_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        sys, "argv", ["/usr/bin/lexirec", "fit", "sasrec", "--data=/home/x/shop", "--set", "teacher=/home/x/run", "--out", "/tmp/r"]
+    )
+    assert runs.own_command() == "lexirec fit sasrec --data=shop --set teacher=run --out r"
+
+
+def test_a_manifest_names_that_of_a_model_inside(tmp_path: Path) -> None:
+    (tmp_path / "teacher").mkdir()
+    for name in ("manifest.json", "teacher/manifest.json", "teacher/model"):
+        (tmp_path / name).write_text("{}")
+    runs.write_manifest(tmp_path)
+    assert set(read_json(tmp_path / "manifest.json")) == {"teacher/manifest.json", "teacher/model"}
+
+
+def test_many_names_are_found_like_few() -> None:
+    ids = IdMap([f"i{n}" for n in range(5000)])
+    names = [f"i{n}" for n in (7, 4999, 5000, 0)]
+    many = ids.index(names * 2000)
+    assert many.dtype == "int64" and many[:4].tolist() == ids.index(names).tolist() == [7, 4999, -1, 0]
+    assert ids.index(pl.Series(names * 2000)).tolist() == many.tolist()

@@ -62,9 +62,10 @@ def _positions(model: "Recommender", lists: pl.DataFrame) -> tuple[NDArray[np.in
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), items
 
 
-def write_manifest(folder: Path) -> None:
-    """``manifest.json``: SHA-256 of every other file of the folder."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
+def write_manifest(folder: Path, but: str = "") -> None:
+    """``manifest.json``: SHA-256 of every other file of the folder, less one folder in it."""
+    own = folder / "manifest.json"
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p != own and p.relative_to(folder).parts[0] != but)
     write_json(folder / "manifest.json", {p.relative_to(folder).as_posix(): sha256_file(p) for p in files})
 
 

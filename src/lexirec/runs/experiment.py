@@ -9,6 +9,7 @@ import numpy as np
 import yaml
 
 from lexirec.data.dataset import Dataset, Heldout, Split, TrainSet
+from lexirec.data.filters import interacted_only
 from lexirec.data.mixing import mix
 from lexirec.data.readers import read_dataset
 from lexirec.data.splits import split_dataset
@@ -245,8 +246,10 @@ def load_parts(paths: Sequence[str], data: Mapping[str, Any]) -> Parts:
 
 def _split_of(path: str, data: Mapping[str, Any]) -> Split:
     name, _, split_file = str(data["split"]).partition(":")
-    dataset = read_dataset(path, split_file=split_file or None, catalogue=data.get("catalogue"))
-    dataset = _filtered(dataset, data)
+    catalogue = data.get("catalogue")
+    dataset = _filtered(read_dataset(path, split_file=split_file or None, catalogue=catalogue), data)
+    if catalogue == "interacted":  # again: filters leave items without an event
+        dataset = interacted_only(dataset)
     return split_dataset(dataset, name, **(data.get("split_options") or {}))
 
 

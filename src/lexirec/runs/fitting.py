@@ -1,5 +1,6 @@
 """One experiment, from a resolved configuration to a run folder that is whole or absent."""
 
+import errno
 import os
 import shutil
 import time
@@ -25,8 +26,8 @@ from lexirec.runs.resuming import DATA, check_resumable, check_same_data, reopen
 from lexirec.training.loop import pick_device
 from lexirec.training.options import TrainingOptions
 
-LOCK = "training.lock"
-"""File of an unfinished run that the process which trains it holds."""
+LOCK = ".lock"
+"""End of the name of the file beside a run that the process which trains it holds."""
 
 
 def fit_run(experiment: Experiment, out: str | Path, *, resume: bool = False, progress: bool = True, command: str | None = None) -> Path:
@@ -50,12 +51,18 @@ def fit_run(experiment: Experiment, out: str | Path, *, resume: bool = False, pr
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("several processes can't write one run folder; call model.fit(...) in each and save in the first, or start one")
     out = Path(out)
+    with held(out):
+        return _fit_held(experiment, out, resume, progress, command or own_command())
+
+
+def _fit_held(experiment: Experiment, out: Path, resume: bool, progress: bool, command: str) -> Path:
+    """:func:`fit_run` in the one process that may write there."""
     partial = out.with_name(out.name + ".partial")
     if out.exists() and not resume:
         raise InputError(f"{out} exists already; choose another folder or remove it")
     document = experiment.whole()
-    for leftover in partial.glob("*.tmp-*") if partial.exists() else ():  # of a command that was killed while it began
-        leftover.unlink()
+    for leftover in sorted(partial.rglob("*.tmp-*")) if partial.exists() else ():  # of a command that was killed while it wrote
+        shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
     if partial.exists() and not any(partial.iterdir()):
         partial.rmdir()
     if partial.exists():
@@ -69,7 +76,7 @@ def fit_run(experiment: Experiment, out: str | Path, *, resume: bool = False, pr
     parts = load_parts(experiment.paths, experiment.data)
     check_same_data(partial, parts.train.content_hash)
     options = options.model_copy(update={"folder": partial, "resume": resume, "progress": progress, "mask_seen": parts.mask_seen})
-    fit_parts(partial, experiment, parts, options, command or own_command())
+    fit_parts(partial, experiment, parts, options, command)
     with storing(out):
         replace_folder(partial, out)
     return out
@@ -81,7 +88,7 @@ def fit_parts(
     """Train on data at hand, test, and write all files of a run into ``folder``.
 
     Args:
-        folder: where they go, what a resumed training needs among them.
+        folder: where they go, what a resumed training needs among them; see :func:`held`.
         experiment: what ``config.yaml`` says of it.
         parts: the data.
         options: of the training; ``folder`` among them.
@@ -92,31 +99,30 @@ def fit_parts(
         The model and its evaluation on the test part, ``None`` where there is none.
 
     Raises:
-        InputError: as the model does; what it refuses before it has learned anything leaves no folder. If another process trains there.
+        InputError: as the model does; what it refuses before it has learned anything leaves no folder.
         StorageError: if the files can't be written.
     """
     model = model_class(experiment.model)(model_class(experiment.model).Config.parse(experiment.config))
     begun = folder.exists()
     with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with held(folder):
-        with atomic_file(folder / "config.yaml") as temporary:
-            temporary.write_text(yaml.safe_dump(experiment.whole(), sort_keys=False, allow_unicode=True), encoding="utf-8")
-        write_json(folder / DATA, {"data_hash": parts.train.content_hash})
-        started = time.perf_counter()
-        try:
-            model.fit(parts.train, parts.valid, options)
-        except InputError:
-            # Refused before anything was learned: the corrected command must not meet a folder that it can neither resume nor replace.
-            if not begun and not any((folder / name).exists() for name in ("checkpoints", *_stages(folder))):
-                shutil.rmtree(folder)
-            raise
-        with showing(options.progress):
-            result = result_entry(model, parts, options, time.perf_counter() - started)
-            evaluation = measure(model, parts) if parts.test is not None else None
-        result |= {"command": command, "protocol_split": experiment.data["split"], "dataset": parts.name, **(notes or {})}
-        result |= diagnosed(model, parts, options.progress)
-        model.know_later(parts.later)
+    with atomic_file(folder / "config.yaml") as temporary:
+        temporary.write_text(yaml.safe_dump(experiment.whole(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    write_json(folder / DATA, {"data_hash": parts.train.content_hash})
+    started = time.perf_counter()
+    try:
+        model.fit(parts.train, parts.valid, options)
+    except InputError:
+        # Refused before anything was learned: the corrected command must not meet a folder that it can neither resume nor replace.
+        if not begun and not any((folder / name).exists() for name in ("checkpoints", *_stages(folder))):
+            shutil.rmtree(folder)
+        raise
+    with showing(options.progress):
+        result = result_entry(model, parts, options, time.perf_counter() - started)
+        evaluation = measure(model, parts) if parts.test is not None else None
+    result |= {"command": command, "protocol_split": experiment.data["split"], "dataset": parts.name, **(notes or {})}
+    result |= diagnosed(model, parts, options.progress)
+    model.know_later(parts.later)
     with storing(folder):
         (folder / DATA).unlink()
         write_run(folder, model, result, evaluation, experiment.document(), parts.train)
@@ -124,24 +130,30 @@ def fit_parts(
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold an unfinished run for this process.
+def held(out: Path) -> Iterator[None]:
+    """Hold a run's place for this process, from the first look at it until the run stands there.
 
     Raises:
         InputError: if another process holds it.
         StorageError: if the lock can't be written.
     """
-    lock = FileLock(folder / LOCK)
+    made = not out.parent.exists()
+    lock = FileLock(out.with_name(out.name + LOCK))
     try:
-        with storing(folder):
+        with storing(out):
+            if out.parent.exists() and not out.parent.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(out.parent))
+            out.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
     except Timeout as error:
-        raise InputError(f"{folder} is being trained by another process; wait for it, or choose another folder") from error
+        raise InputError(f"{out} is being trained by another process; wait for it, or choose another folder") from error
     try:
         yield
     finally:
+        Path(lock.lock_file).unlink(missing_ok=True)  # while it is held, so that no other's is taken away
         lock.release()
-        (folder / LOCK).unlink(missing_ok=True)
+        if made and not any(out.parent.iterdir()):  # refused before anything was written
+            out.parent.rmdir()
 
 
 def _stages(partial: Path) -> list[str]:

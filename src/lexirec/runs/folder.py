@@ -97,5 +97,5 @@ def load_run(folder: str | Path) -> tuple[Recommender, dict[str, Any], dict[str,
 
 def remove_checkpoints(folder: str | Path) -> None:
     """Delete a finished run's checkpoints and renew its manifest."""
+    write_manifest(Path(folder), but="checkpoints")  # first: what is killed in between is a whole run with files beside it
     shutil.rmtree(Path(folder) / "checkpoints", ignore_errors=True)
-    write_manifest(Path(folder))

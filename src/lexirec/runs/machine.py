@@ -40,4 +40,12 @@ def peak_memory_mb() -> int:
 def own_command() -> str:
     """The present command line with paths shortened to their last part, so that results can be published."""
     words = [Path(sys.argv[0]).name if sys.argv else "lexirec", *sys.argv[1:]]
-    return shlex.join([Path(w).name if Path(w).is_absolute() or w.startswith("..") else w for w in words])
+    return shlex.join([_short(word) for word in words])
+
+
+def _short(word: str) -> str:
+    """A word of a command with a path in it, or behind its ``=``, shortened."""
+    option, sign, value = word.partition("=")
+    if sign and not Path(option).is_absolute():
+        return f"{option}={_short(value)}"
+    return Path(word).name if Path(word).is_absolute() or word.startswith("..") else word
