@@ -2,6 +2,9 @@
 
 import gzip
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -406,3 +409,19 @@ def test_a_new_format_is_one_function(tmp_path):
         assert read_dataset(put(tmp_path / "p", {"x.pairs": "u a\nv b\n"})).n_interactions == 2
     finally:
         del FORMATS["pairs"]
+
+
+def test_recbole_split_files_are_stacked_in_one_order(tmp_path):
+    """Of one moment: the order of the parts is that of the history, whatever a set of names makes of it."""
+    head = "user_id:token\titem_id:token\ttimestamp:float\n"
+    names = {"x.train.inter": "abcd", "x.valid.inter": "e", "x.test.inter": "f"}
+    folder = put(tmp_path / "r", {name: head + "".join(f"u\t{item}\t7\n" for item in items) for name, items in names.items()})
+    code = "import sys\nfrom lexirec.data import read_dataset\nprint(''.join(read_dataset(sys.argv[1]).interactions['item_id']))"
+    found = {
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code, str(folder)],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)}, capture_output=True, text=True, check=True, timeout=60,
+        ).stdout.strip()
+        for seed in range(3)
+    }  # fmt: skip
+    assert found == {"abcdef"}

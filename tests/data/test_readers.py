@@ -632,3 +632,45 @@ def test_a_further_table_of_items(tmp_path):
             read_dataset(tmp_path, item_table=further)
     with pytest.raises(InputError, match="does not exist"):
         read_dataset(tmp_path, item_table=tmp_path / "nowhere.csv")
+
+
+def test_two_columns_that_could_be_the_time_are_asked_about():
+    log = pl.DataFrame({"user_id": ["u", "u"], "item_id": ["a", "b"], "created_at": [2, 1], "event_time": [2, 1]})
+    with pytest.raises(InputError, match=r"'timestamp' is missing and 'created_at', 'event_time' could each be it; choose with columns="):
+        from_frames(log)
+    data = from_frames(log, columns={"timestamp": "event_time"})
+    assert data.interactions["item_id"].to_list() == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("stamps", "order"),
+    [
+        (pl.Series([2**62, -(2**62) - 7, 0], dtype=pl.Int64), "bca"),
+        (pl.Series([900, 100, 500]).cast(pl.Datetime("ns")), "bca"),
+    ],
+)
+def test_far_and_fine_times_are_ordered(stamps, order):
+    data = from_frames(pl.DataFrame({"user_id": ["u"] * 3, "item_id": list("abc"), "timestamp": stamps}))
+    assert "".join(data.interactions["item_id"]) == order
+
+
+def test_numbers_that_a_type_cannot_hold_are_named():
+    log = {"user_id": ["u", "u"], "item_id": ["a", "b"]}
+    with pytest.raises(InputError, match="1 of 2 timestamps can't be read, the first in row 1"):  # a missing time, as pandas casts it
+        from_frames(pl.DataFrame({**log, "timestamp": pl.Series([5, -(2**63)], dtype=pl.Int64)}))
+    with pytest.raises(InputError, match=r"interactions.position: row 1 \(counted from 0\) is no whole number"):
+        from_frames(pl.DataFrame({**log, "position": [1.0, 1.5]}))
+    with pytest.raises(InputError, match="1 of 2 ids are larger than Float64 tells apart"):
+        from_frames(pl.DataFrame({**log, "user_id": [2.0**53, 1.0]}))
+    with pytest.raises(InputError, match="time stamps such as 18446744073709551615 are no times"):
+        from_frames(pl.DataFrame({**log, "timestamp": pl.Series([1, 2**64 - 1], dtype=pl.UInt64)}))
+    with pytest.raises(InputError, match=r"'user_id' is both a column and the index; call reset_index\(drop=True\)"):
+        from_frames(pd.DataFrame(log).set_index("user_id", drop=False))
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_json_with_a_mark_before_it_is_read(tmp_path, lines):
+    text = LOG.write_ndjson() if lines else LOG.write_json()
+    (tmp_path / ("interactions.jsonl" if lines else "interactions.json")).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    (tmp_path / "items.csv").write_text(ITEMS.write_csv())
+    assert read_dataset(tmp_path).content_hash == HASH

@@ -282,3 +282,21 @@ def test_options_are_recorded():
     data: Dataset = from_frames(log_of([9, 9]))
     assert split_dataset(data, "random-433", seed=4).options == {"seed": 4}
     assert split_dataset(data, "ratio").options == {"ratios": [8, 1, 1]}
+
+
+def test_borders_are_in_the_unit_of_the_log():
+    dates = pl.Series("timestamp", ["2020-01-01", "2020-02-01", "2020-03-01", "2020-04-01"] * 2).str.to_datetime()
+    for unit in (10**3, 10**6, 10**9):
+        data = from_frames(log_of([4, 4]).with_columns(dates.dt.epoch("s") * unit))
+        assert sizes(split_dataset(data, "temporal", valid_from="2020-03-01", test_from="2020-04-01")) == [(2, 1, 1), (2, 1, 1)]
+    data = from_frames(log_of([4, 4]).with_columns(timestamp=pl.Series([1, 2, 3, 4] * 2)))
+    assert sizes(split_dataset(data, "temporal", valid_from=3.0, test_from=4.0)) == [(2, 1, 1), (2, 1, 1)]
+    with pytest.raises(InputError, match=r"test_from is 3\.5; give a whole time stamp"):
+        split_dataset(data, "temporal", valid_from=3, test_from=3.5)
+
+
+@pytest.mark.parametrize("border", [30, 60, 99])
+def test_validation_has_its_share_before_a_border_that_was_given(border):
+    data = from_frames(log_of([50, 50]).with_columns(timestamp=pl.int_range(100)))
+    train, valid, test = np.sum(sizes(split_dataset(data, "temporal", test_from=border, valid_share=0.1)), axis=0)
+    assert (train, valid, test) == (border - 10, 10, 100 - border)

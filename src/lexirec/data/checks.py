@@ -66,7 +66,7 @@ def rename(frame: pl.DataFrame, where: str, known: Sequence[str], required: Sequ
             continue
         free = [name for name in frame.columns if name not in mapping and name not in known]
         candidates = [name for name in free if name.lower() in ALIASES.get(ours, ()) or name.lower() == ours]
-        if len(candidates) > 1 and ours in required:
+        if len(candidates) > 1 and (ours in required or ours == c.TIMESTAMP):  # without times the order of the file would decide
             raise InputError(
                 f"{where}: column {ours!r} is missing and {', '.join(map(repr, candidates))} could each be it; choose with "
                 f"{_mapping(ours, candidates[0])}"
@@ -122,8 +122,15 @@ def _id_texts(values: pl.Series, where: str) -> pl.Series:
     if values.dtype == pl.Binary:
         values = _decoded(values, place)
     if values.dtype.is_float():
-        wrong = values.drop_nulls().filter(~(values.drop_nulls() == values.drop_nulls().floor()) | (values.drop_nulls().abs() > 2**53))
-        wrong = wrong.filter(wrong.is_not_nan())
+        exact = 2**24 if values.dtype == pl.Float32 else 2**53  # from there on two whole numbers may be one
+        there = values.fill_nan(None).drop_nulls()
+        large = there.filter(there.is_finite() & (there.abs() >= exact))
+        if len(large):
+            raise InputError(
+                f"{place}: {count(len(large), len(values))} ids are larger than {values.dtype} tells apart ({shown(large)}); store ids as"
+                " text or integers"
+            )
+        wrong = there.filter(~there.is_finite() | (there != there.floor()))
         if len(wrong):
             raise InputError(
                 f"{place}: {count(len(wrong), len(values))} ids are not whole numbers ({shown(wrong)}); store ids as text or integers"
@@ -167,6 +174,11 @@ def _number(values: pl.Series, kind: pl.DataType | type[pl.DataType], where: str
         if infinite.any():
             raise InputError(f"{where}.{values.name}: row {infinite.arg_max()} (counted from 0) is infinite; mend it or leave it empty")
         numbers = numbers.fill_nan(None)
+    if kind in (pl.Int32, pl.Int64) and numbers.dtype.is_float():
+        broken = (numbers != numbers.floor()).fill_null(False)
+        if broken.any():
+            place = f"{where}.{values.name}: row {broken.arg_max()} (counted from 0)"
+            raise InputError(f"{place} is no whole number; store whole numbers")
     try:
         return numbers.cast(kind)
     except pl.exceptions.PolarsError as error:

@@ -43,7 +43,7 @@ def convert_dataset(
         k_core_user: third, least number of events of a user.
         k_core_item: third, least number of events of an item.
         core_mode: how the k-core is made.
-        interacted: last, drop items without events.
+        interacted: last, drop items without events; ``catalogue="interacted"`` is the same.
         clean_html: take HTML out of the items' texts and the reviews.
         options: of :func:`~lexirec.data.readers.read_dataset`.
 
@@ -56,6 +56,7 @@ def convert_dataset(
     if Path(out).exists():
         raise InputError(f"{out} exists already; choose another folder or remove it")
     checked = {k: options.pop(k) for k in ("columns", "unknown_items", "item_columns", "name") if k in options}
+    interacted = interacted or options.pop("catalogue", None) == "interacted"
     options.pop("catalogue", None)
     further = options.pop("item_table", None)
     tables = read_tables(source, format=format, **options)

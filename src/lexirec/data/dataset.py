@@ -361,6 +361,8 @@ def _oldest_first(user_index: NDArray[np.int32], order: pl.Series | None) -> NDA
     keys = [key]
     if order is not None and order.null_count() < len(order):
         low, high = int(order.min()), int(order.max())  # type: ignore[arg-type]
+        if high - low >= 2**62 or low <= -(2**62):  # differences would not fit
+            order, low, high = order.rank("dense"), 1, len(order)
         span = high - low + 2
         place = (order.cast(pl.Int64) - (low - 1)).fill_null(0).to_numpy()
         # One 64-bit key sorts three times as fast as two columns; it fits unless users x time range passes 2^63.

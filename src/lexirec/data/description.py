@@ -1,25 +1,23 @@
 """What data hold, in numbers."""
 
 from datetime import datetime, timezone
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from lexirec import columns as c
 from lexirec.data.dataset import Dataset
-
-UNITS: Final = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6}
-"""Units of time stamps, as so many to the second."""
+from lexirec.data.times import unit_of
 
 
 def seconds(stamp: int) -> float:
-    """A time stamp in seconds, milliseconds or microseconds, told by its size, in seconds."""
-    return stamp / next((unit for unit in UNITS.values() if abs(stamp) <= 10**11 * unit), 1)
+    """A time stamp in seconds or parts of them, told by its size, in seconds."""
+    return stamp / unit_of(stamp)
 
 
 def moment(stamp: Any) -> str | None:
-    """ISO time (UTC) of a time stamp in seconds, milliseconds or microseconds; ``None`` where it is no such time."""
+    """ISO time (UTC) of a time stamp in seconds or parts of them; ``None`` where it is no such time."""
     if stamp is None:
         return None
     try:
@@ -99,4 +97,4 @@ def _spread(values: np.ndarray) -> dict[str, float]:
     return {"mean": float(values.mean()), "median": float(np.median(values)), "min": int(values.min()), "max": int(values.max())}
 
 
-__all__ = ["UNITS", "describe", "head_items", "moment", "repeats", "seconds"]
+__all__ = ["describe", "head_items", "moment", "repeats", "seconds"]

@@ -15,6 +15,8 @@ from lexirec.progress import track
 
 BLOCK: Final = 64 << 20
 """Bytes of JSON lines that are parsed at once; bounds memory on dumps of many GB."""
+BOM: Final = b"\xef\xbb\xbf"
+"""What some programs put before UTF-8."""
 
 
 def read_json(path: Path) -> pl.DataFrame:
@@ -25,13 +27,14 @@ def read_json(path: Path) -> pl.DataFrame:
     """
     try:
         with open_binary(path) as handle:
-            start = handle.read(64).lstrip()[:1]
-        if start == b"[":
+            start = handle.read(64)
+        marked = start.startswith(BOM)
+        if start.removeprefix(BOM).lstrip()[:1] == b"[":
             with open_binary(path) as handle:
-                return pl.read_json(handle.read(), infer_schema_length=None)
-        if path.name.lower().endswith(".gz"):
+                return pl.read_json(handle.read().removeprefix(BOM), infer_schema_length=None)
+        if marked or path.name.lower().endswith(".gz"):
             with open_binary(path) as handle:
-                return pl.read_ndjson(io.BytesIO(handle.read()), infer_schema_length=None)
+                return pl.read_ndjson(io.BytesIO(handle.read().removeprefix(BOM)), infer_schema_length=None)
         return pl.read_ndjson(path, infer_schema_length=None)
     except DAMAGED_GZIP as error:
         raise damaged_gzip(path, error) from error

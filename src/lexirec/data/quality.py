@@ -9,10 +9,11 @@ import polars as pl
 
 from lexirec import columns as c
 from lexirec.data.dataset import Dataset, Heldout, Split
-from lexirec.data.description import UNITS, moment, repeats, seconds
+from lexirec.data.description import moment, repeats, seconds
 from lexirec.data.formats.texts import MARKUP
 from lexirec.data.messages import count, shown
 from lexirec.data.numbers import numbers
+from lexirec.data.times import UNITS
 
 LONG_TITLE: Final = 1_000
 """Characters; encoders of titles read a few hundred tokens at most."""

@@ -111,7 +111,11 @@ def _no_twins(names: list[Any], where: str) -> None:
 
 
 def _from_pandas(frame: Any, where: str) -> pl.DataFrame:
-    if any(name is not None for name in frame.index.names):  # a named index holds data: groupby(...) results, set_index("user_id")
+    named = [name for name in frame.index.names if name is not None]
+    if named:  # a named index holds data: groupby(...) results, set_index("user_id")
+        twice = [name for name in named if name in frame.columns]
+        if twice:
+            raise InputError(f"{where}: {twice[0]!r} is both a column and the index; call reset_index(drop=True) first")
         frame = frame.reset_index()
     _no_twins([str(name) for name in frame.columns], where)
     series: list[pl.Series] = []

@@ -18,6 +18,7 @@ from lexirec import columns as c
 from lexirec.data.dataset import Dataset, Split
 from lexirec.data.filters import interacted_only
 from lexirec.data.messages import DataWarning, count, shown, warn
+from lexirec.data.times import unit_of
 from lexirec.errors import InputError, nearest
 
 Mask = NDArray[np.bool_]
@@ -35,8 +36,6 @@ PARTS: Final = {
     "testing": "test",
 }
 """Values of a ``split`` column and the part that each means (case does not matter)."""
-
-_MILLISECONDS: Final = 10**11  # as seconds this is the year 5138, so larger stamps are milliseconds
 
 
 class FutureLeakWarning(DataWarning):
@@ -136,14 +135,22 @@ def temporal(
         )
     stamps = times.fill_null(0).to_numpy()
     known = np.sort(stamps[~missing])
-    borders = []
-    for option, given, share in (("test_from", test_from, test_share), ("valid_from", valid_from, test_share + valid_share)):
+    for given, share in ((test_from, test_share), (valid_from, test_share + valid_share)):
         if given is None and not 0.0 < share < 1.0:
             raise InputError(f"test_share is {test_share} and valid_share {valid_share}; they are shares above 0 whose sum is below 1")
-        borders.append(
-            int(known[min(int(len(known) * (1.0 - share)), len(known) - 1)]) if given is None else _moment(given, option, int(known[-1]))
-        )
-    test_at, valid_at = borders
+
+    def last(share: float, among: NDArray[np.int64]) -> int:
+        """The moment from which on so large a share of all events lies, counted back from the last ``among`` them."""
+        return int(among[min(max(int(len(among) - len(known) * share), 0), len(among) - 1)])
+
+    test_at = last(test_share, known) if test_from is None else _moment(test_from, "test_from", int(known[-1]))
+    before = known[known < test_at]
+    if valid_from is not None:
+        valid_at = _moment(valid_from, "valid_from", int(known[-1]))
+    elif test_from is None:
+        valid_at = last(test_share + valid_share, known)
+    else:  # the share is of the events before the border that was given
+        valid_at = last(valid_share, before) if len(before) else test_at
     if valid_at > test_at:
         raise InputError(f"valid_from ({valid_at}) is later than test_from ({test_at}); validation comes before test")
     train = ~missing & (stamps < valid_at)
@@ -151,17 +158,19 @@ def temporal(
     return Cut(train, ~missing & (stamps >= valid_at) & (stamps < test_at), ~missing & (stamps >= test_at), new_items)
 
 
-def _moment(value: int | str, option: str, latest: int) -> int:
-    if isinstance(value, int):
-        return value
+def _moment(value: float | str, option: str, latest: int) -> int:
+    """A border in the unit of the log, whose latest time stamp tells it."""
+    if isinstance(value, int | float):
+        if value != int(value):
+            raise InputError(f"{option} is {value!r}; give a whole time stamp or a date like 2018-06-30")
+        return int(value)
     if value.lstrip("-").isdigit():
         return int(value)
     try:
         moment = datetime.fromisoformat(value)
     except ValueError as error:
         raise InputError(f"{option} is {value!r}; give a time stamp or a date like 2018-06-30") from error
-    seconds = int((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp())
-    return seconds * 1000 if latest > _MILLISECONDS else seconds
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()) * unit_of(latest)
 
 
 def cold_items(dataset: Dataset, share: float = 0.2, valid_share: float = 0.5, choose: str = "random", seed: int = 0) -> Cut:

@@ -7,6 +7,9 @@ import polars as pl
 from lexirec.data.messages import count, warn
 from lexirec.errors import InputError
 
+UNITS: Final = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
+"""Units of time stamps, as so many to the second."""
+
 _WORDS: Final = ("%m %d, %Y", "%B %d, %Y")
 """Formats that no other rule reads: ``07 29, 2014`` (Amazon), ``July 29, 2014``."""
 
@@ -28,6 +31,15 @@ _SERIAL_DAYS: Final = (30_000, 60_000)
 """Excel's days of 1982 to 2064; it counts from 1899-12-30."""
 _EPOCH_SERIAL: Final = 25_569
 """Excel's day 1970-01-01."""
+
+
+def unit_of(stamp: int) -> int:
+    """How many to the second a time stamp counts, told by its size.
+
+    >>> unit_of(1_530_316_800), unit_of(1_530_316_800_000)
+    (1, 1000)
+    """
+    return next((unit for unit in UNITS.values() if abs(stamp) <= 10**11 * unit), 1)
 
 
 def as_timestamps(values: pl.Series, where: str) -> tuple[pl.Series, pl.Series | None]:
@@ -53,10 +65,14 @@ def as_timestamps(values: pl.Series, where: str) -> tuple[pl.Series, pl.Series |
         return values.cast(pl.Datetime("us")).dt.epoch("s"), None
     if isinstance(values.dtype, pl.Datetime):
         seconds = values.dt.epoch("s")
-        fine = values.dt.epoch("us")
-        return seconds, fine if bool((fine % 1_000_000 != 0).any()) else None
+        fine, unit = (values.dt.epoch("ns"), 10**9) if values.dtype.time_unit == "ns" else (values.dt.epoch("us"), 10**6)
+        return seconds, fine if bool((fine % unit != 0).any()) else None
     if values.dtype.is_integer():
-        return _compact_dates(values.cast(pl.Int64), place), None
+        if values.dtype == pl.UInt64 and bool((values >= 2**63).any()):
+            raise InputError(f"{place}: time stamps such as {values.max()!r} are no times; store Unix seconds, dates or times")
+        # The smallest whole number is what pandas makes of a missing time: NaT.astype("int64").
+        numbers = values.cast(pl.Int64).to_frame().select(pl.when(pl.first() > -(2**63)).then(pl.first())).to_series()
+        return _compact_dates(numbers, place), None
     if values.dtype.is_float() or isinstance(values.dtype, pl.Decimal):
         values = values.cast(pl.Float64)
         values = values.to_frame().select(pl.when(pl.first().abs() < 2.0**63).then(pl.first())).to_series()  # NaN is larger than any

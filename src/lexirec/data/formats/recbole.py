@@ -16,10 +16,11 @@ def recbole(path: Path, title: str | None = None) -> Tables:
     folder = path if path.is_dir() else path.parent
     found = [path] if path.is_file() else sorted(folder.glob("*.inter"))
     stems = {p.name.removesuffix(".inter") for p in found}
-    parts = {s: s.rsplit(".", 1)[1] for s in stems if s.rsplit(".", 1)[-1] in ("train", "valid", "test")}
+    # In this order, never that of a set: events of one moment stay as the parts follow each other.
+    parts = {s: part for part in ("train", "valid", "test") for s in sorted(stems) if s.rsplit(".", 1)[-1] == part and "." in s}
     if len(parts) == len(stems) and len({s.rsplit(".", 1)[0] for s in stems}) == 1:
         pieces = [_atomic(folder / f"{s}.inter").with_columns(pl.lit(part).alias(c.SPLIT)) for s, part in parts.items()]
-        log, stem = pl.concat(pieces, how="diagonal_relaxed"), next(iter(stems)).rsplit(".", 1)[0]
+        log, stem = pl.concat(pieces, how="diagonal_relaxed"), next(iter(parts)).rsplit(".", 1)[0]
     elif len(stems) == 1:
         stem = next(iter(stems))
         log = _atomic(folder / f"{stem}.inter")
