@@ -1,7 +1,17 @@
-"""``python -m lexirec``: the command line."""
+"""The command line: ``lexirec``, or ``python -m lexirec``."""
 
 import sys
 
-from lexirec.cli.main import run
 
-sys.exit(run())
+def main() -> int:
+    """Run the command line; returns the exit code. Ctrl-C while it is still being loaded ends it without a word."""
+    try:
+        from lexirec.cli.main import run
+
+        return run()
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -68,7 +68,9 @@ def bench(
     plans = {name: _plan(name, configs) for name in names}  # every name is checked before the first training
     chosen = _settings_of(plans, sets)
     for name, (model, file) in plans.items():
-        runs.resolve(model, [data], config_file=file, sets=chosen[name], split=split, seed=seeds[0])
+        planned = runs.resolve(model, [data], config_file=file, sets=chosen[name], split=split, seed=seeds[0])
+        if planned.data["split"] == "all":
+            raise InputError(f"{name}: the split 'all' leaves nothing to test on, and a bench compares tests; choose another --split")
     hashes: dict[str, str] = {}  # of the data as each configuration reads it, looked at where runs are there already
     for name, (model, file) in plans.items():
         for seed in seeds:
@@ -200,6 +202,7 @@ def leaderboard(published: Mapping[str, Mapping[str, Any]]) -> list[dict[str, An
             if test["metric"] == tested and "group" not in test:
                 relative = "" if test["relative"] is None else f"{test['relative']:+.1%} "
                 row[f"{tested} vs {test['against']}"] = f"{relative}(Holm p {test['p_holm']:.1g})"
+        row["best epoch"] = "/".join(str(run["best_epoch"]) for run in result["runs"])
         spread = {metric: standard_deviation([run["test"][metric] for run in result["runs"]]) for metric in LEADERBOARD}
         for group in ("tail_items", "cold_items"):
             values = [run["groups"][group]["recall@20"] for run in result["runs"] if group in run["groups"]]

@@ -225,8 +225,11 @@ def default_space(config: ModelConfig, skip: Sequence[str] = ()) -> dict[str, Ra
             text = f"log:{usual.low:g}:{own * 3:g}"
         found[key] = Range.parse(key, text)
     if not found:
+        kind, settings = type(config).__name__, ", ".join(type(config).model_fields)
         raise InputError(
-            f"{type(config).__name__} has no setting to search; give --space key=low:high for one of {', '.join(type(config).model_fields)}"
+            f"{kind} has no setting to search; give --space key=low:high for one of {settings}"
+            if settings
+            else "this model has no setting to search, since it has none"
         )
     return found
 

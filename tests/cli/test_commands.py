@@ -194,3 +194,55 @@ def test_bad_numbers_are_bad_usage(option: str, value: str, data: Path, tmp_path
     command = ["evaluate", str(tmp_path), "--intents"] if option == "--alphas" else ["bench", "--data", str(data), "--models", "popularity"]
     assert run([*command, *([] if option == "--alphas" else ["--out", str(tmp_path / "bench")]), option, value]) == 2
     assert f"{option} {value!r}" in capsys.readouterr().err
+
+
+def test_borders_that_are_dates_are_said_again(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """YAML makes dates of what looks like one, also in the setting that ``settings`` gives as its example."""
+    log = pl.read_csv(data / "interactions.csv")
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    days = ["2018-06-01", "2018-06-15", "2018-07-01", "2018-07-15"]
+    log.with_columns(timestamp=pl.Series([days[n % 4] for n in range(log.height)])).write_csv(shop / "interactions.csv")
+    (shop / "items.csv").write_bytes((data / "items.csv").read_bytes())
+    command = ["fit", "lightgcn", "--data", str(shop), "--split", "temporal", "--out", str(tmp_path / "run"), *FAST]
+    assert run([*command, "--set", "data.split_options={test_from: 2018-07-15, valid_from: 2018-07-01}"]) == 0
+    assert "2018-07-15" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_the_last_epoch_is_told_where_more_may_be_better(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, stopped in (("last", "best epoch 2, the last one: more may be better (raise epochs, --resume), "), ("all", "2 epochs, ")):
+        split = ["--split", "all"] if name == "all" else []
+        command = ["fit", "lightgcn", "--data", str(data), "--out", str(tmp_path / name), *FAST, "--set", "epochs=2", *split]
+        assert run(command) == 0
+        assert capsys.readouterr().out.startswith(f"{tmp_path / name}: {stopped}")
+    assert run(["fit", "popularity", "--data", str(data), "--out", str(tmp_path / "popularity")]) == 0
+    assert capsys.readouterr().out.startswith(f"{tmp_path / 'popularity'}: 0.")
+
+
+def test_a_bench_needs_a_test(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", "--data", str(data), "--models", "popularity", "--split", "all", "--out", str(tmp_path / "bench")]) == 2
+    assert "leaves nothing to test on" in capsys.readouterr().err and not (tmp_path / "bench").exists()
+
+
+def test_a_run_is_found_from_another_folder(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data.parent)
+    assert run(["fit", "popularity", "--data", data.name, "--out", str(tmp_path / "run")]) == 0
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert run(["evaluate", "run", "--json"]) == 0
+    assert "recall@20" in json.loads(capsys.readouterr().out)["test"]
+
+
+def test_interrupted_commands_say_how_to_go_on_if_they_can(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from lexirec.cli import main
+
+    monkeypatch.setattr(main, "app", lambda **_: 130)
+    for command, told in (
+        ("fit", "with the same command and --resume"),
+        ("bench", "; the same command goes on"),
+        ("recommend", "interrupted\n"),
+    ):
+        run([command])
+        assert told in capsys.readouterr().err

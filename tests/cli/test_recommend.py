@@ -129,7 +129,7 @@ def test_what_is_popular_is_explained_by_its_count(folder: Path, tmp_path: Path,
 
 
 def test_tables_with_names_of_their_own(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "new.csv").write_text("sku,title\nnew,red apple fruit 99\ni00,red apple fruit 0\n")
+    (tmp_path / "new.csv").write_text("nr,title\nnew,red apple fruit 99\ni00,red apple fruit 0\n")
     command = [
         "recommend",
         folder / "run",
@@ -138,7 +138,7 @@ def test_tables_with_names_of_their_own(folder: Path, tmp_path: Path, capsys: py
         "--items",
         tmp_path / "new.csv",
         "--column",
-        "item_id=sku",
+        "item_id=nr",
         "--seen",
         "--json",
     ]
@@ -150,6 +150,9 @@ def test_tables_with_names_of_their_own(folder: Path, tmp_path: Path, capsys: py
     assert "--column item_id=YOURS" in capsys.readouterr().err
     assert run(["recommend", str(folder / "run"), "--user", "u03", "--exclude", str(tmp_path / "new.csv")]) == 2
     assert "--column item_id=YOURS" in capsys.readouterr().err
+    (tmp_path / "common.csv").write_text("SKU\ni01\ni00\n")  # a common name, as where the log is read
+    assert run(["recommend", str(folder / "run"), "--user", "u03", "--candidates", str(tmp_path / "common.csv"), "--seen", "--json"]) == 0
+    assert {row["item_id"] for row in json.loads(capsys.readouterr().out)["items"]} == {"i00", "i01"}
     assert run(["recommend", str(folder / "run"), "--user", "u03", "--alpha", ".3"]) == 2
     assert run(["recommend", str(folder / "run"), "--history", ","]) == 2
     assert "names no item" in capsys.readouterr().err

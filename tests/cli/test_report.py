@@ -257,3 +257,15 @@ def test_a_map_that_cannot_be_drawn_is_refused() -> None:
     with pytest.raises(InputError, match="a map of 5 items"):
         MapOptions(items=5)
     assert GroupRules().describe().startswith("head items: the most popular that together hold 80 % of the training events")
+
+
+def test_pictures_of_an_earlier_report_are_not_left_beside_a_new_one(tmp_path: Path) -> None:
+    from lexirec.report.compare import _remove_earlier
+
+    for name in ("map-one.png", "map-two.png", "own.png"):
+        (tmp_path / name).touch()
+    record = tmp_path / "report.json"
+    _remove_earlier(record, but=())  # there was none
+    record.write_text(json.dumps({"pictures": ["map-one.png", "map-two.png", "../own.png"]}))
+    _remove_earlier(record, but=("map-two.png",))
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["map-two.png", "own.png"]

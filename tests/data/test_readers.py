@@ -674,3 +674,16 @@ def test_json_with_a_mark_before_it_is_read(tmp_path, lines):
     (tmp_path / ("interactions.jsonl" if lines else "interactions.json")).write_bytes(b"\xef\xbb\xbf" + text.encode())
     (tmp_path / "items.csv").write_text(ITEMS.write_csv())
     assert read_dataset(tmp_path).content_hash == HASH
+
+
+@pytest.mark.parametrize(
+    ("columns", "hint"),
+    [
+        (("order_id", "customer_email", "sku"), r" \(did you mean 'customer_email'\?\)"),
+        (("order_id", "sku", "qty"), r"is missing; the columns are"),  # an order chooses once: never offered for a person
+        (("usr_id", "sku"), r" \(did you mean 'usr_id'\?\)"),
+    ],
+)
+def test_a_missing_person_is_not_looked_for_among_orders(columns, hint):
+    with pytest.raises(InputError, match=f"column 'user_id' is missing{hint}" if "did" in hint else f"column 'user_id' {hint}"):
+        from_frames(pl.DataFrame({name: ["a", "b"] for name in columns}))

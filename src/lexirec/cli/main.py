@@ -58,6 +58,12 @@ def _register() -> None:
 
 
 _register()
+GOES_ON = {
+    "fit": "; an unfinished run goes on with the same command and --resume",
+    "finetune": "; an unfinished tuning goes on with the same command and --resume",
+    **dict.fromkeys(("bench", "tune", "profile"), "; the same command goes on"),
+}
+"""What may be said after Ctrl-C of the commands that keep what they have done."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the number of the signal, as shells have it."""
 
@@ -86,7 +92,7 @@ def _run(arguments: list[str] | None) -> int:
     try:
         code = app(args=arguments, standalone_mode=False)
         if code == INTERRUPTED:  # the parser's answer to Ctrl-C
-            _say("interrupted; an unfinished run goes on with the same command and --resume")
+            _say("interrupted" + GOES_ON.get((arguments or sys.argv[1:] or [""])[0], ""))
     except LexirecError as error:
         _say(f"error: {error}")
         return error.exit_code

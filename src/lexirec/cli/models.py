@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,7 +52,7 @@ def fit(
         print(json.dumps(result))
         return
     seconds = max(result["seconds"], result["fit_seconds"])  # stages before the training, and trainings before a resume, included
-    print(f"{folder}: best epoch {result['best_epoch']}, {seconds:,.1f} s")
+    print(f"{folder}: {_trained(result, experiment.training)}{seconds:,.1f} s")
     if "test" in result:
         shown = [name for name in ("recall@20", "ndcg@20", "hr@10", "ndcg@10") if name in result["test"]] or list(result["test"])
         print("test: " + ", ".join(f"{name} {result['test'][name]:.4f}" for name in shown) + f" (all metrics: {folder / 'result.json'})")
@@ -68,9 +69,21 @@ def fit(
         print("no test part: evaluate it with: lexirec evaluate " + str(folder) + " --data DIR")
 
 
+def _trained(result: Mapping[str, Any], training: Mapping[str, Any]) -> str:
+    """The best epoch and, where it was the last that was allowed, what may help; nothing of a model that is not trained."""
+    best, stopped = result["best_epoch"], result["stopped"]
+    if not stopped:
+        return ""
+    if not result.get("valid"):
+        return f"{best} epochs, "
+    if best and stopped in ("epochs", "max_minutes") and best > training["epochs"] - training["eval_every"] * (stopped == "epochs"):
+        return f"best epoch {best}, the last one: more may be better (raise {stopped}, --resume), "
+    return f"best epoch {best}, "
+
+
 def _written(value: Any) -> str:
     """A setting as ``--set`` reads it."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, default=str)  # YAML makes dates of what looks like one
 
 
 def tune(

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from lexirec.models.contract import Recommender
     from lexirec.query import Query
 
+NO_TITLE = "(no title)"
+"""Of an item without one."""
 Run = Annotated[Path, typer.Argument(help="A run folder, or what model.save wrote.")]
-Count = Annotated[int, typer.Option("-k", min=1, help="How many items.")]
+Count = Annotated[int, typer.Option("-k", "--top", min=1, help="How many items.")]
 NewItems = Annotated[Path | None, typer.Option("--items", help="A table of new items (item_id, title, ...), added first.")]
 Columns = Annotated[
     list[str],
@@ -53,6 +56,8 @@ def recommend(
     """Recommend for a user, a history, a wish or a profile; or for many users into a file."""
     from lexirec.query import Query
 
+    if not run.exists():
+        _load(run, None, {})  # says that it is not there, and what is like it
     told = user is not None or history is not None or intent is not None or profile is not None
     if users is None and not told:
         raise InputError("nothing to ask with; give --user, --history, --intent or --profile, or --users all --out FILE")
@@ -106,9 +111,19 @@ def _answer(model: "Recommender", query: "Query", wanted: dict[str, Any], explai
         print(f"note: {printable(note)}", file=sys.stderr)
     print(f"answered by: {basis}{f' ({printable(basis.reason)})' if basis.reason else ''}")
     for entry in rows:
-        print(f"{entry['rank']:>3}  {entry['score']:>9.4f}  {printable(entry['item_id'])}  {printable(entry['title'] or '')}")
+        print(f"{entry['rank']:>3}  {entry['score']:>9.4f}  {printable(entry['item_id'])}  {printable(entry['title'] or NO_TITLE)}")
         for why in entry.get("because", []):
-            print(f"               {why['kind']}: {printable(why['title'] or why['name'])} ({why['weight']:.2f})")
+            print(f"               {_because(why)}")
+
+
+def _because(why: Mapping[str, Any]) -> str:
+    """A reason in words: nearness to something of the history is a cosine, a shared attribute the part of the history that has it."""
+    name = printable(why["title"] or why["name"])
+    if why["kind"] == "history":
+        return f"near {name} (cosine {why['weight']:.2f})"
+    if why["kind"] == "attribute":
+        return f"{why['weight']:.0%} of the history have {name.replace('=', ' ', 1)}"
+    return f"{why['kind']}: {name} ({why['weight']:.2f})"
 
 
 def _write(model: "Recommender", queries: list["Query"], out: Path, wanted: dict[str, Any]) -> None:
@@ -148,7 +163,7 @@ def similar(
     for row in rows:
         if row["rank"] == 1:
             print(f"like {printable(row['item_id'])}:")
-        print(f"{row['rank']:>3}  {row['score']:>9.4f}  {printable(row['similar_item_id'])}  {printable(row['title'] or '')}")
+        print(f"{row['rank']:>3}  {row['score']:>9.4f}  {printable(row['similar_item_id'])}  {printable(row['title'] or NO_TITLE)}")
 
 
 def _names(column: list[str]) -> dict[str, str]:
@@ -160,10 +175,17 @@ def _names(column: list[str]) -> dict[str, str]:
 
 def _read(file: Path, theirs: dict[str, str]) -> pl.DataFrame:
     """A table under our names."""
+    from lexirec import columns as c
+    from lexirec.data.checks import ALIASES
     from lexirec.data.tables import read_table
 
     table = read_table(file)
-    return table.rename({own: ours for ours, own in theirs.items() if own in table.columns and ours not in table.columns})
+    table = table.rename({own: ours for ours, own in theirs.items() if own in table.columns and ours not in table.columns})
+    for ours in (c.ITEM_ID, c.USER_ID):  # common names, as where the log is read
+        alike = [name for name in table.columns if name.lower() in ALIASES[ours]]
+        if ours not in table.columns and len(alike) == 1:
+            table = table.rename({alike[0]: ours})
+    return table
 
 
 def _load(run: Path, items: Path | None, theirs: dict[str, str]) -> "Recommender":

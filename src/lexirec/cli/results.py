@@ -146,6 +146,7 @@ def bench(
         return
     print_leaderboard(table["leaderboard"])
     print(f"results: {out}/results", file=sys.stderr)
+    print("to learn from the whole log: lexirec fit MODEL --split all --set epochs=BEST_EPOCH ...", file=sys.stderr)
 
 
 def _numbers(option: str, text: str, kind: Callable[[str], Number], what: str = "numbers") -> list[Number]:
@@ -186,9 +187,10 @@ def compare(
         return
     for row in rows:
         low, high = row["interval95"]
+        relative = "" if row["relative"] is None else f" ({row['relative']:+.1%})"
         print(
-            f"{row['model']} - {row['against']}  {row['metric']}: {row['difference']:+.4f} [{low:+.4f}, {high:+.4f}]  p"
-            f" {row['p']:.2g}  Holm {row['p_holm']:.2g}  ({row['test']}, n = {row['n']:,})"
+            f"{row['model']} - {row['against']}  {row['metric']}: {row['mean']:.4f} - {row['mean_against']:.4f} = {row['difference']:+.4f}"
+            f"{relative} [{low:+.4f}, {high:+.4f}]  p {row['p']:.2g}  Holm {row['p_holm']:.2g}  ({row['test']}, n = {row['n']:,})"
         )
 
 

@@ -80,7 +80,7 @@ def rename(frame: pl.DataFrame, where: str, known: Sequence[str], required: Sequ
             continue
         if ours in required:
             raise InputError(
-                f"{where}: column {ours!r} is missing{nearest(ours, free)}; the columns are {', '.join(map(repr, frame.columns))}; "
+                f"{where}: column {ours!r} is missing{_likely(ours, free)}; the columns are {', '.join(map(repr, frame.columns))}; "
                 f"rename one or pass {_mapping(ours, 'ITS_NAME')}"
             )
         similar = difflib.get_close_matches(ours, free, n=1, cutoff=0.85)
@@ -90,6 +90,22 @@ def rename(frame: pl.DataFrame, where: str, known: Sequence[str], required: Sequ
                 f"{_mapping(ours, similar[0])}"
             )
     return frame.rename(mapping)
+
+
+PEOPLE: Final = ("customer", "client", "kunde", "user", "buyer", "member", "account", "visitor", "email", "mail")
+"""Words in the names of columns that tell who."""
+DEALS: Final = ("order", "invoice", "bestell", "transaction", "receipt", "basket", "session")
+"""Words in the names of columns that tell which purchase: as ``user_id`` each would be somebody who chose once."""
+
+
+def _likely(ours: str, free: Sequence[str]) -> str:
+    """The column that is probably meant: one that names people for ``user_id``, never one that names orders."""
+    if ours != c.USER_ID:
+        return nearest(ours, free)
+    people = [name for name in free if any(word in name.lower() for word in PEOPLE)]
+    if people:
+        return f" (did you mean {people[0]!r}?)"
+    return nearest(ours, [name for name in free if not any(word in name.lower() for word in DEALS)])
 
 
 def _mapping(ours: str, theirs: str) -> str:

@@ -279,7 +279,8 @@ def _log_problems(dataset: Dataset) -> list[Problem]:
     if c.RATING in dataset.interactions.columns:
         ratings = dataset.interactions[c.RATING]
         low = int((ratings < 3).sum())
-        if low and ratings.max() is not None and float(ratings.max()) <= 5:  # type: ignore[arg-type]
+        # Stars, which some give few of; an amount or a mark that all have is none.
+        if low < len(ratings) and low and 4 <= float(ratings.max() or 0) <= 5:  # type: ignore[arg-type]
             found.append(
                 Problem(
                     "advice",

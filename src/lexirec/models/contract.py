@@ -61,6 +61,8 @@ class Recommender(ABC):
     samples_validation: ClassVar[bool] = False
     """Whether :meth:`validation` looks at a sample of the users because an answer is dear; a run then reports its values."""
 
+    stage = "training"
+    """What a progress bar calls its training."""
     network: nn.Module
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -85,6 +87,11 @@ class Recommender(ABC):
         self.mask_seen = True
         self.later: tuple[NDArray[np.int64], NDArray[np.int32]] | None = None
         self._turns = Turns()
+
+    def __repr__(self) -> str:
+        """The name, and of a fitted model what it knows."""
+        known = f"{len(self.users):,} users, {self.items.height:,} items" if self._fitted else "not fitted"
+        return f"{type(self).__name__}({known})"
 
     # --- fitting -----------------------------------------------------------------------------------------------------------------
 

@@ -130,6 +130,7 @@ def train_plain(
         "track": (), "max_minutes": None, "folder": None if folder is None else folder.with_name(f"{place}.partial"),
     }  # fmt: skip
     model = found(config)
+    model.stage = place
     model.fit(train, valid, options.model_copy(update=own))
     if folder is not None:
         with atomic_folder(folder) as temporary:
@@ -205,6 +206,7 @@ class Stage:
     """
 
     rate = "lm_lr"
+    stage = "stage 1, the language model"
 
     def __init__(self, network: nn.Module, lr: float, epochs: int, lengths: NDArray[np.int64], budget: int, names: pl.Series) -> None:
         self.network, self.lr, self.lengths, self.budget, self.names = network, lr, lengths, budget, names

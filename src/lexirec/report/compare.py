@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,7 @@ def report_runs(
         "notes": [f"{one.folder.name}: {one.note}" for members in tested.values() for one in members if one.note],
     }
     file.parent.mkdir(parents=True, exist_ok=True)
+    _remove_earlier(file.with_suffix(".json"), but=pictures)
     for name, picture in pictures.items():
         with atomic_file(file.parent / name) as temporary:
             temporary.write_bytes(picture)
@@ -121,6 +122,17 @@ def report_runs(
     write_report(file, heading, page.sections, subtitle=subtitle, footer=footer, script=script(), style=STYLE)
     plain: dict[str, Any] = _plain(document)
     return plain | {"report": str(file)}
+
+
+def _remove_earlier(record: Path, but: Container[str]) -> None:
+    """Delete the pictures that an earlier report in the same place names as its own: they don't belong to the new page."""
+    try:
+        before = read_json(record)["pictures"]
+    except (InputError, KeyError, TypeError):
+        return
+    for name in before:
+        if isinstance(name, str) and Path(name).name == name and name.endswith(".png") and name not in but:
+            (record.parent / name).unlink(missing_ok=True)
 
 
 def _plain(value: Any) -> Any:

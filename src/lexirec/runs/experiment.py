@@ -145,7 +145,8 @@ def resolve(
     options = parse_options(training)
     chosen = options.model_dump(mode="json", exclude={"folder", "resume", "progress", "mask_seen"})
     dumped, variant = parsed.model_dump(mode="json"), str(document.get("variant", ""))
-    return Experiment(model, dumped, chosen, data, tuple(str(p) for p in paths), variant, given=config)
+    # Absolute, so that the run can be asked from anywhere.
+    return Experiment(model, dumped, chosen, data, tuple(str(Path(p).absolute()) for p in paths), variant, given=config)
 
 
 def read_by(model: str, config_file: str | Path | None, sets: Sequence[str]) -> list[str]:

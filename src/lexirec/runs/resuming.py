@@ -64,6 +64,8 @@ def _trained_on_the_way(folder: Path) -> list[str]:
 def _other_settings(folder: Path, document: Mapping[str, Any], but: Sequence[str] = ()) -> list[str]:
     """Names of the settings, such as ``config.lr``, in which a folder's experiment is another."""
     before, differing = read_config(folder), []
+    if "paths" in before.get("data", {}):  # an older version kept them as they were typed
+        before["data"]["paths"] = [str(Path(path).absolute()) for path in before["data"]["paths"]]
     for part, new in document.items():
         old = before.get(part)
         if old == new:

@@ -40,10 +40,10 @@ OUTCOME = ("seed", "precision", "clip_norm", "monitor", "eval_every", "mask_seen
 class Trainable(Protocol):
     """What the loop asks of a model.
 
-    One whose learning rate falls over a number of steps that ``epochs`` decides has that number as ``total_steps``, too. One that can tell
-    which items or users of a batch are to blame for a loss or gradient that is no number has ``culprits(batch)``, in words; one that
-    refuses such gradients itself has ``check_gradients()``; one whose learning rate is not called ``lr`` has its name as ``rate``. One
-    that may be gone on with has ``identity()``: its settings and data by name, JSON-able; a checkpoint of others is refused.
+    It may have more: ``total_steps``, if its learning rate falls over a number of steps that ``epochs`` decides; ``culprits(batch)``, which
+    says in words whose items or users are to blame for a loss or gradient that is no number; ``check_gradients()``, if it refuses such
+    gradients itself; ``rate``, the name of its learning rate if that isn't ``lr``; ``stage``, what a progress bar calls its training;
+    ``identity()``, its settings and data by name, JSON-able: a checkpoint of others is not gone on with.
     """
 
     network: nn.Module
@@ -209,7 +209,7 @@ def run_training(
     epoch, unseen = start_epoch, start_epoch > 0 and not planned(start_epoch)
     try:
         epochs = range(start_epoch + 1, options.epochs + 1)
-        for epoch in track(epochs, "training (epochs)", total=len(epochs), enabled=options.progress):
+        for epoch in track(epochs, f"{getattr(model, 'stage', 'training')} (epochs)", total=len(epochs), enabled=options.progress):
             if waited >= options.patience or (epoch > 1 and out_of_time()):
                 # Ended before a resume, or between two epochs.
                 result.stopped = "patience" if waited >= options.patience else "max_minutes"

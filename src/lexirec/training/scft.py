@@ -85,6 +85,8 @@ class Scft:
         peft: the model inside its adapters, or ``None``.
     """
 
+    stage = "stage 1, tuning the encoder"
+
     def __init__(self, prompts: Prompts, config: ScftConfig, base: TransformerEncoder, *, seed: int = 1, epochs: int = 1) -> None:
         self.prompts, self.config, self.base = prompts, config, base
         if len(prompts) < 2:
