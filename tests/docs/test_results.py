@@ -92,6 +92,16 @@ def test_generated_vectors_beside_ids(kind: str, data: str, encoder: str) -> Non
     assert reached == (not missed)
 
 
+def test_each_part_of_llmemb_counts() -> None:
+    """Beauty, SASRec, three seeds: without alignment or adapter it is worse for sure, without stage 1 (two passes of it) on the tail alone."""
+    whole = measured("amazon2014_beauty/llmemb-sasrec-joined", "ndcg@10")
+    for part, sure in (("scft", False), ("alignment", True), ("adapter", True)):
+        name = f"amazon2014_beauty/llmemb-sasrec-joined-without-{part}"
+        (test,) = [t for t in result(name)["tests"] if t["metric"] == "ndcg@10" and "group" not in t]
+        assert test["against"] == "llmemb-sasrec-joined" and len(result(name)["runs"]) == 3
+        assert measured(name, "ndcg@10") < whole and (test["p_holm"] < 0.01) == sure
+
+
 def test_a_trained_encoder_helps_where_it_was_not_trained() -> None:
     gains, sure = [], 0
     for dataset in ("yelp", "steam_sample", "movielens_1m", "amazon2018_scientific"):
