@@ -93,7 +93,7 @@ def test_generated_vectors_beside_ids(kind: str, data: str, encoder: str) -> Non
 
 
 def test_each_part_of_llmemb_counts() -> None:
-    """Beauty, SASRec, three seeds: without alignment or adapter it is worse for sure, without stage 1 (two passes of it) on the tail alone."""
+    """Beauty, SASRec, three seeds: without alignment or adapter it is worse for sure, without two passes of stage 1 not."""
     whole = measured("amazon2014_beauty/llmemb-sasrec-joined", "ndcg@10")
     for part, sure in (("scft", False), ("alignment", True), ("adapter", True)):
         name = f"amazon2014_beauty/llmemb-sasrec-joined-without-{part}"
