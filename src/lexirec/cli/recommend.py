@@ -122,7 +122,7 @@ def _because(why: Mapping[str, Any]) -> str:
     if why["kind"] == "history":
         return f"near {name} (cosine {why['weight']:.2f})"
     if why["kind"] == "attribute":
-        return f"{why['weight']:.0%} of the history have {name.replace('=', ' ', 1)}"
+        return f"in common with {why['weight']:.0%} of the history: {name.replace('=', ' ', 1)}"
     return f"{why['kind']}: {name} ({why['weight']:.2f})"
 
 
