@@ -102,6 +102,15 @@ def test_each_part_of_llmemb_counts() -> None:
         assert measured(name, "ndcg@10") < whole and (test["p_holm"] < 0.01) == sure
 
 
+def test_llmemb_beside_the_systems_with_three_seeds() -> None:
+    """Level with LLM2X overall, above TSLRec, and far above both on the tail."""
+    for name, above in (("llm2x-sasrec-joined", False), ("tslrec-sasrec", True)):
+        found = {t.get("group"): t for t in result(f"amazon2014_beauty/{name}")["tests"] if t["metric"] == "ndcg@10"}
+        assert len(result(f"amazon2014_beauty/{name}")["runs"]) == 3
+        assert (found[None]["p"] < 0.01) == above
+        assert found["tail_items"]["mean_against"] > 2 * found["tail_items"]["mean"] and found["tail_items"]["p_holm"] < 0.01
+
+
 def test_a_trained_encoder_helps_where_it_was_not_trained() -> None:
     gains, sure = [], 0
     for dataset in ("yelp", "steam_sample", "movielens_1m", "amazon2018_scientific"):
