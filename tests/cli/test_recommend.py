@@ -175,3 +175,12 @@ def test_what_does_not_go_together(folder: Path, capsys: pytest.CaptureFixture[s
     assert "for one person" in refused(capsys, *one, "--users", "all", "--out", "x.csv", "--explain")
     assert "write a .csv" in refused(capsys, *one, "--users", "all", "--out", "x.xls")
     assert "nothing to ask with" in refused(capsys, *one)
+
+
+def test_an_id_that_was_probably_meant_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for given, meant in (
+        (("--user", "U03"), "there is no user 'U03' (did you mean 'u03'?)"),
+        (("--history", "I00"), "(I00 (did you mean 'i00'?))"),
+    ):
+        assert run(["recommend", str(folder / "run"), *given]) == 0
+        assert meant in capsys.readouterr().err

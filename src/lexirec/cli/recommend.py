@@ -10,7 +10,7 @@ import polars as pl
 import typer
 
 from lexirec.cli.terminal import printable
-from lexirec.errors import InputError
+from lexirec.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from lexirec.models.contract import Recommender
@@ -95,7 +95,10 @@ def _answer(model: "Recommender", query: "Query", wanted: dict[str, Any], explai
     given = query.history or ()
     unknown, notes = [name for name in given if name not in model.item_map], []
     if unknown:
-        notes.append(f"{len(unknown)} of {len(given)} history items are not in the catalogue ({', '.join(unknown[:3])})")
+        like = _like(unknown[0], model.item_map.ids)
+        notes.append(f"{len(unknown)} of {len(given)} history items are not in the catalogue ({', '.join(unknown[:3])}{like})")
+    if query.user_id is not None and query.user_id not in model.users and not given:
+        notes.append(f"there is no user {query.user_id!r}{_like(query.user_id, model.users.ids)}")
     found = model.recommend(query, **wanted)
     rows = []
     for row in _with_titles(model, found).iter_rows(named=True):
@@ -114,6 +117,12 @@ def _answer(model: "Recommender", query: "Query", wanted: dict[str, Any], explai
         print(f"{entry['rank']:>3}  {entry['score']:>9.4f}  {printable(entry['item_id'])}  {printable(entry['title'] or NO_TITLE)}")
         for why in entry.get("because", []):
             print(f"               {_because(why)}")
+
+
+def _like(name: str, ids: pl.Series) -> str:
+    """A known id that was probably meant: the same but for case or leading zeros, else a near one of the first ten thousand."""
+    same = ids.filter(ids.str.to_lowercase().str.strip_chars_start("0") == name.lower().lstrip("0"))
+    return f" (did you mean {same[0]!r}?)" if len(same) else nearest(name, ids.head(10_000))
 
 
 def _because(why: Mapping[str, Any]) -> str:
