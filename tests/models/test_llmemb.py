@@ -496,7 +496,7 @@ def test_vectors_made_before_are_looked_up(tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(items.height, 16)).astype(np.float32)
     write_vectors(tmp_path / "vectors.parquet", items["item_id"], vectors, {})
     for name in (f"file:{tmp_path / 'vectors.parquet'}", f"file:{tmp_path / 'vectors.parquet'}?words=lsa"):
-        with pytest.raises(InputError, match=r"prompt='yelp' .*encoder = 'file:|prompt.*file:"):
+        with pytest.raises(InputError, match=r"prompt.*encoder = 'file:"):
             create("llmemb", **{**SMALL, "encoder": name, "prompt": "yelp"})
     model = built(epochs=1, encoder=f"file:{tmp_path / 'vectors.parquet'}")
     assert torch.equal(model.network.items.text, torch.from_numpy(vectors[model.item_map.index(items["item_id"])]))

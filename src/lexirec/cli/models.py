@@ -76,8 +76,8 @@ def _trained(result: Mapping[str, Any], training: Mapping[str, Any]) -> str:
         return ""
     if not result.get("valid"):
         return f"{best} epochs, "
-    if best and stopped in ("epochs", "max_minutes") and best > training["epochs"] - training["eval_every"] * (stopped == "epochs"):
-        return f"best epoch {best}, the last one: more may be better (raise {stopped}, --resume), "
+    if best and stopped == "epochs" and best > training["epochs"] - training["eval_every"]:
+        return f"best epoch {best}, the last one: more may be better (raise epochs, --resume), "
     return f"best epoch {best}, "
 
 

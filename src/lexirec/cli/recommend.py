@@ -97,8 +97,8 @@ def _answer(model: "Recommender", query: "Query", wanted: dict[str, Any], explai
     if unknown:
         like = _like(unknown[0], model.item_map.ids)
         notes.append(f"{len(unknown)} of {len(given)} history items are not in the catalogue ({', '.join(unknown[:3])}{like})")
-    if query.user_id is not None and query.user_id not in model.users and not given:
-        notes.append(f"there is no user {query.user_id!r}{_like(query.user_id, model.users.ids)}")
+    if query.user_id is not None and query.user_id not in model.users and (like := _like(query.user_id, model.users.ids)):
+        notes.append(f"there is no user {query.user_id!r}{like}")
     found = model.recommend(query, **wanted)
     rows = []
     for row in _with_titles(model, found).iter_rows(named=True):
@@ -182,19 +182,12 @@ def _names(column: list[str]) -> dict[str, str]:
     return {ours: str(theirs) for ours, theirs in _pairs(column, "--column").items()}
 
 
-def _read(file: Path, theirs: dict[str, str]) -> pl.DataFrame:
-    """A table under our names."""
-    from lexirec import columns as c
-    from lexirec.data.checks import ALIASES
+def _read(file: Path, theirs: dict[str, str], key: str) -> pl.DataFrame:
+    """A table under our names; common names of its ``key`` are read as where a log is read."""
+    from lexirec.data.checks import rename
     from lexirec.data.tables import read_table
 
-    table = read_table(file)
-    table = table.rename({own: ours for ours, own in theirs.items() if own in table.columns and ours not in table.columns})
-    for ours in (c.ITEM_ID, c.USER_ID):  # common names, as where the log is read
-        alike = [name for name in table.columns if name.lower() in ALIASES[ours]]
-        if ours not in table.columns and len(alike) == 1:
-            table = table.rename({alike[0]: ours})
-    return table
+    return rename(read_table(file), file.name, (key, *(ours for ours in theirs if ours != key)), (), theirs)
 
 
 def _load(run: Path, items: Path | None, theirs: dict[str, str]) -> "Recommender":
@@ -205,7 +198,7 @@ def _load(run: Path, items: Path | None, theirs: dict[str, str]) -> "Recommender
     of_a_run = any((run / name).exists() for name in ("result.json", "metrics.jsonl", "per_user.parquet")) or run.name.endswith(".partial")
     saved = (run / "model.safetensors").exists() and not of_a_run
     model = load_model(run) if saved else load_run(run)[0]
-    return model if items is None else model.add_items(_read(items, theirs), skip_known=True)
+    return model if items is None else model.add_items(_read(items, theirs, "item_id"), skip_known=True)
 
 
 def _candidates(model: "Recommender", file: Path | None, where: list[str], theirs: dict[str, str]) -> list[str] | None:
@@ -233,14 +226,13 @@ def _ids(file: Path, column: str, theirs: dict[str, str]) -> list[str]:
     """
     from lexirec.data.tables import is_table
     from lexirec.data.text_files import text_lines
-    from lexirec.errors import nearest
 
     if not file.exists():
         raise InputError(f"{file} does not exist; give a table with {column}, or a text file with an id per line")
     if not is_table(file) or file.suffix == ".txt":
         lines = text_lines(file)
         return lines[1:] if lines[:1] == [column] else lines
-    table = _read(file, theirs)
+    table = _read(file, theirs, column)
     if column not in table.columns:
         lines_too = "; ids alone, one per line, go into a .txt file" if table.width == 1 else ""
         raise InputError(

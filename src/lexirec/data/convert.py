@@ -56,8 +56,8 @@ def convert_dataset(
     if Path(out).exists():
         raise InputError(f"{out} exists already; choose another folder or remove it")
     checked = {k: options.pop(k) for k in ("columns", "unknown_items", "item_columns", "name") if k in options}
-    interacted = interacted or options.pop("catalogue", None) == "interacted"
-    options.pop("catalogue", None)
+    catalogue = options.pop("catalogue", None)
+    interacted = interacted or catalogue == "interacted"
     further = options.pop("item_table", None)
     tables = read_tables(source, format=format, **options)
     data = dataset_of(tables, Path(source), **checked)
