@@ -7,7 +7,6 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from lexirec import columns as c
 from lexirec.errors import InputError, nearest
@@ -37,11 +36,15 @@ def paired_t(differences: ArrayLike) -> float:
     d = _values(differences, "differences")
     if np.ptp(d) == 0:
         return 1.0 if d[0] == 0 else 0.0
+    from scipy import stats  # here, as an answer needs no test: it is a fifth of what `lexirec recommend` loads
+
     return float(stats.ttest_1samp(d, 0.0).pvalue)
 
 
 def wilcoxon(differences: ArrayLike) -> float:
     """Two-sided p value of the Wilcoxon signed-rank test (zeros share their ranks, Pratt 1959); 1 if all differences are 0."""
+    from scipy import stats
+
     d = _values(differences, "differences")
     return 1.0 if not d.any() else float(stats.wilcoxon(d, zero_method="pratt").pvalue)
 
@@ -112,6 +115,8 @@ def seed_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
     >>> round(low, 4), round(high, 4)
     (-0.0484, 0.4484)
     """
+    from scipy import stats
+
     if len(values) < 2:
         return None
     array = np.asarray(values, dtype=np.float64)
