@@ -13,7 +13,7 @@ from lexirec.data.dataset import Dataset
 from lexirec.errors import InputError
 from lexirec.models import create, load_model
 from lexirec.models.fdsa import FDSA
-from lexirec.models.layers.features import bags
+from lexirec.models.layers.features import FIELDS, bags, present_columns
 from lexirec.query import Query
 from lexirec.training.options import TrainingOptions
 from tests.models.toys import markov
@@ -190,6 +190,19 @@ def test_resume_repeats_the_interrupted_training(tmp_path: Path) -> None:
     again = create("fdsa", **settings)
     again.fit(split.train, split.valid, TrainingOptions(epochs=4, folder=tmp_path / "cut", resume=True, **options))
     assert torch.equal(again.table, whole.table) and torch.equal(again.network.finished, whole.network.finished)
+
+
+@pytest.mark.parametrize(
+    ("columns", "read"),
+    [
+        (["title", "brand", "categories"], ["categories", "brand"]),
+        (["category", "manufacturer", "year"], ["category", "manufacturer"]),
+        (["tags", "genres"], ["genres"]),
+    ],
+)
+def test_a_shops_own_names_of_kind_and_maker_are_read(columns: list[str], read: list[str]) -> None:
+    shop = pl.DataFrame({"item_id": ["a"], **{column: ["x"] for column in columns}})
+    assert present_columns(shop, None, FIELDS, "fields=[...]") == read
 
 
 def test_bad_input() -> None:

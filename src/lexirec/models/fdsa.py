@@ -42,7 +42,8 @@ class FDSAConfig(TransformerConfig):
     """``text``: frozen text vectors through a linear layer and a rectifier (UniSRec's variant). ``fields``: categorical columns merged by
     attention (the paper, RecBole)."""
     fields: tuple[str, ...] | None = None
-    """Columns of ``fields``; ``categories`` and ``brand`` as far as they are there if not given."""
+    """Columns of ``fields``; if not given, the first there of ``categories``, ``category``, ``genres`` ... and of ``brand``,
+    ``manufacturer`` ..."""
     block: Literal["post-norm"] = "post-norm"
     """See :data:`~lexirec.models.layers.sequence.Block`."""
     num_heads: PositiveInt = 2

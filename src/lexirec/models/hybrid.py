@@ -21,9 +21,10 @@ from lexirec.models.listing import seen_items
 from lexirec.query import Basis, Query, as_id, as_query
 from lexirec.retrieval.bm25 import BM25, Tokens
 from lexirec.retrieval.hybrid import RRF_K, Fusion, fuse
+from lexirec.text.column_roles import KINDS, MAKERS
 from lexirec.text.templates import parse_template, render
 
-COLUMNS = (c.TITLE, "brand", "main_category", "categories")
+COLUMNS = (c.TITLE, *MAKERS, *KINDS)
 """Columns that the words are looked for in, where the catalogue has them."""
 
 

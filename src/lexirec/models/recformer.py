@@ -178,7 +178,7 @@ class Recformer(SequentialRecommender):
                 raise InputError(f"pretrained = {folder!r} has {name} = {theirs!r} and this model {ours!r}; set {name}={theirs}")
         refuse_leaks(f"pretrained = {folder!r}", other, train)
         theirs, ours = (
-            f"{', '.join((of.columns or ATTRIBUTES)[: of.max_attributes])} ({of.attribute_tokens} tokens each)"
+            f"{', '.join((of.columns or [names[0] for names in ATTRIBUTES])[: of.max_attributes])} ({of.attribute_tokens} tokens each)"
             for of in (other.config, self.config)
         )
         if theirs != ours:

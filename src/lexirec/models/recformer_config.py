@@ -37,7 +37,8 @@ class RecformerConfig(ModelConfig):
     """Dropout of the input, inside the blocks and of the attention weights."""
 
     columns: tuple[str, ...] | None = None
-    """Attributes of an item, in order; ``title``, ``brand`` and ``categories`` as far as they are there if not given."""
+    """Attributes of an item, in order; if not given ``title`` and the first there of ``brand``, ``author`` ... and of
+    ``categories``, ``genres`` ...."""
     max_attributes: PositiveInt = 3
     """Attributes of an item that are read."""
     attribute_tokens: PositiveInt = 32

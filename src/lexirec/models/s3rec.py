@@ -66,8 +66,9 @@ class S3RecConfig(TransformerConfig):
     """Of the feed-forward part."""
 
     attributes: tuple[str, ...] | Literal["text"] | None = None
-    """Columns whose values (each level of a category path is one) are an item's attributes; ``categories`` and ``brand`` as far as they
-    are there if not given. ``text``: the item itself is its attribute, read from its text vector (UniSRec's variant)."""
+    """Columns whose values (each level of a category path is one) are an item's attributes; if not given, the first that is there of
+    ``categories``, ``category``, ``genres`` ... and of ``brand``, ``manufacturer`` ...
+    ``text``: the item itself is its attribute, read from its text vector (UniSRec's variant)."""
     min_items: PositiveInt = 5
     """Attributes of fewer items are left out."""
     pretrain_epochs: NonNegativeInt = 100

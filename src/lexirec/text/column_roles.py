@@ -95,4 +95,4 @@ def _of_numbers(values: pl.Series) -> bool:
     return values.dtype.is_numeric()
 
 
-__all__ = ["ABOUTS", "Role", "roles"]
+__all__ = ["ABOUTS", "KINDS", "MAKERS", "Role", "roles"]

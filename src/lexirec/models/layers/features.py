@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from lexirec import columns as c
 from lexirec.errors import InputError, nearest
+from lexirec.text.column_roles import KINDS, MAKERS
 from lexirec.text.templates import PATH
 
-FIELDS = ("categories", "brand")
-"""Columns taken where none are named."""
+FIELDS = (KINDS, MAKERS)
+"""Columns taken where none are named: the first of each that is there, such as ``categories`` and ``brand``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,29 +34,31 @@ class Bags:
     names: list[str]
 
 
-def present_columns(items: pl.DataFrame, wanted: Sequence[str] | None, usual: Sequence[str], cure: str) -> list[str]:
-    """The columns asked for, each once, or the usual ones as far as they are there.
+def present_columns(items: pl.DataFrame, wanted: Sequence[str] | None, usual: Sequence[Sequence[str]], cure: str) -> list[str]:
+    """The columns asked for, each once, or the first that is there of each group of usual names.
 
     Args:
         items: catalogue.
         wanted: columns asked for; ``None`` for the usual ones.
-        usual: columns read where none are named.
+        usual: groups of names of one meaning, read where none are named.
         cure: settings that help where there is none, for the error.
 
     Raises:
         InputError: if one asked for is missing (nearest offered), or none is left.
 
     >>> shop = pl.DataFrame({"item_id": ["a"], "title": ["Soap"], "brand": ["Ada"]})
-    >>> present_columns(shop, None, ("categories", "brand"), "fields=[...]")
+    >>> present_columns(shop, None, FIELDS, "fields=[...]")
     ['brand']
     """
     if wanted is not None:
         for column in wanted:
             if column not in items.columns:
                 raise InputError(f"items have no column {column!r}{nearest(column, items.columns)}; they have {', '.join(items.columns)}")
-    found = list(dict.fromkeys(wanted)) if wanted is not None else [column for column in usual if column in items.columns]
+    there = ([name for name in names if name in items.columns] for names in usual)
+    found = list(dict.fromkeys(wanted)) if wanted is not None else [names[0] for names in there if names]
     if not found:
-        why = f"items have none of the columns {', '.join(usual)}" if wanted is None else "no column is named"
+        known = ", ".join(names[0] for names in usual)
+        why = f"items have none of the columns {known}, nor others of that meaning" if wanted is None else "no column is named"
         others = ", ".join(column for column in items.columns if column != c.ITEM_ID)
         raise InputError(f"{why}; set {cure} (items have {others or 'ids alone'})")
     return found

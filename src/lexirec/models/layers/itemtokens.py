@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lexirec.models.layers.sequence import Layout, ranges
+from lexirec.text.column_roles import KINDS, MAKERS
 
-ATTRIBUTES = ("title", "brand", "categories")
-"""Columns read where none are named."""
+ATTRIBUTES = (("title",), MAKERS, KINDS)
+"""Columns read where none are named: the first of each that is there, such as ``title``, ``brand`` and ``categories``."""
 START, NAME, VALUE = 0, 1, 2
 """Kinds of tokens."""
 
