@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from lexirec.data.dataset import TrainSet
 from lexirec.models.contract import Supports
 from lexirec.models.graph import Batch, GraphConfig, GraphRecommender
-from lexirec.models.layers.graph import Graph, product
+from lexirec.models.layers.graph import Graph, gather, product
 from lexirec.models.reading import TextReader
 from lexirec.text.reduce import fit_reduction
 
@@ -150,6 +150,7 @@ class AlphaRec(GraphRecommender):
     Config = AlphaRecConfig
     supports = Supports(user_id=True, history=True, intent=True, profile=True, new_items=True)
     ranks_by_cosine = True
+    ids_alone = False
 
     def build(self, train: TrainSet, rng: np.random.Generator) -> None:
         from lexirec.text.encoders import load_encoder
@@ -203,20 +204,21 @@ class AlphaRec(GraphRecommender):
             return self._linear_loss(batch)
         final = self.graph.mean_over_layers(self.layer0(), self.config.num_layers)
         with torch.autocast(final.device.type, enabled=False):  # scores rank, so they stay in float32
-            return self.contrast(final[users], final[self.n_users :], batch)
+            return self.contrast(gather(final, users), final[self.n_users :], batch)
 
     def _linear_loss(self, batch: Batch) -> Tensor:
         """The same loss on precomputed rows: only the rows of the batch are projected where the negatives allow it."""
         users, positives, negatives = batch
-        user_rows = self._project_smooth(users)
+        user_rows = self._project_smooth(users).float()
         if self.config.negatives in ("per-sample", "all"):
             items = self._project_smooth(torch.arange(self.n_users, self.n_users + self.n_items, device=self.device))
-            return self.contrast(user_rows, items, batch)
-        own = positives if negatives is None else torch.cat([positives, negatives])
-        items = self._project_smooth(own + self.n_users)  # (B + n, D)
-        here = torch.arange(len(own), device=self.device)
-        renumbered = (users, here[: len(users)], None if negatives is None else here[len(users) :])
-        return self.contrast(user_rows, items, renumbered)
+        else:
+            own = positives if negatives is None else torch.cat([positives, negatives])
+            items = self._project_smooth(own + self.n_users)  # (B + n, D)
+            here = torch.arange(len(own), device=self.device)
+            batch = (users, here[: len(users)], None if negatives is None else here[len(users) :])
+        with torch.autocast(items.device.type, enabled=False):  # scores rank, so they stay in float32
+            return self.contrast(user_rows, items.float(), batch)
 
     def _project_smooth(self, rows: Tensor) -> Tensor:
         assert isinstance(self.network, Projector) and self.smooth is not None  # noqa: S101 (set by build)

@@ -18,12 +18,12 @@ from lexirec.errors import InputError, NotFittedError, UnsupportedQueryError, ne
 from lexirec.files import atomic_folder
 from lexirec.models.config import LENIENT, ModelConfig, Supports
 from lexirec.models.explaining import near_history, shared_attributes
-from lexirec.models.listing import ANSWER, allowed_items, best_items, nearest_items, seen_items
+from lexirec.models.listing import ANSWER, allowed_items, best_items, elsewhere, nearest_items, seen_items
 from lexirec.models.new_items import joined_items
 from lexirec.models.saving import read_model, write_manifest, write_model
 from lexirec.models.turns import Turns, asks, changes
 from lexirec.query import Basis, Query, as_id, as_id_list, as_query
-from lexirec.training.loop import TrainingResult, pick_device, run_training
+from lexirec.training.loop import TrainingResult, cpu_threads, pick_device, run_training
 from lexirec.training.options import TrainingOptions
 
 BLOCK = 1024
@@ -86,6 +86,7 @@ class Recommender(ABC):
         self._fitted = False
         self.mask_seen = True
         self.later: tuple[NDArray[np.int64], NDArray[np.int32]] | None = None
+        self.borders: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
         self._turns = Turns()
 
     def __repr__(self) -> str:
@@ -119,9 +120,8 @@ class Recommender(ABC):
             cure = "pass TrainingOptions(**options)" if isinstance(given, Mapping) else "pass TrainingOptions(epochs=..., ...)"
             raise InputError(f"options is of type {type(given).__name__}; {cure}")
         options = options or TrainingOptions()
-        if options.threads is not None:
-            torch.set_num_threads(options.threads)
-        return self.learn(train, valid, options)
+        with cpu_threads(options.threads):
+            return self.learn(train, valid, options)
 
     def learn(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> "Recommender":
         """What :meth:`fit` does once its arguments are checked; systems with a stage before the training put it in front of this."""
@@ -162,6 +162,7 @@ class Recommender(ABC):
         self.history_items = train.item_index
         self.popularity: NDArray[np.int64] = train.popularity
         self.later = None
+        self.borders = (train.user_domains, train.item_domains) if train.n_domains > 1 else None
         self.trained_on = train.content_hash
 
     def identity(self) -> dict[str, Any]:
@@ -269,11 +270,16 @@ class Recommender(ABC):
         if parts:
             return Basis(parts)
         if query.history is not None and len(query.history):
-            return Basis(reason="no item of the history is in the catalogue")
+            there = (self.item_map.index(query.history) >= 0).any()
+            return Basis(reason=f"no item of the history {'has a training event' if there else 'is in the catalogue'}")
         if query.user_id is None:
             return Basis(reason="nothing is known")
         known = query.user_id in self.users
         return Basis(reason=f"user {query.user_id!r} has no training history" if known else f"there is no user {query.user_id!r}")
+
+    def speaking(self, items: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of these items ``(n,)`` say something about a person whose history holds them: all, if a subclass says nothing."""
+        return np.ones(len(items), dtype=bool)
 
     def _person_of(self, query: Query) -> str:
         """``"history"`` where one is given that can be read and is not the stored one, else ``"user"`` for one of the log, else nothing.
@@ -286,7 +292,7 @@ class Recommender(ABC):
         given = query.history is not None and len(query.history) > 0
         if given and self.supports.history:
             items = self.item_map.index(query.history)  # type: ignore[arg-type]
-            if (items >= 0).any() and not np.array_equal(items, self.history_items[lo:hi]):
+            if self.speaking(items[items >= 0]).any() and not np.array_equal(items, self.history_items[lo:hi]):
                 return "history"
         if hi > lo:
             return "user"
@@ -307,6 +313,9 @@ class Recommender(ABC):
         exclude: Iterable[str] | Iterable[int] | None = None,
     ) -> pl.DataFrame:
         """The best items for each query.
+
+        A person of one of several data sets that the model was trained on is shown that one's items, as in an evaluation: scores of the
+        others were never compared with these. A history is of the data sets that its items are of; words alone are looked for in all.
 
         Args:
             queries: one query or many; a bare string or whole number is a ``user_id``.
@@ -337,6 +346,8 @@ class Recommender(ABC):
             scores = self.score(block)
             if allowed is not None:
                 scores[:, ~allowed] = -torch.inf
+            if self.borders is not None:
+                scores.masked_fill_(elsewhere(self, block), -torch.inf)
             if filter_seen:
                 rows, seen = seen_items(self, block, later=True)
                 scores[rows, seen] = -torch.inf

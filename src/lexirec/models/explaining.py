@@ -44,6 +44,8 @@ def shared_attributes(items: pl.DataFrame, target: int, seen: NDArray[np.int64],
         if value is None or (isinstance(value, str) and len(value) > LONG):
             continue
         kind = items.schema[column]
+        if isinstance(kind, (pl.Struct, pl.Array)) or (isinstance(kind, pl.List) and kind.inner.is_nested()):
+            continue  # records and vectors: nothing that items share word for word
         others = items[column].gather(seen)
         for single in value.to_list() if isinstance(value, pl.Series) else [value]:
             has = others.list.contains(single) if isinstance(kind, pl.List) else others == single

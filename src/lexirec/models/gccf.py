@@ -18,6 +18,7 @@ from lexirec.data.dataset import TrainSet
 from lexirec.losses import bpr
 from lexirec.models.contract import ModelConfig, Supports
 from lexirec.models.graph import Batch, GraphRecommender
+from lexirec.models.layers.graph import gather
 from lexirec.models.layers.propagation import Propagation
 from lexirec.training.samplers import Sampling
 
@@ -106,9 +107,10 @@ class Frame(GraphRecommender):
         """BPR of the batch."""
         users, positives, _ = batch
         drawn = self.negatives_of(batch)
-        rows = vectors[users]
-        positive = (rows * vectors[positives + self.n_users]).sum(1)
-        negative = (rows[:, None] * vectors[drawn + self.n_users]).sum(2)  # as the positives: a product would be in bfloat16 under autocast
+        rows = gather(vectors, users)
+        positive = (rows * gather(vectors, positives + self.n_users)).sum(1)
+        # As the positives: a product would be in bfloat16 under autocast.
+        negative = (rows[:, None] * gather(vectors, drawn + self.n_users)).sum(2)
         return bpr(positive[:, None], negative)
 
     def regulariser(self) -> Tensor:

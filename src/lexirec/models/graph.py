@@ -4,7 +4,7 @@ layer 0 -> mean over neighbours x L -> (unit norm) -> dot / temperature -> loss 
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -19,7 +19,7 @@ from lexirec.errors import UnsupportedQueryError
 from lexirec.losses import infonce, softmax_over_items
 from lexirec.models.answering import VectorRecommender
 from lexirec.models.contract import ModelConfig, Supports
-from lexirec.models.layers.graph import Graph, sampled_scores
+from lexirec.models.layers.graph import Graph, gather, sampled_scores
 from lexirec.query import Query
 from lexirec.training.samplers import NegativeSampler, PositiveSampler, Sampling
 
@@ -65,6 +65,13 @@ class GraphRecommender(VectorRecommender):
 
     Config = GraphConfig
     graph: Graph | None
+    ids_alone: ClassVar[bool] = True
+    """Whether a new person's row before the graph is zero, so that a history speaks through the graph alone."""
+
+    def __init__(self, config: ModelConfig | None = None, **settings: Any) -> None:
+        super().__init__(config, **settings)
+        if self.ids_alone and not self.config.num_layers:
+            self.supports = Supports(user_id=True)
 
     def build(self, train: TrainSet, rng: np.random.Generator) -> None:
         self.n_users, self.n_items = train.n_users, train.n_items
@@ -74,10 +81,8 @@ class GraphRecommender(VectorRecommender):
             torch.from_numpy(np.repeat(np.arange(train.n_domains), np.diff(train.item_domains))) if train.n_domains > 1 else None
         )
         self.user_domains = np.repeat(np.arange(train.n_domains), np.diff(train.user_domains))
-        self.positive_sampler = PositiveSampler(train, self.config.batch_size, self.config.sampling)
-        own_draws = self.config.negatives == "per-sample"
-        needs_draws = own_draws or self.config.negatives == "shared"
-        self.negative_sampler = NegativeSampler(train, own_draws=own_draws) if needs_draws else None
+        self.new_items = torch.from_numpy(train.new_items).to(self.device) if train.new_items.any() else None
+        self.drawn_from: TrainSet | None = None
 
     def layer0(self) -> Tensor:
         """Rows before the graph, users first, ``(U + I, D)``."""
@@ -86,9 +91,21 @@ class GraphRecommender(VectorRecommender):
     # --- training ----------------------------------------------------------------------------------------------------------------
 
     def n_batches(self, train: TrainSet) -> int:
+        self._draw_from(train)
         return self.positive_sampler.n_batches
 
+    def _draw_from(self, train: TrainSet) -> None:
+        """Make the samplers, once: a model that goes to another data set without training needs none, and may have nothing to draw from."""
+        if self.drawn_from is train:
+            return
+        self.positive_sampler = PositiveSampler(train, self.config.batch_size, self.config.sampling)
+        own_draws = self.config.negatives == "per-sample"
+        needs_draws = own_draws or self.config.negatives == "shared"
+        self.negative_sampler = NegativeSampler(train, own_draws=own_draws) if needs_draws else None
+        self.drawn_from = train
+
     def batches(self, train: TrainSet, rng: np.random.Generator) -> Iterator[Batch]:
+        self._draw_from(train)
         for users, positives in self.positive_sampler.batches(rng):
             yield self._tensor(users), self._tensor(positives), self._negatives(users, rng)
 
@@ -119,8 +136,10 @@ class GraphRecommender(VectorRecommender):
             if self.item_domains is not None:
                 own = self._own_domains(user_index)
                 scores = scores.masked_fill(own[:, None] != self.item_domains.to(scores.device)[None, :], -torch.inf)
+            if self.new_items is not None:  # they don't exist yet, so they are nobody's negatives
+                scores = scores.masked_fill(self.new_items, -torch.inf)
             return softmax_over_items(scores, positives, tau)
-        positive_rows = items[positives]
+        positive_rows = gather(items, positives)
         if self.config.negatives == "in-batch":
             scores = users @ positive_rows.T
             if self.item_domains is not None:
@@ -129,7 +148,7 @@ class GraphRecommender(VectorRecommender):
             return softmax_over_items(scores, torch.arange(len(users), device=users.device), tau)
         positive = (users * positive_rows).sum(1)
         assert negatives is not None  # noqa: S101 (drawn for the two modes left)
-        scores = users @ items[negatives].T if negatives.ndim == 1 else sampled_scores(users, items, negatives)
+        scores = users @ gather(items, negatives).T if negatives.ndim == 1 else sampled_scores(users, items, negatives)
         if negatives.ndim == 1 and self.item_domains is not None:  # as many of each data set, one set after the other
             drawn_for = torch.arange(len(negatives), device=users.device) // self.config.num_negs
             scores = scores.masked_fill(self._own_domains(user_index)[:, None] != drawn_for[None, :], -torch.inf)
@@ -208,6 +227,9 @@ class GraphRecommender(VectorRecommender):
         if warm:
             out[warm] = self.encode_histories([queries[row].history or [] for row in warm])
         return out
+
+    def speaking(self, items: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return self.item_degree.numpy()[items] > 0 if self.ids_alone else super().speaking(items)
 
     def _flat_histories(self, histories: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor, Tensor]:
         """Distinct known items of each history: rows ``(n,)``, items ``(n,)`` and lengths ``(B,)``, int64."""

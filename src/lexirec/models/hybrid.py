@@ -103,7 +103,7 @@ class Hybrid(Recommender):
 
     def _follow(self) -> None:
         """Take the catalogue and the histories from the model, and index the texts."""
-        for name in ("items", "item_map", "users", "history_offsets", "history_items", "later", "popularity", "device"):
+        for name in ("items", "item_map", "users", "history_offsets", "history_items", "later", "borders", "popularity", "device"):
             setattr(self, name, getattr(self.model, name))
         self.supports = Supports(**{**vars(self.model.supports), "history": True, "intent": True, "profile": True})
         self.texts = render(self.items, self.template)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lexirec.losses import bpr, layer0_regulariser
 from lexirec.models.contract import Supports
 from lexirec.models.graph import Batch, GraphConfig, IdGraphRecommender
+from lexirec.models.layers.graph import gather
 
 
 class LightGCNConfig(GraphConfig):
@@ -81,12 +82,13 @@ class LightGCN(IdGraphRecommender):
 
     def _text_rows(self) -> Tensor:
         from lexirec.text.embed import item_vectors
+        from lexirec.text.reduce import check_dimensions
 
         vectors = torch.from_numpy(item_vectors(self.items, self.config.encoder, self.config.text))
+        check_dimensions(len(vectors), vectors.shape[1], "pca", self.config.embedding_dim)  # a direction more would be 0 in every row, for good
         vectors = vectors - vectors.mean(0)
         _, _, directions = torch.linalg.svd(vectors, full_matrices=False)
         items = vectors @ directions[: self.config.embedding_dim].T
-        items = torch.nn.functional.pad(items, (0, self.config.embedding_dim - items.shape[1]))
         items = items * (self.config.init_std / items.std())
         assert self.graph is not None  # noqa: S101 (set by build)
         return torch.cat([self.graph.mean_of_items(items.to(self.device)).cpu(), items])
@@ -100,19 +102,20 @@ class LightGCN(IdGraphRecommender):
         users, positives, negatives = batch
         layer0 = self.layer0()
         final = self.graph.mean_over_layers(layer0, self.config.num_layers)
-        user_rows = final[users]  # (B, D)
-        if self.config.loss == "infonce":
-            value = self.contrast(user_rows, final[self.n_users :], batch)
-        else:
-            drawn = self.negatives_of(batch)
-            positive = (user_rows * final[positives + self.n_users]).sum(1)
-            negative = torch.einsum("bd,bnd->bn", user_rows, final[drawn + self.n_users])
-            value = bpr(positive[:, None], negative)
+        with torch.autocast(final.device.type, enabled=False):  # scores rank, so they stay in float32
+            if self.config.loss == "infonce":
+                value = self.contrast(gather(final, users), final[self.n_users :], batch)
+            else:
+                ranked = self.unit(final)
+                user_rows = gather(ranked, users)  # (B, D)
+                positive = (user_rows * gather(ranked, positives + self.n_users)).sum(1)
+                negative = torch.einsum("bd,bnd->bn", user_rows, gather(ranked, self.negatives_of(batch) + self.n_users))
+                value = bpr(positive[:, None], negative)
         if self.config.reg:
-            rows = [layer0[users], layer0[positives + self.n_users]]
+            rows = [gather(layer0, users), gather(layer0, positives + self.n_users)]
             # A negative set of hundreds would drown the positives' term, and the published InfoNCE code leaves negatives out in effect.
             if negatives is not None and self.config.loss == "bpr":
-                rows.append(layer0[(negatives + self.n_users).reshape(-1)])
+                rows.append(gather(layer0, (negatives + self.n_users).reshape(-1)))
             value = value + self.config.reg * layer0_regulariser(*rows)
         return value
 

@@ -88,6 +88,23 @@ def seen_items(model: "Recommender", queries: Sequence[Query], later: bool = Fal
     return np.concatenate(rows), np.concatenate(seen)
 
 
+def elsewhere(model: "Recommender", queries: Sequence[Query]) -> Tensor:
+    """Items of data sets that the query's person is not of, ``(B, I)`` bool; none for words alone, and no item added after training."""
+    assert model.borders is not None  # noqa: S101 (asked of a mix alone)
+    users, items = model.borders
+    own = torch.zeros(len(queries), len(items) - 1, dtype=torch.bool)
+    for row, query in enumerate(queries):
+        if (at := model.users.position(query.user_id)) >= 0:
+            own[row, int(np.searchsorted(users, at, side="right")) - 1] = True
+        if query.history is not None and len(query.history):
+            given = model.item_map.index(query.history)
+            given = given[(given >= 0) & (given < items[-1])]
+            own[row, np.searchsorted(items, given, side="right") - 1] = True
+    own[~own.any(1)] = True
+    others = (~own).repeat_interleave(torch.from_numpy(np.diff(items)), 1)
+    return torch.nn.functional.pad(others, (0, len(model.item_map) - others.shape[1]))
+
+
 def best_items(items: IdMap, queries: Sequence[Query], scores: Tensor, bases: Sequence[Basis], k: int) -> pl.DataFrame:
     """The ``k`` best items of each query by scores ``(B, I)``, with what each was answered from; those of minus infinity are left out."""
     best, at = torch.topk(scores, min(k, scores.shape[1]), dim=1)
@@ -122,4 +139,4 @@ def nearest_items(items: IdMap, at: NDArray[np.int64], scores: Tensor, k: int) -
     )
 
 
-__all__ = ["ANSWER", "allowed_items", "best_items", "list_length", "nearest_items", "seen_items"]
+__all__ = ["ANSWER", "allowed_items", "best_items", "elsewhere", "list_length", "nearest_items", "seen_items"]

@@ -1,6 +1,7 @@
 """New items beside a model's catalogue."""
 
 import difflib
+from collections.abc import Iterable
 from typing import Any
 
 import polars as pl
@@ -54,15 +55,35 @@ def joined_items(catalogue: pl.DataFrame, known: IdMap, items: Any, *, skip_know
         for name, kind in items.schema.items()
         if name in catalogue.columns and kind != catalogue.schema[name]
     }
+    items, lost = _as_there(catalogue, items, odd)
     structs = [name for name in odd if items.schema[name] == pl.Struct]  # would be written out as text
     try:
-        both = pl.concat([catalogue, items], how="diagonal_relaxed") if not structs else None
+        both = pl.concat([catalogue, items], how="diagonal_relaxed") if not structs and not lost else None
     except pl.exceptions.PolarsError:
         both = None
     if both is None:
-        said = "; ".join(odd[name] for name in structs or odd)
+        said = "; ".join(odd[name] for name in lost or structs or odd)
         raise InputError(f"new items: {said}: store these columns as the catalogue does")
     return both.tail(items.height), both
+
+
+def _as_there(catalogue: pl.DataFrame, items: pl.DataFrame, odd: Iterable[str]) -> tuple[pl.DataFrame, list[str]]:
+    """New items with numbers as the catalogue has them, and the columns where that would lose a value.
+
+    One odd row must not turn a column of the whole catalogue into text: every item's words would be written otherwise from then on.
+    """
+    lost = []
+    for name in odd:
+        there, here = catalogue.schema[name], items.schema[name]
+        if not (there.is_numeric() or there == pl.Boolean) or not (here.is_numeric() or here in (pl.Boolean, pl.String)):
+            continue
+        cast = items[name].cast(there, strict=False)
+        same = cast.cast(pl.Float64, strict=False) == items[name].cast(pl.Float64, strict=False)
+        if cast.null_count() == items[name].null_count() and same.fill_null(True).all():
+            items = items.with_columns(cast)
+        elif here == pl.String:  # a fraction beside whole numbers stays a number
+            lost.append(name)
+    return items, lost
 
 
 __all__ = ["joined_items"]

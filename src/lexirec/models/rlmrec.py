@@ -21,6 +21,7 @@ from lexirec.data.dataset import TrainSet
 from lexirec.models.gccf import Frame, FrameConfig
 from lexirec.models.graph import Batch
 from lexirec.models.layers.contrast import log_sum_exp, total_log_sum_exp
+from lexirec.models.layers.graph import gather
 from lexirec.models.semantic import semantic_vectors
 from lexirec.models.textual import ProfileFolders
 
@@ -123,7 +124,7 @@ class RLMRec(Frame):
         # The loss is over the rows of the batch; a user or an item that occurs several times is computed once and counted.
         distinct, counts = torch.unique(users, return_counts=True)
         if self.config.contrast == "all":
-            total = contrast_sum(vectors[distinct], mlp(texts[: self.n_users]), distinct, tau, counts)
+            total = contrast_sum(gather(vectors, distinct), mlp(texts[: self.n_users]), distinct, tau, counts)
         else:
             total = self._within(vectors, distinct, counts)
         for items in (positives, *(negatives.T if negatives.ndim == 2 else negatives[:, None])):
@@ -135,7 +136,7 @@ class RLMRec(Frame):
         assert self.semantic is not None  # noqa: S101 (made by build)
         texts = self.network.get_submodule("mlp")(self.semantic[nodes])
         own = torch.arange(len(nodes), device=nodes.device)
-        return contrast_sum(vectors[nodes], texts, own, self.config.tau, counts, counts)
+        return contrast_sum(gather(vectors, nodes), texts, own, self.config.tau, counts, counts)
 
     def _generative(self, batch: Batch) -> Tensor:
         assert self.semantic is not None  # noqa: S101 (made by build)
@@ -143,7 +144,7 @@ class RLMRec(Frame):
         masked = torch.randperm(n_nodes, device=self.semantic.device)[: mask_count(n_nodes, self.config.mask_ratio)]
         chosen = torch.zeros(n_nodes, 1, dtype=torch.bool, device=masked.device).index_fill_(0, masked, True)
         vectors = self.propagated(torch.where(chosen, self.network.get_parameter("token"), self.layer0()))
-        written = self.network.get_submodule("mlp")(vectors[masked])
+        written = self.network.get_submodule("mlp")(gather(vectors, masked))
         rebuilt = reconstruction(written, self.semantic[masked], self.config.tau)
         return self.ranking_loss(vectors, batch) + self.regulariser() + self.config.weight * rebuilt
 
@@ -228,7 +229,7 @@ def contrast_sum(
     with torch.autocast(x.device.type, enabled=False):
         x, candidates = _unit(x), _unit(candidates)
         weights = x.new_ones(len(x)) if counts is None else counts.to(x.dtype)
-        pairs = ((x * candidates[own]).sum(1) * weights).sum() / tau
+        pairs = ((x * gather(candidates, own)).sum(1) * weights).sum() / tau
         return total_log_sum_exp(x, candidates, tau, weights, candidate_counts, low=low) - pairs
 
 

@@ -29,8 +29,9 @@ def write_model(model: "Recommender", folder: Path, extra: Mapping[str, Any]) ->
     """Write a model's files into an existing folder; ``extra`` is added to ``config.yaml``."""
     tensors, values = model.state()
     weights = {f"network.{name}": value for name, value in model.network.state_dict().items()}
+    borders = {} if model.borders is None else {"borders": [border.tolist() for border in model.borders]}
     arrays = {"popularity": torch.from_numpy(model.popularity), **{f"state.{name}": value for name, value in tensors.items()}}
-    save_tensors(folder / "model.safetensors", {**weights, **arrays}, {"format": FORMAT, "model": model.name, "values": values})
+    save_tensors(folder / "model.safetensors", {**weights, **arrays}, {"format": FORMAT, "model": model.name, "values": values, **borders})
     if model.vector_scores:
         vectors = {"items": model.encode_items()}
         users = model.user_vectors()
@@ -119,6 +120,9 @@ def read_model(kind: "type[Recommender]", folder: Path) -> "Recommender":
     model.history_offsets, model.history_items = _positions(model, history)
     model.later = None if later is None else _positions(model, later)
     model.popularity = tensors["popularity"].numpy()
+    # Of a mix of data sets; runs of earlier versions have none.
+    borders = metadata.get("borders")
+    model.borders = (np.array(borders[0], dtype=np.int64), np.array(borders[1], dtype=np.int64)) if borders else None
     model.restore({k.removeprefix("state."): v for k, v in tensors.items() if k.startswith("state.")}, metadata["values"])
     try:
         model.network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})

@@ -23,7 +23,7 @@ from lexirec.runs.experiment import Experiment, Parts, load_parts, parse_options
 from lexirec.runs.folder import write_run
 from lexirec.runs.machine import device_name, own_command, peak_memory_mb, versions
 from lexirec.runs.resuming import DATA, check_resumable, check_same_data, reopen
-from lexirec.training.loop import pick_device
+from lexirec.training.loop import cpu_threads, pick_device
 from lexirec.training.options import TrainingOptions
 
 LOCK = ".lock"
@@ -110,18 +110,19 @@ def fit_parts(
         temporary.write_text(yaml.safe_dump(experiment.whole(), sort_keys=False, allow_unicode=True), encoding="utf-8")
     write_json(folder / DATA, {"data_hash": parts.train.content_hash})
     started = time.perf_counter()
-    try:
-        model.fit(parts.train, parts.valid, options)
-    except InputError:
-        # Refused before anything was learned: the corrected command must not meet a folder that it can neither resume nor replace.
-        if not begun and not any((folder / name).exists() for name in ("checkpoints", *_stages(folder))):
-            shutil.rmtree(folder)
-        raise
-    with showing(options.progress):
-        result = result_entry(model, parts, options, time.perf_counter() - started)
-        evaluation = measure(model, parts) if parts.test is not None else None
-    result |= {"command": command, "protocol_split": experiment.data["split"], "dataset": parts.name, **(notes or {})}
-    result |= diagnosed(model, parts, options.progress)
+    with cpu_threads(options.threads):
+        try:
+            model.fit(parts.train, parts.valid, options)
+        except InputError:
+            # Refused before anything was learned: the corrected command must not meet a folder that it can neither resume nor replace.
+            if not begun and not any((folder / name).exists() for name in ("checkpoints", *_stages(folder))):
+                shutil.rmtree(folder)
+            raise
+        with showing(options.progress):
+            result = result_entry(model, parts, options, time.perf_counter() - started)
+            evaluation = measure(model, parts) if parts.test is not None else None
+        result |= {"command": command, "protocol_split": experiment.data["split"], "dataset": parts.name, **(notes or {})}
+        result |= diagnosed(model, parts, options.progress)
     model.know_later(parts.later)
     with storing(folder):
         (folder / DATA).unlink()

@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import numpy as np
 import polars as pl
-import torch
 
 from lexirec.errors import InputError
 from lexirec.files import atomic_folder, read_json, write_json
@@ -17,7 +16,7 @@ from lexirec.text.encoders import Encoder, load_encoder, parse_name
 from lexirec.text.encoders.base import as_bool, as_int
 from lexirec.text.encoders.families import is_causal
 from lexirec.text.prompts import Prompts, attribute_columns, attribute_prompts
-from lexirec.training.loop import pick_device, run_training
+from lexirec.training.loop import cpu_threads, pick_device, run_training
 from lexirec.training.options import TrainingOptions
 from lexirec.training.scft import Scft
 from lexirec.training.scft_config import ADAPTERS, ScftConfig
@@ -59,8 +58,21 @@ def finetune_items(
     target = Path(out) if out is not None else options.folder / "encoder" if options.folder is not None else None
     if target is not None and target.exists():
         raise InputError(f"{target} exists already; choose another folder or remove it")
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    with cpu_threads(options.threads):
+        return _tuned(items, config, options, encoder, target, replace=out is None, log=log)
+
+
+def _tuned(
+    items: pl.DataFrame,
+    config: ScftConfig,
+    options: TrainingOptions,
+    encoder: str | Encoder,
+    target: Path | None,
+    *,
+    replace: bool,
+    log: str,
+) -> Encoder:
+    """What :func:`finetune_items` does once its arguments are checked; ``target`` is a folder of the cache if not given."""
     prompts = attribute_prompts(items, config.style, config.instruction, columns=config.columns, max_characters=config.max_characters)
     kept = np.flatnonzero(~prompts.empty())
     prompts = Prompts(prompts.instruction, [prompts.phrases[i] for i in kept], [prompts.item_ids[i] for i in kept])
@@ -101,7 +113,7 @@ def finetune_items(
         for weight in model.network.parameters():
             digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
         target = default_folder() / "encoders" / digest.hexdigest()[:16]
-    with atomic_folder(target, replace=out is None) as folder:
+    with atomic_folder(target, replace=replace) as folder:
         model.save(folder, {**recipe, "seconds": round(result.seconds, 1)})
     return load_encoder(tuned_name(target))
 

@@ -10,6 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -88,6 +89,18 @@ def pick_device(name: str) -> torch.device:
     if not there.get(name, True):
         raise InputError(f"device = {name!r}: this torch finds none here; set device=auto or cpu, or install a build of torch for it")
     return torch.device(name)
+
+
+@contextmanager
+def cpu_threads(number: int | None) -> Iterator[None]:
+    """Keep torch to so many threads for a while; ``None`` leaves them as they are."""
+    before = torch.get_num_threads()
+    if number is not None:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def run_training(
