@@ -154,6 +154,50 @@ def test_retry_after_holds_for_all_workers():
         assert time.monotonic() - start > 0.3
 
 
+@pytest.mark.parametrize("asked", ["0", formatdate(0, usegmt=True)])
+def test_a_pause_of_none_is_no_reason_to_ask_without_end(monkeypatch, asked):
+    monkeypatch.setattr(llm_requests, "FIRST_PAUSE", 0.2)
+    with Faulty(echo, faults=[error(429, headers={"retry-after": asked})] * 3) as server:
+        start = time.monotonic()
+        assert values(model(server).ask(prompts(1), PARSE)) == [0]
+        assert time.monotonic() - start > 0.7  # half of 0.2 + 0.4 + 0.8 at least
+        assert len(server.requests) == 4
+
+
+def test_one_that_is_put_off_pauses_all_workers(monkeypatch):
+    with Faulty(echo, delay=0.05) as server:
+        asked = model(server, concurrency=4, cache=False)
+        asked.ask(prompts(1), PARSE)  # known to work: from now on all start at once
+        monkeypatch.setattr(llm_requests, "FIRST_PAUSE", 2.0)
+        server.requests.clear()
+        server.faults = [error(429)]
+        assert values(asked.ask(prompts(60), PARSE)) == list(range(60))
+        sent = [body["messages"][1]["content"] for body in server.requests]
+    put_off = next(number for number in sent if sent.count(number) == 2)
+    assert sent.index(put_off, sent.index(put_off) + 1) < 25  # the others did not go on meanwhile
+
+
+def test_a_limit_on_the_rate_is_waited_for_beyond_the_tries_and_named_where_it_lasts(monkeypatch):
+    monkeypatch.setattr(llm_requests, "LONGEST_PAUSE", 0.02)
+    limit = error(429, "Rate limit reached for requests per minute")
+    with Faulty(echo, faults=[limit] * 12) as server:  # twice as many as a server in trouble gets
+        asked = model(server, tries=2)
+        assert values(asked.ask(prompts(1), PARSE)) == [0]
+        assert asked.spent.calls == 13
+    monkeypatch.setattr(llm_requests, "PATIENCE", 0.1)
+    with Faulty(echo, every=limit) as server:
+        told = pytest.raises(LlmError, match=r"limits the rate of requests, and left 8 prompts .*Rate limit reached.*lower --concurrency")
+        with told:
+            model(server, cache=False).ask(prompts(50), PARSE)
+    # Of one prompt alone it is that prompt's fault, and does not take for ever.
+    monkeypatch.setattr(llm_requests, "PUT_OFF", 4)
+    monkeypatch.setattr(llm_requests, "PATIENCE", 60.0)
+    with Faulty(echo, faults=[limit] * 4) as server:
+        results = model(server, concurrency=1, cache=False).ask(prompts(3), PARSE)
+        assert values(results) == [None, 1, 2]
+        assert "put off 4 times" in results[0].error
+
+
 def test_a_pause_beyond_the_longest_stops_the_run_at_once():
     with Faulty(echo, every=error(429, headers={"retry-after": "3600"})) as server, pytest.raises(LlmError, match="3600 s"):
         model(server).ask(prompts(3), PARSE)
@@ -308,6 +352,64 @@ def test_a_cut_text_is_no_answer_and_a_cut_object_is_if_it_is_whole():
         assert result.value is None
         assert "--max-tokens" in result.error
         assert len(server.requests) == 3  # the text and one attempt to mend it
+
+
+def ended(reason, content, **more):
+    choice = {"index": 0, "finish_reason": reason, "message": {"role": "assistant", "content": content, **more}}
+    return (200, {}, json.dumps({"choices": [choice]}).encode())
+
+
+def test_a_text_that_a_filter_ended_is_no_answer_and_a_whole_object_is():
+    for reason in ("content_filter", "tool_calls", "abort"):
+        with Faulty(every=ended(reason, "REVISED PROFILE: A lovely and then the")) as server:
+            for _ in range(2):  # from the server, then from the file
+                asked = LanguageModel(reason, base_url=server.url)
+                result = asked.ask(prompts(1), str, plain_text=True)[0]
+                assert result.error == f"the answer was cut by the server ({reason})"
+            assert len(server.requests) == 2
+        with Faulty(every=ended(reason, '{"n": 7}')) as server:
+            assert values(model(server, cache=False).ask(prompts(1), PARSE)) == [7]
+        with Faulty(every=ended(reason, "")) as server:
+            assert model(server, cache=False).ask(prompts(1), PARSE)[0].error == f"the answer is empty; it was cut by the server ({reason})"
+    for reason in ("stop", None, "eos_token"):
+        with Faulty(every=ended(reason, "whole")) as server:
+            assert model(server, cache=False).ask(prompts(1), str, plain_text=True)[0].value == "whole"
+
+
+def test_a_refusal_is_told_in_its_own_words():
+    with Faulty(every=ended("stop", None, refusal=f"I can't\nhelp with {KEY}.")) as server:
+        for _ in range(2):
+            assert model(server).ask(prompts(1), PARSE)[0].error == "the model refused: I can't help with ***."
+        assert server.requests[1]["messages"][2]["content"] == "I can't\nhelp with ***."
+        server.every = ended("stop", '{"n": 3}', refusal="no")
+        assert values(model(server, cache=False).ask(prompts(1), PARSE)) == [3]
+
+
+def test_answers_of_earlier_files_are_read(tmp_path):
+    cache = AnswerCache()
+    for key, old in ((b"a", 0), (b"b", 1)):
+        cache._base.execute("INSERT INTO answers VALUES (?, 'm', 'x', 1, 1, ?)", (key, old))
+    assert (cache.get(b"a"), cache.get(b"b")) == (Answer("x", 1, 1), Answer("x", 1, 1, "length"))
+    cache.put(b"a", "m", Answer("x", 1, 1, "content_filter"))
+    assert cache.get(b"a").ended == "content_filter"
+
+
+@pytest.mark.parametrize("key", ["sk-proj-abcd\refgh12345678", "“sk-proj-abcdefgh12345678”", "two words-of-0123456789"])
+def test_a_key_that_can_be_none_is_refused_without_its_value(monkeypatch, key):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with Faulty(echo) as server:
+        with pytest.raises(InputError, match="OPENAI_API_KEY holds white space") as caught:
+            model(server)
+        assert not any(part in str(caught.value) for part in ("abcd", "efgh", "0123456789"))
+        model(server, dry_run=True)  # nothing is sent
+
+
+@pytest.mark.parametrize("ending", ["\r", "\n", " \r\n"])
+def test_white_space_around_a_key_is_not_part_of_it(monkeypatch, ending):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY + ending)
+    with Faulty(lambda body: json.dumps({"n": 1, "note": KEY})) as server:
+        assert model(server, cache=False).ask(prompts(1), json.loads)[0].value["note"] == "***"
+        assert server.headers[0]["authorization"] == f"Bearer {KEY}"
 
 
 NO_MAX_TOKENS = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."

@@ -39,6 +39,20 @@ def test_eight_in_a_row_without_an_answer_stop():
         leave(verdict, 1)
 
 
+def test_a_limit_on_the_rate_is_named_where_most_were_put_off():
+    verdict = begun()
+    leave(verdict, 3)
+    for _ in range(4):
+        verdict.left_out("status 429", limited=True)
+    with pytest.raises(LlmError, match=r"^small at http://here limits the rate .* left 8 .*\(last: status 429\); lower --concurrency"):
+        verdict.left_out("status 429", limited=True)
+    verdict = begun()
+    verdict.left_out("status 429", limited=True)
+    verdict.answered()
+    with pytest.raises(LlmError, match="check the server"):
+        leave(verdict, GIVE_UP)
+
+
 def test_refusals_count_as_long_as_nothing_was_answered():
     verdict = begun()
     refuse(verdict, GIVE_UP - 1)

@@ -11,7 +11,7 @@ from lexirec.text import llm_requests
 from lexirec.text.llm import Budget, BudgetError, LanguageModel, LlmError, Prompt, json_answer
 from lexirec.text.lm_writer import LmWriter, ProfileWarning
 from lexirec.text.plain_writer import PlainWriter
-from lexirec.text.profile_prompts import FAMILIES, ProfileAnswer, family, rephrase_prompt, revised
+from lexirec.text.profile_prompts import FAMILIES, ProfileAnswer, family, rephrase_prompt, revised, shortened
 from tests.text.llm_server import KEY, Faulty, error, helpful
 from tests.text.shops import BASKETBALL, shop
 
@@ -58,6 +58,7 @@ def test_items_first_then_users_from_their_profiles_then_rephrasings():
         "parameters": {"max_tokens": 400, "response_format": {"type": "json_object"}},
         "fallbacks": {"items": 0, "users": 0},
         "unasked": {"items": 0, "users": 0},
+        "shortened": {"items": 0, "users": 0},
     }
     # The user's message: title, the finished profile of the item, this user's own review; no ids.
     shown = users_of(server, "PURCHASED ITEMS\n")
@@ -250,18 +251,61 @@ def test_word_limits_hold_whatever_the_model_writes():
     train = shop().split("all").train
     long = json.dumps({"summarization": "word " * 1000, "reasoning": None})
     with Faulty(lambda b: "REVISED PROFILE: " + "other " * 1000 if "REVISED" in b["messages"][0]["content"] else long) as server:
-        profiles = LmWriter(model(server), versions=1, family="product").write(train)
+        told = r"wrote more words than it was asked for in 8 items, 6 users, 14 rephrasings; these are cut.*50 words for an item, 100 for"
+        with pytest.warns(ProfileWarning, match=told):
+            profiles = LmWriter(model(server), versions=1, family="product").write(train)
+    assert profiles.facts["shortened"] == {"items": 8, "users": 6, "rephrasings": 14}
     assert {len(t.split()) for t in profiles.item_texts()} == {50}
     assert {len(t.split()) for t in profiles.user_texts()} == {100}
     assert {len(t.split()) for t in profiles.item_texts(1)} == {110}
     for endless in ("無線電話" * 1000, "x" * 5000):
         said = json.dumps({"summarization": endless}, ensure_ascii=False)
         again = f"REVISED PROFILE: {endless}"
-        with Faulty(lambda b, s=said, a=again: a if "REVISED" in b["messages"][0]["content"] else s) as server:
+        told = pytest.warns(ProfileWarning, match="14 rephrasings")
+        with Faulty(lambda b, s=said, a=again: a if "REVISED" in b["messages"][0]["content"] else s) as server, told:
             profiles = LmWriter(model(server, cache=False), versions=1, family="product").write(train)
         assert {len(t) for t in profiles.item_texts()} == {500}
         assert {len(t) for t in profiles.user_texts()} == {1000}
         assert {len(t) for t in profiles.item_texts(1)} == {1100}
+
+
+def test_long_answers_end_with_a_sentence_where_there_is_one():
+    first, second = "First " + "word " * 28 + "end.", "Second " + "word " * 48 + "end."
+    said = f"{first} {second}"
+    assert shortened(said, 50) == first
+    assert shortened(said, 30) == first  # it ends with the limit
+    assert shortened(said, 80) == said
+    assert shortened(said, 20) == " ".join(said.split()[:20])
+    assert shortened("Tea. " + second, 50) == " ".join(f"Tea. {second}".split()[:50])  # next to nothing would be left
+    abbreviated = "For those who like music, e.g. jazz, and more words than there is room for"
+    assert shortened(abbreviated, 8) == "For those who like music, e.g. jazz"
+    assert shortened("喜歡茶的人。" * 20, 5, 50) == "喜歡茶的人。" * 8
+    train = shop().split("all").train
+    with Faulty(lambda body: json.dumps({"summarization": said})) as server, pytest.warns(ProfileWarning, match="in 8 items;"):
+        profiles = LmWriter(model(server), versions=0, family="product").write(train)
+    assert set(profiles.item_texts()) == {first}
+    assert set(profiles.user_texts()) == {said}
+    assert profiles.facts["shortened"] == {"items": 8, "users": 0}
+
+
+TEXTS = ["A long news text about football in Spain", "Bread recipe", None]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_column_named_text_is_read_unless_it_is_the_others_in_one(family):
+    log = pl.DataFrame({"user_id": ["u"] * 3, "item_id": ["a", "b", "c"], "timestamp": [1, 2, 3]})
+    items = pl.DataFrame({"item_id": ["a", "b", "c"], "title": [None, None, "Three"], "text": TEXTS})
+    writer = LmWriter(LanguageModel("m", dry_run=True), family=family)
+
+    def shown(frame):
+        return [prompt and prompt.user for prompt in writer._item_prompts(Dataset.from_frames(log, frame).train_set())]
+
+    assert all(text in user for text, user in zip(TEXTS[:2], shown(items), strict=False))
+    both = items.with_columns(description=pl.lit("A short one"))
+    assert "football" not in shown(both)[0]  # the description goes first
+    items = items.with_columns(title=pl.Series(["One", "Two", "Three"]), brand=pl.Series(["Ada", "Bob", None]))
+    joined = pl.format("Title: {}. Brand: {}", "title", pl.col("brand").fill_null("")).alias("text")
+    assert not any("Title: " in user for user in shown(items.with_columns(joined)))
 
 
 def test_endless_titles_are_cut_in_prompts_as_descriptions_are():
@@ -323,6 +367,25 @@ def test_dry_run_counts_what_a_run_would_ask_where_profiles_are_known_to_be_no_g
         assert dry.plan.calls == len(server.requests) - sent == 7 + 6
 
 
+def test_dry_run_counts_the_people_behind_items_that_are_asked_again():
+    train = shop().split("all").train
+
+    def some(body):
+        return "I'd rather not" if "Leather basketball" in body["messages"][1]["content"][:40] else helpful(body)
+
+    with Faulty(some) as server:
+        with pytest.warns(ProfileWarning, match="1 items"):
+            LmWriter(model(server), versions=1).write(train)
+        for retry, calls in ((False, 0), (True, 1 + 2 + 3)):  # the item, the two who have it, and the rewritings of these three
+            dry = LanguageModel("writer", base_url=server.url, dry_run=True, retry_failed=retry)
+            LmWriter(dry, versions=1).write(train)
+            assert dry.plan.calls == calls
+        server.reply = helpful
+        sent = len(server.requests)
+        LmWriter(model(server, retry_failed=True), versions=1).write(train)
+        assert len(server.requests) - sent == calls
+
+
 def test_long_histories_are_sampled_in_order_and_alike_each_time():
     items = pl.DataFrame({"item_id": [f"{i:03}" for i in range(100)], "title": [f"T{i}" for i in range(100)]})
     log = pl.DataFrame({"user_id": ["u"] * 100, "item_id": items["item_id"], "timestamp": range(100)})
@@ -370,7 +433,7 @@ def test_answers():
     assert isinstance(rephrase_prompt("a", 1), Prompt)
 
 
-@pytest.mark.parametrize("options", [{"versions": 13}, {"max_history": 0}, {"max_reviews": -1}, {"family": "shop"}])
+@pytest.mark.parametrize("options", [{"versions": 13}, {"max_history": 0}, {"max_reviews": -1}, {"family": "shop"}, {"seed": -1}])
 def test_bad_settings(options):
     with pytest.raises(InputError):
         LmWriter(LanguageModel("m", dry_run=True), **options)

@@ -348,6 +348,14 @@ COUNTED = {
     "rating": pl.Series(["4.5", "3"], dtype=pl.Categorical),
     "votes": [{"up": 991, "source": "us"}, {"up": 992, "source": "us"}],
     "reviews": ["1,539 reviews", "4 reviews"],
+    "num_sold": [1539, 12],
+    "sold": ["10K+ sold", "3 sold this week"],
+    "bought_in_past_month": ["10K+ bought in past month", "50+ bought", ""],
+    "followers": ["1.2M followers", "7"],
+    "fans": [991, 3],
+    "checkIns": [1539, 2],
+    "owners": ["1,000,000 .. 2,000,000", "0 .. 20,000"],
+    "num_interactions": [1539, 12],
 }
 READ = {
     "reviews": (["Smells good.", "5 stars from me, lovely"], "fact"),
@@ -359,7 +367,49 @@ READ = {
     "sizes": ([["12 oz"], ["3 oz"]], "kind"),
     "dimensions": ([{"w": 1, "h": 2}, {"w": 3, "h": 4}], "kind"),
     "number_of_players": ([2, 4], "fact"),
+    "related_topics": ([["java 8", "type systems"], ["gardens"]], "kind"),
+    "similar": (["Like the iPhone 12", "Like a lamp"], "fact"),
+    "interactions": (["Not with aspirin", "None known"], "fact"),
+    "owners": (["The city of Ulm", "A family"], "fact"),
+    "released": ([1995, 1996], "fact"),
 }
+WITH_IDS = {
+    "also_buy": [["B002", "B999"], ["B001"], []],
+    "bought_together": [["B003"], [], ["B001"]],
+    "related": [{"also_bought": ["B002"], "buy_after_viewing": ["X17", "Y18"]}] * 3,
+    "similar_items": ["B002;B003", "B001", None],
+    "similarItems": ["['B901', 'B902']", "['B903']", "[]"],
+    "alsoViewed": [[12, 13], [14], []],
+    "anything": [["B002", "B003"], ["B001", "B777"], None],
+    "sequel": ["B002", "B003", "unknown"],
+    "next": ["no id", "no id", "no id"],
+}
+
+
+@pytest.mark.parametrize("name", WITH_IDS)
+def test_what_names_other_items_by_their_ids_is_left_out(name):
+    ids = ["B001", "B002", "no id" if name == "next" else "B003"]
+    frame = pl.DataFrame({"item_id": ids, "title": ["x", "y", "z"], name: WITH_IDS[name]})
+    with pytest.warns(DataWarning, match=f"don't read the catalogue's {name}: ids of items say nothing in words"):
+        assert roles(frame) == {}
+
+
+def test_a_number_that_is_an_id_by_chance_is_read():
+    years = pl.DataFrame({"item_id": ["1995", "1996"], "title": ["x", "y"], "made": ["1995", "1996"], "years": [[1995], [1996]]})
+    assert roles(years) == {"made": "fact", "years": "kind"}
+
+
+def test_ids_of_other_items_are_in_no_text_and_in_no_prompt():
+    items = pl.DataFrame({"item_id": ["B001", "B002", "B003"], "title": ["Red lipstick", "Hair brush", "Soap"],
+                          "also_buy": [["B002", "B003"], ["B001"], ["B001"]]})  # fmt: skip
+    log = pl.DataFrame({"user_id": ["u", "u", "v", "v"], "item_id": ["B001", "B002", "B001", "B003"], "timestamp": [1, 2, 1, 2]})
+    train = Dataset.from_frames(log, items).train_set()
+    with pytest.warns(DataWarning, match="also_buy"):
+        profiles = PlainWriter().write(train)
+    assert not any("B00" in text for text in [*texts_of(profiles), *profiles.items["raw"]])
+    with pytest.warns(DataWarning, match="also_buy"):
+        prompts = LmWriter(LanguageModel("m", dry_run=True))._item_prompts(train)
+    assert not any("B00" in prompt.user for prompt in prompts)
 
 
 @pytest.mark.parametrize("name", COUNTED)

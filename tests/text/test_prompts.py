@@ -163,3 +163,20 @@ def test_the_instruction_is_unchanged_and_a_semicolon_in_a_yelp_value_parts_it()
     assert prompts.droppable(1) is prompts.phrases[1]
     assert prompts.text(["b", "open is True"]) == "In: \n b; open is True"
     assert prompts.text([]) == ""
+
+
+def test_what_choices_make_is_no_attribute() -> None:
+    shop = pl.DataFrame(
+        {
+            "item_id": ["a1", "b2"],
+            "title": ["Red lipstick", "Blue pen"],
+            "num_sold": [12, 3],
+            "also_bought": [["b2"], ["a1"]],
+            "related_topics": ["lips", "paper"],
+        }
+    )
+    with pytest.warns(UserWarning, match="attribute prompts don't read the catalogue's (num_sold|also_bought)"):
+        made = attribute_prompts(shop)
+    assert made.phrases[0] == ["title is Red lipstick", "related topics is lips"]
+    named = attribute_prompts(shop, columns=["title", "num_sold"])  # who names a column gets it
+    assert named.phrases[0] == ["title is Red lipstick", "num sold is 12"]

@@ -51,7 +51,10 @@ def profile(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Ask and write nothing: show calls, tokens and cost, and whether the budget allows them.")
     ] = False,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask again where a known answer is not valid.")] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option("--retry-failed", help="Ask again where a known answer is not valid, and about people whose items get one by that."),
+    ] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the folder if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")] = False,
 ) -> None:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from lexirec.data.messages import warn
 from lexirec.errors import InputError, LexirecError
 from lexirec.files import FULL, REFUSED, atomic_file, free_space, write_json
+from lexirec.text.encoders.api import ApiError
 from lexirec.text.encoders.base import Encoder, FloatArray, check_texts
 
 SHARD_BYTES = 32 << 20
@@ -98,7 +99,8 @@ class EmbeddingCache:
             ``(n, D)`` float32, as ``encoder.encode(texts)`` gives it.
 
         Raises:
-            InputError: as the encoder raises it.
+            InputError: as the encoder raises it, or if it gives vectors of another length than those that are stored under its fingerprint.
+            ApiError: as the encoder raises it. The vectors that a service gave before that are stored, and the message says so.
 
         Warns:
             CacheWarning: if the vectors can't be stored (a full disk, no permission); they are given all the same. What was stored before
@@ -135,7 +137,14 @@ class EmbeddingCache:
         size = MIN_CHUNK if vectors is None else _chunk(vectors.shape[1])
         while start < len(missing):
             part = missing[start : start + size]
-            fresh = encoder.encode([texts[i] for i in part], progress=progress)
+            try:
+                fresh = encoder.encode([texts[i] for i in part], progress=progress)
+            except ApiError as error:
+                paid = _whole(error.finished, vectors)
+                known = start + len(paid)
+                if writable and known and (not len(paid) or self._stored(place, [keys[i] for i in part[: len(paid)]], paid)):
+                    raise ApiError(f"{error}; {known:,} finished texts are in the cache: the same again asks only for the others") from None
+                raise
             if vectors is None:
                 vectors = np.empty((len(texts), fresh.shape[1]), dtype=np.float32)
             elif fresh.shape[1] != vectors.shape[1]:
@@ -144,12 +153,7 @@ class EmbeddingCache:
                     "the model behind that name has changed: remove that folder"
                 )
             vectors[part] = fresh
-            if writable:
-                try:
-                    self._write(place, [keys[i] for i in part], fresh)
-                except CacheError as error:
-                    warn(str(error), CacheWarning)
-                    writable = False
+            writable = writable and self._stored(place, [keys[i] for i in part], fresh)
             start += len(part)
             size = _chunk(fresh.shape[1])
         if writable:
@@ -182,6 +186,15 @@ class EmbeddingCache:
             f"the cache folder {self.folder} {what} ({_reason(error)}; {free_space(self.folder)}); new vectors aren't kept. Make room, or"
             " set LEXIREC_CACHE to another folder"
         )
+
+    def _stored(self, place: Path, keys: list[bytes], vectors: FloatArray) -> bool:
+        """Whether a new shard could be written; a warning says why not."""
+        try:
+            self._write(place, keys, vectors)
+        except CacheError as error:
+            warn(str(error), CacheWarning)
+            return False
+        return True
 
     def _write(self, place: Path, keys: list[bytes], vectors: FloatArray) -> Path:
         """A new shard, whole or absent."""
@@ -282,6 +295,13 @@ class EmbeddingCache:
                 path.unlink(missing_ok=True)
             except PermissionError:  # Windows: another process is reading it; the next merge takes it
                 continue
+
+
+def _whole(finished: FloatArray | None, others: FloatArray | None) -> FloatArray:
+    """Vectors of a call that failed, up to the first that is not finite; none where they are of another length than the others."""
+    if finished is None or (others is not None and finished.shape[1] != others.shape[1]):
+        return np.zeros((0, 0), dtype=np.float32)
+    return finished[: int(np.isfinite(finished).all(axis=1).cumprod().sum())]
 
 
 def _chunk(dim: int) -> int:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from lexirec.errors import InputError, require
 from lexirec.progress import track
-from lexirec.text.encoders.api import DEFAULT_URL, public_url
+from lexirec.text.encoders.api import DEFAULT_URL, api_key, public_url
 from lexirec.text.llm_budget import Budget, BudgetError, Price, Spending, likely_tokens
 from lexirec.text.llm_cache import Answer, AnswerCache, answer_file, answer_key
 from lexirec.text.llm_protocol import Check, Parse, Prompt, Result, checked, json_answer, repair
@@ -60,7 +60,8 @@ class LanguageModel:
         base_url: address of the server; the environment's ``OPENAI_BASE_URL``, else the public service.
         concurrency: requests on their way at a time.
         timeout: seconds to wait for one whole answer.
-        tries: requests sent for one prompt at most, where the server is slow, overloaded or unreachable.
+        tries: requests sent for one prompt at most, where the server is slow, overloaded or unreachable; those that it puts off because of
+            its limit on the rate of requests (429) don't count.
         max_tokens: longest answer; a server that knows it as ``max_completion_tokens`` only is asked so.
         temperature, seed: as the server understands them; left out of the request if ``None``.
         json_mode: ask the server for JSON by ``response_format``; some servers ignore it, and one that refuses it is asked without.
@@ -71,7 +72,7 @@ class LanguageModel:
         retry_failed: ask again where neither the known answer nor a known repair of it passes the check.
 
     Raises:
-        InputError: for a bad setting, or if the public service is to be asked without a key.
+        InputError: for a bad setting, if the public service is to be asked without a key, or if no key can be like the one that is set.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class LanguageModel:
         openai = None if dry_run else require("openai", "llm")
         self._verdict = Verdict(f"{model} at {public_url(self.base_url)}", tries)
         self._requests = Requests(openai, model, self.base_url, timeout=timeout, tries=tries, spent=self.spent, verdict=self._verdict)
-        if not dry_run and not os.environ.get("OPENAI_API_KEY") and self.base_url == DEFAULT_URL:
+        if not dry_run and api_key() is None and self.base_url == DEFAULT_URL:
             raise InputError("OPENAI_API_KEY is not set; set it, or give the address of a server of your own (--base-url)")
 
     def ask(

@@ -30,13 +30,14 @@ class Answer:
     Attributes:
         text: its words as they came.
         input_tokens, output_tokens: as the server counted them, else estimated.
-        truncated: whether the model was stopped by the limit on tokens.
+        ended: why the server ended the answer early, in its own word: ``length`` at the limit of tokens, ``content_filter``, ...;
+            ``refusal`` where ``text`` is what the model said instead of an answer; empty for a whole answer.
     """
 
     text: str
     input_tokens: int
     output_tokens: int
-    truncated: bool = False
+    ended: str = ""
 
 
 class AnswerCache:
@@ -92,7 +93,7 @@ class AnswerCache:
             raise CacheError(
                 f"answers can't be read from {self.path} ({error}); remove it if it is damaged, or set LEXIREC_CACHE to another folder"
             ) from error
-        return None if row is None else Answer(row[0], row[1], row[2], bool(row[3]))
+        return None if row is None else Answer(row[0], row[1], row[2], {0: "", 1: "length"}.get(row[3], str(row[3])))
 
     def put(self, key: bytes, model: str, answer: Answer) -> None:
         """Keep an answer; a later one replaces an earlier one.
@@ -100,7 +101,9 @@ class AnswerCache:
         Raises:
             CacheError: if the disk is full or the file is locked for a minute.
         """
-        row = (key, model, answer.text, answer.input_tokens, answer.output_tokens, int(answer.truncated))
+        # Files of earlier versions hold 0 and 1 there; a word beside them is kept as it is.
+        ended: int | str = {"": 0, "length": 1}.get(answer.ended, answer.ended)
+        row = (key, model, answer.text, answer.input_tokens, answer.output_tokens, ended)
         try:
             self._base.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?)", row)
         except sqlite3.Error as error:

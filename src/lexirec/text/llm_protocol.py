@@ -51,6 +51,8 @@ class Result(Generic[T]):
     error: str | None = None
 
 
+ENDED = frozenset({"stop", "end_turn", "eos", "eos_token", "stop_sequence"})
+"""What servers call the end of a whole answer (``finish_reason``), if they say anything."""
 Check = Callable[[Answer], Result[T]]
 """Turns what a server said into a result."""
 
@@ -72,7 +74,7 @@ def read_answer(content: bytes, messages: list[dict[str, str]]) -> Answer:
     try:
         body = json.loads(content)
         choice = body["choices"][0]
-        text = choice["message"]["content"] or ""
+        text, refusal = choice["message"]["content"] or "", choice["message"].get("refusal")
         usage = body.get("usage") or {}
         read, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
         if not isinstance(text, str):
@@ -81,7 +83,12 @@ def read_answer(content: bytes, messages: list[dict[str, str]]) -> Answer:
         # Cut after redacting: half a key would not be known as one.
         shown = redacted(content[:2000].decode("utf-8", "replace"), 100)
         raise NotTheProtocolError(f"the body is no chat completion ({type(error).__name__}: {shown!r})") from None
-    key = os.environ.get("OPENAI_API_KEY")
+    ended = re.sub(r"\W", "_", str(choice.get("finish_reason") or ""))[:40]
+    if ended in ENDED:
+        ended = ""
+    if isinstance(refusal, str) and refusal.strip() and not text.strip():
+        text, ended = refusal, "refusal"
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
     if key and len(key) >= SECRET_CHARACTERS:
         # Not inside a longer word, but after an escape of JSON: in `\nsk-...` the key follows a letter.
         text = re.sub(rf"(?:(?<!\w)|(?<=\\[bfnrt])){re.escape(key)}(?!\w)", "***", text)
@@ -89,15 +96,18 @@ def read_answer(content: bytes, messages: list[dict[str, str]]) -> Answer:
         text.encode("utf-8", "replace").decode(),  # half a surrogate pair can't be kept in a file
         read if isinstance(read, int) and read >= 0 else likely_tokens(messages),
         written if isinstance(written, int) and written >= 0 else len(text.encode()) // 4 + 1,
-        choice.get("finish_reason") == "length",
+        ended,
     )
 
 
 def checked(answer: Answer, parse: Parse[T], plain_text: bool = False) -> Result[T]:
     """An answer's value, or why it has none; plain text that was cut has none, since nothing in it says where it should end."""
-    if plain_text and answer.truncated:
-        return Result(None, "the answer was cut at the limit of tokens (--max-tokens)")
-    cut = "; it was cut at the limit of tokens (--max-tokens)" if answer.truncated else ""
+    if answer.ended == "refusal":
+        return Result(None, f"the model refused: {' '.join(answer.text.split())}"[:500])
+    cut = "at the limit of tokens (--max-tokens)" if answer.ended == "length" else f"by the server ({answer.ended})" if answer.ended else ""
+    if plain_text and cut:
+        return Result(None, f"the answer was cut {cut}")
+    cut = cut and f"; it was cut {cut}"
     if not answer.text.strip():
         return Result(None, f"the answer is empty{cut}")
     try:

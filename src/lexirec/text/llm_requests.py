@@ -5,14 +5,13 @@ budget -> request, retried with growing pauses, or worded otherwise where the se
 
 import asyncio
 import contextlib
-import os
 import random
 import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from lexirec.text.encoders.api import redacted
+from lexirec.text.encoders.api import api_key, redacted
 from lexirec.text.llm_budget import BudgetError, Spending, most_tokens
 from lexirec.text.llm_cache import Answer
 from lexirec.text.llm_protocol import NotTheProtocolError, Prompt, asked_pause, read_answer
@@ -20,7 +19,13 @@ from lexirec.text.llm_verdict import LlmError, Verdict
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 """Seconds. Pauses double; a server that asks for a longer pause (Retry-After) is taken to be down for this run."""
-AGAIN = frozenset({408, 409, 425, 429})
+LIMITED = 429
+"""Too many requests at a time: it says nothing against the server or the prompt."""
+PATIENCE = 150.0
+"""Seconds without any answer after which a prompt that the limit on the rate of requests puts off is left out: quotas are by the minute."""
+PUT_OFF = 20
+"""Times that one prompt is put off at most while others are answered: some ten minutes."""
+AGAIN = frozenset({408, 409, 425, LIMITED})
 """Statuses after which the same request may be answered, beside all of at least 500: a server or its gateway is in trouble."""
 NEVER = 501
 """Not implemented: another try is answered alike."""
@@ -58,14 +63,14 @@ class Requests:
         self._spent, self._verdict = spent, verdict
         self._client: Any = None
         self._json_refused = self._renamed = False
-        self._pause_until = 0.0
+        self._pause_until = self._answered_at = 0.0
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
         """Within it requests can be sent; a pause that was asked for in an earlier one is over."""
         self._pause_until = 0.0
         # Retries are ours (max_retries=0), so that every request is counted and Retry-After holds for all workers.
-        key = os.environ.get("OPENAI_API_KEY") or "none"
+        key = api_key() or "none"
         # The client's limits hold for each read; the whole request has its own in `send`. Connecting has less time than that, since a
         # request that never left costs nothing.
         limits = self._openai.Timeout(self._timeout, connect=0.9 * self._timeout, pool=0.9 * self._timeout)
@@ -84,14 +89,15 @@ class Requests:
             parameters: as they were asked for; ``max_tokens`` among them.
 
         Raises:
-            NoAnswerError: if this prompt is refused, or has no answer after all tries.
+            NoAnswerError: if this prompt is refused, or has no answer after all tries, or is put off too long (:data:`PATIENCE`).
             BudgetError: before the budget would be passed.
             LlmError: if the server refuses all prompts, asks for a long pause, or left too many in a row.
         """
         openai, client = self._openai, self._client
         most = most_tokens(messages), int(parameters["max_tokens"])
-        reason, attempt = "", 0
+        reason, attempt, put_off, since = "", 0, 0, 0.0
         while attempt < self._tries:
+            limited = False
             await self._wait_for_pause()
             sent = self._sent(parameters)
             await self._reserve(*most)
@@ -107,6 +113,7 @@ class Requests:
                 answer = read_answer(raw.http_response.content, messages)
                 used = (answer.input_tokens, answer.output_tokens)
                 self._verdict.answered()
+                self._answered_at = time.monotonic()
                 return answer
             except (openai.APIConnectionError, asyncio.TimeoutError) as error:
                 if type(error.__cause__).__name__ in UNSENT:
@@ -116,6 +123,7 @@ class Requests:
                 pause = None
             except openai.APIStatusError as error:
                 used = most if error.status_code in SERVED else (0, 0)
+                limited = error.status_code == LIMITED
                 reason, pause = redacted(f"status {error.status_code}: {error.message}", SHOWN), asked_pause(error.response.headers)
                 if error.status_code in (400, 422) and self._learned(sent, str(error.message)):
                     continue  # no try: the next request is another one
@@ -135,12 +143,20 @@ class Requests:
             self._verdict.failed(reason)
             if pause is not None and pause > LONGEST_PAUSE:
                 raise LlmError(f"{self._verdict.place} asks to come back in {pause:.0f} s ({reason}); all answers are kept: run again then")
-            attempt += 1
+            if limited:
+                since, put_off = since if put_off else time.monotonic(), put_off + 1
+                if time.monotonic() - max(since, self._answered_at) > PATIENCE or put_off >= PUT_OFF:
+                    self._verdict.left_out(reason, limited=True)
+                    raise NoAnswerError(f"put off {put_off} times by the limit on the rate of requests ({reason}); lower --concurrency")
+            else:
+                attempt += 1
             if attempt < self._tries:
-                if pause is not None:  # the server speaks to all of us
-                    self._pause_until = max(self._pause_until, time.monotonic() + pause)
+                own = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** ((put_off if limited else attempt) - 1)) * random.uniform(0.5, 1.0)
+                if limited or pause is not None:  # the server speaks to all of us
+                    # A pause of none, or one that is over, is no reason to ask without end.
+                    self._pause_until = max(self._pause_until, time.monotonic() + max(own, pause or 0.0))
                 else:
-                    await asyncio.sleep(min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0))
+                    await asyncio.sleep(own)
         self._verdict.left_out(reason)
         raise NoAnswerError(f"no answer after {self._tries} tries ({reason})")
 

@@ -10,7 +10,8 @@ from lexirec.text.llm_budget import BudgetError
 from lexirec.text.llm_protocol import Prompt
 
 GIVE_UP = 8
-"""So many prompts in a row without an answer stop the run: the server is down, not the prompt hard. Refused prompts count as long as none
+"""So many prompts in a row without an answer stop the run: the server is down, not the prompt hard. One that its limit on the rate
+of requests puts off counts once it has waited for minutes. Refused prompts count as long as none
 was answered; after that they are those prompts' own fault (too long, filtered)."""
 ALIKE = 50
 """So many prompts in a row that are refused in the very same words stop the run, whatever was answered before."""
@@ -35,6 +36,7 @@ class _Call:
         useful: how many of them had a valid answer.
         answered: whether the server answered a request.
         unanswered, refused: prompts since the last answer that had none, and that were refused.
+        limited: how many of the unanswered ones were put off by a limit on the rate of requests.
         alike: refusals in a row in the same words.
         last_reason: why the last prompt was left without an answer.
         last_failure: why the last request or answer was no good.
@@ -49,6 +51,7 @@ class _Call:
     answered: bool = False
     unanswered: int = 0
     refused: int = 0
+    limited: int = 0
     alike: int = 0
     last_reason: str = ""
     last_failure: str = ""
@@ -97,18 +100,19 @@ class Verdict:
     def answered(self) -> None:
         """Note that the server answered, whether validly or not: what is counted in a row starts again."""
         call = self._call
-        call.answered, call.unanswered, call.refused, call.alike = True, 0, 0, 0
+        call.answered, call.unanswered, call.refused, call.limited, call.alike = True, 0, 0, 0, 0
 
     def failed(self, reason: str) -> None:
         """Note why a request or an answer was no good; there may be further tries."""
         self._call.last_failure = reason
 
-    def left_out(self, reason: str, refused: bool = False) -> None:
+    def left_out(self, reason: str, refused: bool = False, limited: bool = False) -> None:
         """Note a prompt that gets no answer.
 
         Args:
             reason: why.
             refused: whether the server refused it, rather than being silent.
+            limited: whether the server put it off again and again because of its limit on the rate of requests.
 
         Raises:
             LlmError: if it is one too many in a row.
@@ -119,6 +123,7 @@ class Verdict:
             call.alike = call.alike + 1 if reason == call.last_reason else 1
         else:
             call.unanswered += 1
+            call.limited += limited
             call.alike = 0
         call.last_reason = reason
         if call.in_a_row >= GIVE_UP or call.alike >= ALIKE:
@@ -184,6 +189,9 @@ class Verdict:
         call = self._call
         if call.alike >= ALIKE:
             how, cure = f"refused {call.alike} prompts in a row in the same words", "check the account and the settings"
+        elif 2 * call.limited > call.in_a_row:
+            how = f"limits the rate of requests, and left {call.in_a_row} prompts in a row without an answer for minutes"
+            cure = "lower --concurrency, or ask when the limit allows more"
         elif call.unanswered:
             how = f"left {call.in_a_row} prompts in a row without an answer after up to {self._tries} tries each"
             cure = "check the server"

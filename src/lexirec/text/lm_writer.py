@@ -4,6 +4,7 @@ Source: EasyRec (github.com/HKUDS/EasyRec @ 95c8ede) and RLMRec (arXiv 2310.1595
 JSON; who gets no valid answer keeps the plain writer's text instead of being deleted, and is counted.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,14 +19,17 @@ from lexirec.text import profile_prompts
 from lexirec.text.column_roles import ABOUTS, roles
 from lexirec.text.llm import DRY_RUN, LanguageModel, Prompt, Result, json_answer
 from lexirec.text.plain_facts import READ, pieces
-from lexirec.text.plain_wording import CHARACTERS, MAX_VERSIONS, words_of
+from lexirec.text.plain_wording import CHARACTERS, MAX_VERSIONS
 from lexirec.text.plain_writer import PlainWriter
-from lexirec.text.profile_prompts import ProfileAnswer, rephrase_prompt, revised
+from lexirec.text.profile_prompts import ProfileAnswer, rephrase_prompt, revised, shortened
 from lexirec.text.profiles import Profiles, frames
+
+PENDING = "(to be written) "
+"""In a dry run, in front of the text that stands for one to come: what is asked about it is asked anew, whatever is known of that text."""
 
 
 class ProfileWarning(UserWarning):
-    """Some profiles could not be written by the language model."""
+    """Some profiles could not be written by the language model, or were longer than asked for and are cut."""
 
 
 class LmWriter:
@@ -35,7 +39,7 @@ class LmWriter:
         model: whom to ask.
         versions: rephrased versions beside the profile, 0 to 12.
         family: prompts, one of :data:`~lexirec.text.profile_prompts.FAMILIES`.
-        seed: of the sample of reviews and of long histories.
+        seed: of the sample of reviews and of long histories; at least 0.
         max_history: items of a person that are shown; a sample, in the order of the history.
         max_reviews: reviews of an item that are shown.
         plain: writes for those that the model gives no valid answer for.
@@ -59,6 +63,8 @@ class LmWriter:
             raise InputError(f"versions is {versions}; 0 to {MAX_VERSIONS} rephrasings can be written")
         if max_history < 1 or max_reviews < 0:
             raise InputError(f"max_history is {max_history} and max_reviews {max_reviews}; at least 1 and 0")
+        if seed < 0:
+            raise InputError(f"seed is {seed}; it must be at least 0")
         self.model, self.versions, self.seed = model, versions, seed
         self.family = profile_prompts.family(family)
         self.max_history, self.max_reviews = max_history, max_reviews
@@ -70,9 +76,13 @@ class LmWriter:
         Raises:
             BudgetError, LlmError: as the client raises them; answers so far are kept, and the next call goes on from there.
             LlmError: also if no text at all is the model's.
+
+        Warns:
+            ProfileWarning: where texts are the plain writer's, or are cut.
         """
         plain = self.plain.write(train)
         self._reason: str | None = None
+        self._shortened = {"items": 0, "users": 0}
         failed: dict[str, int] = {}
         about_items = self._item_prompts(train)
         item_texts, ok_items = self._asked("items", about_items, plain.item_texts(), self.family.item_words, failed)
@@ -98,11 +108,19 @@ class LmWriter:
             )
         if told and not self.model.dry_run:
             warn(f"{self.model.model} {', and '.join(told)}; they have the plain writer's texts", ProfileWarning)
+        if any(self._shortened.values()) and not self.model.dry_run:
+            warn(
+                f"{self.model.model} wrote more words than it was asked for in {_counted(self._shortened)}; these are cut, at the end of a "
+                f"sentence where there is one ({self.family.item_words} words for an item, {self.family.user_words} for a user, twice the "
+                "original for a rephrasing)",
+                ProfileWarning,
+            )
         raw = plain.items["raw"].to_list() if "raw" in plain.items.columns else None
         return frames(
             train, items, users, raw, writer="lm", model=self.model.model, family=self.family.name, seed=self.seed,
             max_history=self.max_history, max_reviews=self.max_reviews, collaborative=self.plain.collaborative,
             parameters=self.model.parameters, fallbacks=failed, unasked=unasked,
+            shortened=self._shortened,
         )  # fmt: skip
 
     # --- asking ------------------------------------------------------------------------------------------------------------------
@@ -119,8 +137,12 @@ class LmWriter:
         for prompt, plain in zip(prompts, fallback, strict=True):
             result = next(waiting) if prompt is not None else None
             value = result.value if result is not None else None
-            texts.append(plain if value is None else words_of(value.summarization, limit))
-            ok.append(value is not None or (result is not None and result.error == DRY_RUN))
+            pending = result is not None and result.error == DRY_RUN
+            if value is not None:
+                texts.append(self._within(value.summarization, what, limit))
+            else:
+                texts.append(PENDING + plain if pending else plain)
+            ok.append(value is not None or pending)
         failed[what] = self._failures(results)
         return texts, ok
 
@@ -134,8 +156,20 @@ class LmWriter:
         written = []
         for text, fine, plain in zip(texts, ok, fallback, strict=True):
             value = next(results).value if fine else None
-            written.append(_like(value, text) if value is not None else text if fine else plain)
+            if value is not None:
+                # It may come out longer than its original; twice that is not a rewriting any more.
+                words = 2 * len(text.split()) + 10
+                written.append(self._within(value, "rephrasings", words, max(2 * len(text) + 100, CHARACTERS * words)))
+            else:
+                written.append(text if fine else plain)
         return written
+
+    def _within(self, text: str, what: str, limit: int, characters: int | None = None) -> str:
+        """A text of the model within its limit; counted if it had to be cut."""
+        kept = shortened(text, limit, characters)
+        if kept != text:
+            self._shortened[what] = self._shortened.get(what, 0) + 1
+        return kept
 
     def _failures(self, results: Sequence[Result[Any]]) -> int:
         """How many have no value; the first one's reason is kept for the warning."""
@@ -164,9 +198,12 @@ class LmWriter:
 
     def _fields(self, items: pl.DataFrame) -> tuple[list[str], list[dict[str, str]]]:
         """Description of each item, and its fields by the prompt's names."""
+        read = roles(items)
         about_columns = [name for name in items.columns if name.lower() in ABOUTS and name.lower() != "text"]
+        # Last, since a column of that name may hold more than a description.
+        about_columns += [name for name in items.columns if name.lower() == "text" and not _repeats(items, name, [c.TITLE, *read])]
         described = _first(items, about_columns)
-        attributes = {name: (name,) for name in roles(items) if name not in about_columns and name.lower() != "text"}
+        attributes = {name: (name,) for name in read if name not in about_columns and name.lower() != "text"}
         everything: dict[str, tuple[str, ...]] = {"title": (c.TITLE,), **attributes}
         if self.family.fields is None or self.family.with_reviews is None:
             # No description: the title and all attributes take its place.
@@ -241,10 +278,20 @@ def _first(items: pl.DataFrame, candidates: Sequence[str]) -> list[str]:
     return found
 
 
-def _like(value: str, text: str) -> str:
-    """A rewriting, which may come out longer than its original; twice that is not a rewriting any more."""
-    words = 2 * len(text.split()) + 10
-    return words_of(value, words, max(2 * len(text) + 100, CHARACTERS * words))
+def _repeats(items: pl.DataFrame, name: str, others: Sequence[str]) -> bool:
+    """Whether a column only says what other columns say: these put together in one text, with their names or without."""
+    rows = items.filter(pl.col(name).is_not_null()).head(1000)
+    columns = [other for other in others if other != name and other in rows.columns]
+    labels = " ".join(columns)
+    news = 0
+    for text, *known in zip(_texts(rows[name]), *(_texts(rows[other]) for other in columns), strict=True):
+        words = _words(text)
+        news += 5 * len(words - _words(" ".join([labels, *known]))) > len(words)
+    return 10 * news <= rows.height
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"[^\W_]+", text.lower()))
 
 
 def _texts(values: pl.Series) -> list[str]:

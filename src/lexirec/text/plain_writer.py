@@ -39,7 +39,7 @@ SHARED = 5
 NEIGHBOURS = 10
 ABOUT_WORDS = 25
 RAW_WORDS = 100
-VERSION = 1
+VERSION = 2
 """Of the texts: another one where the same training part and settings give others."""
 BLOCK = 4096
 """Users written at a time."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from lexirec import columns as c
 from lexirec.data.messages import shown, warn
 from lexirec.errors import InputError, nearest
+from lexirec.text.column_roles import from_people
 from lexirec.text.encoders.base import as_choice
 from lexirec.text.encoders.transformer import cut
 from lexirec.text.templates import PATH, SPACES, _pieces
@@ -203,8 +204,13 @@ def check_columns(items: pl.DataFrame, columns: Sequence[str]) -> None:
 
 
 def attribute_columns(items: pl.DataFrame, style: str = "general") -> list[str]:
-    """The columns that prompts are made of where none are named: all but ids, links and bytes, in their order."""
-    return [name for name in items.columns if name != c.ITEM_ID and _is_attribute(name, items.schema[name], style)]
+    """The columns that prompts are made of where none are named, in their order: all but ids, links and bytes.
+
+    ``general`` also leaves out what people's choices make, such as numbers sold and what is bought together, with a warning.
+    """
+    found = [name for name in items.columns if name != c.ITEM_ID and _is_attribute(name, items.schema[name], style)]
+    unread = from_people(items.select(c.ITEM_ID, *found), "attribute prompts") if style == "general" else ()
+    return [name for name in found if name not in unread]
 
 
 def _is_attribute(name: str, kind: pl.DataType, style: str) -> bool:
