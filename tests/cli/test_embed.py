@@ -47,6 +47,8 @@ def test_written_and_read_back(tmp_path, run, suffix):
     assert json.loads(metadata["fingerprint"]) == report["fingerprint"]
     assert metadata["template"] == ["title", "brand"]
     assert len(metadata["texts_sha256"]) == 64
+    with pytest.raises(InputError, match="of another catalogue"):
+        item_vectors(ITEMS.with_columns(title=pl.Series(["hat", "coat", "sock"])), f"file:{out}")
     by_id = dict(zip(ids, vectors, strict=True))
     assert (item_vectors(ITEMS, f"file:{out}") == np.stack([by_id[item] for item in ITEMS["item_id"]])).all()
 

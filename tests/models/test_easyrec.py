@@ -19,7 +19,7 @@ from lexirec.data.mixing import mix
 from lexirec.errors import InputError
 from lexirec.evaluation.evaluate import evaluate
 from lexirec.losses import user_item_contrast
-from lexirec.models import create, load_model
+from lexirec.models import create, load_model, textual
 from lexirec.models.contract import Recommender
 from lexirec.models.easyrec import EasyRec
 from lexirec.models.easyrec_start import going_on, own_reading, start_network
@@ -915,3 +915,48 @@ def test_long_strange_and_blank_texts_are_read(bert: str, train: TrainSet) -> No
     vectors = model.encode_texts(texts)
     assert torch.isfinite(vectors).all()
     assert model.recommend(Query(intent=texts[0]), k=2).height == 2
+
+
+def test_words_of_unknown_tokens_alone_count_as_none(bert: str, train: TrainSet, tmp_path: Path) -> None:
+    model = EasyRec(**settings(bert, epochs=0, head=False)).fit(train, options=options())
+    model.save(tmp_path / "saved")
+    for asked in (model, load_model(tmp_path / "saved")):
+        found = asked.recommend([Query(intent="泳ぐ 🏊"), Query(user_id="u00", intent="泳ぐ 🏊"), Query(intent="🏊 pool")], k=1)
+        assert found["answered_by"].to_list() == ["popularity", "user", "words"]
+        assert found["reason"][0] == "the encoder easyrec knows none of the words"
+    assert model.knows_words(["\u2581", "pool", "\x00"]).tolist() == [False, True, False]
+    titled = EasyRec(**settings(bert, epochs=0, head=False, item_text="title")).fit(train, options=options())
+    with pytest.warns(UserWarning, match=r"easyrec knows nothing of the texts of 1 of 1 items \(item_id 'n0'\)"):
+        vectors = titled.encode_items(pl.DataFrame({"item_id": ["n0"], "title": ["泳ぐ"]}))
+    torch.testing.assert_close(vectors[0], titled.encode_items().mean(0))
+
+
+def test_texts_asked_for_last_are_in_memory_and_no_more(bert: str, train: TrainSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(textual, "REMEMBERED_BYTES", 3 * 16 * 4)
+    model = EasyRec(**settings(bert, epochs=0, head=False)).fit(train, options=options())
+    model.forget()
+    for text in ("hoop", "ball", "net", "hoop", "cap"):  # ball is the one asked longest ago
+        model.text_vectors([text])
+    assert list(model._known) == ["net", "hoop", "cap"]
+    assert all(row.untyped_storage().nbytes() == 16 * 4 for row in model._known.values())  # no view that keeps a batch
+    texts = ["fins", "net", "pool", "bike", "net", "bell", "lock"]
+    torch.testing.assert_close(model.text_vectors(texts), model.encode_texts(texts))
+    assert len(model._known) == 3
+
+
+def test_nothing_that_begins_at_random_is_kept(bert: str, train: TrainSet, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"encoder = 'tiny' begins at random weights, so keep has nothing to average it with; set keep=0"):
+        EasyRec(encoder="tiny", keep=0.5, steps=1, mlm_weight=0.0, versions=0).fit(train, options=options())
+    fresh = ready(train, bert, keep=0.5)  # a head and a decoder of masked words that no checkpoint has
+    assert fresh.network.head is not None and fresh.network.decoder is not None
+    assert {name.split(".")[0] for name in fresh._kept} == {"backbone"}
+    from safetensors.torch import load_file, save_file
+
+    folder = tiny_bert(tmp_path / "official", family="roberta")
+    weights = {f"roberta.{name}": value for name, value in load_file(folder / "model.safetensors").items()}
+    weights |= {"mlp.dense.weight": torch.randn(16, 16), "mlp.dense.bias": torch.randn(16)}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    whole = ready(train, f"hf:{folder}", keep=0.5)
+    assert {name for name in whole._kept if not name.startswith("backbone.")} == {"head.weight", "head.bias"}
+    for name, weight in whole._kept.items():
+        assert torch.equal(weight, whole.network.state_dict()[name])

@@ -1,5 +1,6 @@
 """GCCF and RLMRec: numbers 10 to 18 of EasyRec's conformance list, a dense reference of the first step, controls and text sources."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,18 @@ from lexirec.data.mixing import mix
 from lexirec.errors import InputError
 from lexirec.evaluation.evaluate import evaluate
 from lexirec.models import create, load_model, semantic
+from lexirec.models.easyrec import EasyRec
 from lexirec.models.gccf import GCCF
 from lexirec.models.layers.propagation import Propagation
 from lexirec.models.rlmrec import RLMRec, contrast_sum, mask_count, projection, reconstruction
 from lexirec.models.semantic import semantic_vectors
 from lexirec.query import Query
 from lexirec.text import Profiles, write_profiles
+from lexirec.text.cache import CacheWarning
 from lexirec.text.plain_writer import PlainWriter
 from lexirec.text.templates import render
 from lexirec.training.options import TrainingOptions
+from tests.models.text_worlds import tiny_bert
 from tests.models.toys import checkerboard, markov
 
 FAST = TrainingOptions(epochs=3, progress=False, threads=1)
@@ -493,3 +497,42 @@ def test_training_is_evaluated_like_any_model() -> None:
 def test_bad_settings_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         RLMRec(**settings)
+
+
+def test_kept_vectors_are_those_of_the_settings_and_the_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs of the same weights that read people otherwise, and one run on two machines."""
+    train, other = checkerboard()[0].train_set(), checkerboard(14)[0].train_set()
+    bert = f"hf:{tiny_bert(tmp_path / 'bert')}"
+    fixed = {"encoder": bert, "epochs": 0, "head": False, "mlm_weight": 0.0, "max_length": 8, "versions": 0}
+    found = {}
+    for length in (8, 64):
+        model = create("easyrec", **fixed, read_length=length, read_precision="auto").fit(train, options=FAST)
+        model.save(tmp_path / f"run{length}")
+        found[length] = semantic_vectors(other, config(encoder="minilm", vectors=str(tmp_path / f"run{length}")), np.random.default_rng(0))
+    kept = tmp_path / "cache" / "semantic"
+    assert len(list(kept.iterdir())) == 2
+    assert not torch.equal(found[8], found[64])
+    monkeypatch.setattr(EasyRec, "reads_by", lambda self: "of another machine")
+    semantic_vectors(other, config(encoder="minilm", vectors=str(tmp_path / "run8")), np.random.default_rng(0))
+    assert len(list(kept.iterdir())) == 3
+
+
+def test_kept_vectors_that_are_damaged_are_made_again_and_a_cache_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = checkerboard()[0].train_set()
+    create("zero-shot", encoder="random", versions=0).fit(train, options=FAST).save(tmp_path / "text")
+
+    def found() -> torch.Tensor:
+        return semantic_vectors(train, config(encoder="minilm", vectors=str(tmp_path / "text")), np.random.default_rng(0))
+
+    first = found()
+    (file,) = (tmp_path / "cache" / "semantic").iterdir()
+    file.write_bytes(file.read_bytes()[:50])
+    with pytest.warns(CacheWarning, match=r"what was kept there is damaged and is made again"):
+        assert torch.equal(found(), first)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(found(), first)  # healed
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "file"))
+    with pytest.warns(CacheWarning, match=r"the vectors of .*text aren't kept for the next training .*set LEXIREC_CACHE"):
+        assert torch.equal(found(), first)

@@ -13,16 +13,17 @@ import pytest
 import torch
 
 from lexirec import runs
-from lexirec.data.dataset import TrainSet
+from lexirec.data.dataset import Dataset, TrainSet
 from lexirec.data.mixing import domain_part, mix
 from lexirec.errors import InputError
 from lexirec.evaluation.evaluate import evaluate
-from lexirec.models import create, load_model
+from lexirec.models import create, load_model, reading
 from lexirec.models.textual import pack_texts, read_written, unpack_texts
 from lexirec.query import Query
 from lexirec.text import load_encoder
 from lexirec.text.plain_writer import PlainWriter
 from lexirec.text.profiles import Profiles, write_profiles
+from lexirec.training.checkpoint import load_tensors
 from tests.models.text_worlds import sports
 from tests.text.shops import shop
 
@@ -310,3 +311,68 @@ def test_a_loaded_model_has_version_0(tmp_path: Path) -> None:
     assert torch.equal(loaded.score([Query(user_id="u00")]), model.score([Query(user_id="u00")]))
     with pytest.raises(InputError, match=r"version 1 .* there are 0 to 0"):
         loaded.use_version(1)
+
+
+def test_items_of_unknown_words_get_the_mean(tmp_path: Path) -> None:
+    """One title that shares no word with the others, among enough items that a word of one of them counts for nothing."""
+    rows = [f"{a} {b} for {c}" for a in ("red", "blue", "green") for b in ("soap", "brush", "towel", "oil") for c in "xyzuv"]
+    log = pl.DataFrame({"user_id": ["u", "u", "v", "v"], "item_id": ["i0", "i1", "i1", "i2"], "timestamp": [1, 2, 1, 2]})
+    items = pl.DataFrame({"item_id": [f"i{n}" for n in range(61)], "title": [*rows, "無線電話"]})
+    train = Dataset(log, items).train_set()
+    with pytest.warns(UserWarning, match=r"zero-shot knows nothing of the texts of 1 of 61 items \(item_id 'i60'\); they get the mean"):
+        model = create("zero-shot", encoder="lsa", item_text="title", versions=0).fit(train)
+    odd = torch.from_numpy(model.item_map.index(["i60"]))
+    others = torch.ones(61, dtype=torch.bool).index_fill(0, odd, False)
+    torch.testing.assert_close(model.encode_items()[odd[0]], model.encode_items()[others].mean(0))
+    assert model.recommend("u", k=3)["answered_by"].to_list() == ["user"] * 3
+    model.save(tmp_path / "run")
+    assert torch.equal(load_model(tmp_path / "run").encode_items(), model.encode_items())
+    new = pl.DataFrame({"item_id": ["n0", "n1"], "title": ["香水", "red oil"]})
+    with pytest.warns(UserWarning, match=r"1 of 2 items \(item_id 'n0'\)"):
+        model.add_items(new)
+    assert model.encode_items().shape[0] == 63
+    with pytest.raises(InputError, match=r"zero-shot knows nothing of the texts of 61 of 61 items"):
+        create("zero-shot", item_text="title").fit(Dataset(log, items.with_columns(title=pl.lit("ของขวัญ"))).train_set())
+
+
+def test_a_model_that_was_asked_by_another_version_is_saved_as_it_is_loaded(tmp_path: Path) -> None:
+    train = sports(9).train_set()
+    model = create("zero-shot", encoder="random", versions=2).fit(train)
+    first = model.encode_items()
+    model.use_version(2)
+    second = model.score([Query(user_id="u00")])
+    model.save(tmp_path / "run")
+    assert model.version == 2 and torch.equal(model.score([Query(user_id="u00")]), second)
+    loaded = load_model(tmp_path / "run")
+    assert torch.equal(loaded.encode_items(), first)
+    assert torch.equal(load_tensors(tmp_path / "run" / "vectors.safetensors")[0]["items"], first)
+    model.use_version(0)
+    assert torch.equal(loaded.score([Query(user_id="u00")]), model.score([Query(user_id="u00")]))
+
+
+def test_an_explanation_leaves_out_what_has_no_weight() -> None:
+    model = create("zero-shot", encoder="random").fit(sports().train_set())
+
+    def kinds(**more: object) -> set[str]:
+        return set(model.explain(Query(user_id="u00", intent="swim cap", **more), "b0")["kind"])
+
+    assert kinds() == kinds(alpha=0.5) == {"words", "history", "attribute"}
+    assert kinds(alpha=0.0) == {"history", "attribute"}
+    assert kinds(alpha=1.0) == {"words"}
+    for alpha in (None, 0.0, 1.0):  # nobody to weigh the words against, and no words
+        assert set(model.explain(Query(intent="swim cap", alpha=alpha), "b0")["kind"]) == {"words"}
+        assert set(model.explain(Query(user_id="u00", alpha=alpha), "b0")["kind"]) == {"history", "attribute"}
+    whole = create("zero-shot", encoder="random", alpha=1.0).fit(sports().train_set())
+    assert set(whole.explain(Query(user_id="u00", intent="swim cap"), "b0")["kind"]) == {"words"}
+
+
+def test_people_and_wishes_are_remembered_by_the_reader_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = create("zero-shot", encoder="random?dim=8").fit(sports().train_set())
+    monkeypatch.setattr(reading, "REMEMBERED_BYTES", 3 * 8 * 4)
+    asked: list[str] = []
+    encode = model.reader.encoder.encode
+    monkeypatch.setattr(model.reader.encoder, "encode", lambda texts, progress=True: asked.extend(texts) or encode(texts, progress))
+    for wish in ("a b", "c d", "e f", "a b", "g h", "a b", "c d"):
+        model.score([Query(intent=wish)])
+    assert asked == ["a b", "c d", "e f", "g h", "c d"]
+    assert not model._known and len(model.reader._known) == 3

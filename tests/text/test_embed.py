@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from lexirec.errors import InputError
-from lexirec.text import EmbeddingCache, item_vectors, mean_vector
+from lexirec.text import EmbeddingCache, item_vectors, load_encoder, mean_vector
+from lexirec.text.embed import fill_from
 from tests.text.worlds import HashEncoder
 
 SHOP = pl.DataFrame(
@@ -101,3 +102,40 @@ def test_real_catalogues_work_out_of_the_box(name, empty, tmp_path):
     assert vectors.shape == (items.height, 8)
     rich = item_vectors(items, HashEncoder(), "title,categories", cache=EmbeddingCache(tmp_path))  # no warning: categories give text
     assert rich.shape == vectors.shape
+
+
+ODD = "無線電話"
+
+
+def with_an_odd_title(odd=ODD):
+    """60 titles that share words, and one that shares none with them."""
+    texts = [f"{a} {b} for {c}" for a in ("red", "blue", "green") for b in ("soap", "brush", "towel", "oil") for c in "xyzuv"]
+    return pl.DataFrame({"item_id": [f"i{n}" for n in range(61)], "title": [*texts, odd], "note": [None] * 60 + ["a phone for x"]})
+
+
+@pytest.mark.parametrize("name", ["lsa?dim=8", "join:lsa?dim=8|lsa?dim=4"])
+def test_one_odd_title_leaves_the_catalogue_readable(name):
+    items, encoder = with_an_odd_title(), load_encoder(name)
+    with pytest.warns(UserWarning, match=r"1 of 61 have a text by template 'title' that .* knows nothing of \(item_id 'i60'\)"):
+        vectors = item_vectors(items, encoder)
+    np.testing.assert_allclose(vectors[60], mean_vector(vectors[:60]), atol=1e-6)
+    np.testing.assert_array_equal(vectors[:60], encoder.encode(items["title"].to_list()[:60]))
+    with pytest.raises(InputError, match=r"hold no word or trigram|none of the encoders knows"):
+        encoder.encode([ODD])  # words are refused as before
+    with pytest.warns(UserWarning, match="1 get the text of their other columns, 0 the mean"):
+        other = item_vectors(items, name, empty_text="attributes")
+    assert np.linalg.norm(other[60] - mean_vector(other[:60])) > 0.1
+    with pytest.warns(UserWarning, match="their ids are read as text; of 1 of them the encoder knows nothing of that either"):
+        item_vectors(items.with_columns(pl.col("item_id").replace("i60", "香水")), name, empty_text="item_id")
+    with pytest.raises(InputError, match=r"1 of 61 have a text .* knows nothing of .*'i60'.*empty_text=\"mean\""):
+        item_vectors(items, name, empty_text="error")
+
+
+def test_an_odd_title_that_joins_a_catalogue_gets_its_mean():
+    items, encoder = with_an_odd_title(), load_encoder("lsa?dim=8")
+    known = item_vectors(items[:60], encoder)
+    with fill_from(items[:60]), pytest.warns(UserWarning, match="the mean vector of the catalogue"):
+        vectors = item_vectors(items[60:], encoder)
+    np.testing.assert_allclose(vectors[0], mean_vector(known), atol=1e-6)
+    with fill_from(items), pytest.warns(UserWarning, match="the mean vector of the catalogue"):  # an odd title in there has no part in it
+        np.testing.assert_allclose(item_vectors(items[60:], encoder)[0], mean_vector(known), atol=1e-6)

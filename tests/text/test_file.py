@@ -1,11 +1,16 @@
 """Vectors from files."""
 
+import warnings
+
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from lexirec.errors import InputError, LexirecError, UnsupportedQueryError
-from lexirec.text import item_vectors, load_encoder, read_vectors, write_vectors
+from lexirec.text import item_vectors, load_encoder, read_vectors, render, write_vectors
+from lexirec.text.embed import fill_from, refuse_other_catalogue
+from lexirec.text.encoders.file import texts_sha256
 
 ITEMS = pl.DataFrame({"item_id": ["a", "b", "c"], "title": ["red", None, "blue"]})
 VECTORS = np.arange(1, 13, dtype=np.float32).reshape(3, 4)
@@ -131,3 +136,92 @@ def test_a_file_that_can_not_be_written_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(LexirecError, match=r"v\.parquet can't be written: the disk is full"):
         write_vectors(tmp_path / "v.parquet", ["a"], VECTORS[:1], {})
     assert list(tmp_path.iterdir()) == []
+
+
+def made(tmp_path, items, template="title", hashes=True):
+    """A file as ``lexirec embed`` writes it, or as an earlier version did."""
+    texts = render(items, template)
+    facts = {"encoder": "minilm", "template": template.split(","), "texts_sha256": texts_sha256(texts)}
+    write_vectors(tmp_path / "m.parquet", items["item_id"], VECTORS[: items.height], facts, texts if hashes else None)
+    return f"file:{tmp_path}/m.parquet"
+
+
+SHOP = pl.DataFrame({"item_id": ["a", "b", "c"], "title": ["red", "green", "blue"], "brand": ["X", "Y", None]})
+
+
+@pytest.mark.parametrize("template", ["title", "title,brand"])
+def test_a_changed_catalogue_is_told_and_another_one_refused(tmp_path, template):
+    name = made(tmp_path, SHOP, template)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for items in (SHOP, SHOP[::-1], SHOP[1:], SHOP.with_columns(more=pl.lit(1)), SHOP.drop("title")):
+            item_vectors(items, name)
+    changed = SHOP.with_columns(title=pl.Series(["red", "grey", "blue"]))
+    with pytest.warns(UserWarning, match=r"1 of 3 items have other texts than those that the file was made of \(item_id 'b'\); make"):
+        vectors = item_vectors(changed, name)
+    assert (vectors == VECTORS).all()
+    with fill_from(SHOP), pytest.warns(UserWarning, match=r"1 of 1 items have other texts"):  # a new item, not another catalogue
+        item_vectors(changed[1:2], name)
+    with pytest.raises(InputError, match=r"3 of 3 items have other texts .*of another catalogue.*train with the encoder itself"):
+        item_vectors(SHOP.with_columns(title=pl.Series(["hat", "coat", "sock"])), name)
+    with pytest.raises(InputError, match=r"m\.parquet: 2 of 3 items have no vector \(item_id 'x', 'y'\)"):
+        item_vectors(SHOP.with_columns(item_id=pl.Series(["x", "y", "c"])), name)
+
+
+def test_a_file_of_an_earlier_version_tells_a_changed_catalogue(tmp_path):
+    name = made(tmp_path, SHOP, hashes=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for items in (SHOP, SHOP[1:]):
+            item_vectors(items, name)
+    with pytest.warns(UserWarning, match=r"texts of the items have changed since the file was made; make the file again"):
+        item_vectors(SHOP.with_columns(title=pl.Series(["red", "grey", "blue"])), name)
+
+
+def test_a_template_that_nobody_reads_is_told(tmp_path):
+    name = made(tmp_path, SHOP)
+    with pytest.warns(UserWarning, match=r"text 'title,brand' is not read with .*which are of 'title'; leave the text out"):
+        item_vectors(SHOP, name, "title,brand")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        item_vectors(SHOP, made(tmp_path, SHOP, "title,brand"), "title,brand")
+        item_vectors(SHOP, made(tmp_path, SHOP, "title,brand"))
+
+
+def test_a_model_is_not_transferred_by_ids(tmp_path):
+    encoder = load_encoder(made(tmp_path, SHOP, hashes=False))
+    untitled = SHOP.drop("title")
+    for items in (SHOP, SHOP[1:], SHOP.vstack(SHOP.with_columns(item_id=pl.col("item_id") + "2"))):
+        refuse_other_catalogue(encoder, SHOP, items)
+    refuse_other_catalogue(encoder, untitled, untitled[:2])
+    others = SHOP.with_columns(title=pl.Series(["hat", "coat", "sock"]))
+    for items in (others, others.with_columns(item_id=pl.col("item_id") + "2"), untitled.with_columns(item_id=pl.Series(["a", "b", "z"]))):
+        with pytest.raises(
+            InputError, match=r"file:.* this is another catalogue, where an id is another item: train with the encoder itself"
+        ):
+            refuse_other_catalogue(encoder, SHOP, items)
+    refuse_other_catalogue(load_encoder("lsa"), SHOP, others)
+
+
+def test_a_hybrid_lets_bm25_read_the_words_that_a_file_can_not(tmp_path):
+    from lexirec.models import create
+    from lexirec.models.hybrid import Hybrid
+    from lexirec.query import Query
+    from lexirec.training.options import TrainingOptions
+    from tests.models.toys import checkerboard
+
+    data, items = checkerboard()
+    vectors = np.random.default_rng(0).standard_normal((items.height, 8)).astype(np.float32)
+    write_vectors(tmp_path / "v.parquet", items["item_id"], vectors, {"encoder": "minilm"})
+    encoder = f"file:{tmp_path}/v.parquet"
+    assert not load_encoder(encoder).readable(["a wish"]).any()
+    options = TrainingOptions(epochs=1, progress=False, threads=1)
+    model = create("alpharec", encoder=encoder, embedding_dim=8, num_negs=4).fit(data.train_set(), options=options)
+    for query in (Query(intent="red apple"), Query(user_id="u03", intent="red apple")):
+        with pytest.raises(UnsupportedQueryError, match=r"can't encode words \('red apple'\).*\?words=minilm"):
+            model.recommend(query, k=2)
+    hybrid = Hybrid(model, "sum")
+    alone, both = hybrid.recommend([Query(intent="red apple"), Query(user_id="u03", intent="red apple")], k=2).partition_by("query")
+    assert alone["answered_by"][0] == "bm25" and both["answered_by"][0] == "user+bm25"
+    person = hybrid.score([Query(user_id="u03", intent="red apple", alpha=0.0)])[0].argsort(descending=True, stable=True)
+    assert torch.equal(person, model.score([Query(user_id="u03")])[0].argsort(descending=True, stable=True))

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from lexirec.errors import InputError
-from lexirec.text import encoder_from_state, load_encoder
+from lexirec.text import EmbeddingCache, encoder_from_state, item_vectors, load_encoder
 
 TEXTS = ["red lipstick", "hair brush", "red hair dye", "blue nail polish"]
 
@@ -34,3 +35,25 @@ def test_what_cannot_be_joined_is_refused(name: str, tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError):
         load_encoder(name)
+
+
+def test_a_part_that_knows_nothing_of_a_text_has_zeros() -> None:
+    joined = load_encoder("join:minilm|lsa?dim=3")
+    joined.encode(TEXTS)
+    row = joined.encode(["zzzz"])[0]  # no word and no trigram of the catalogue
+    np.testing.assert_allclose(row[:384], load_encoder("minilm").encode(["zzzz"])[0] / np.sqrt(2), atol=1e-5)
+    assert not row[384:].any()
+    assert joined.readable(["zzzz", "🎁"]).tolist() == [True, False]
+    with pytest.raises(InputError, match=r"none of the encoders knows a word of 1 of 2 texts \(first: '🎁'\)"):
+        joined.encode(["red", "🎁"])
+
+
+def test_the_cache_of_the_parts_is_the_one_asked_for(tmp_path: Path) -> None:
+    items = pl.DataFrame({"item_id": list("abcd"), "title": TEXTS})
+    plain = item_vectors(items, "join:minilm|random", cache=False)
+    assert not list(tmp_path.rglob("*.safetensors"))
+    np.testing.assert_array_equal(item_vectors(items, "join:minilm|random", cache=EmbeddingCache(tmp_path / "own")), plain)
+    assert len(list((tmp_path / "own" / "embeddings").glob("*/encoder.json"))) == 2
+    assert not (tmp_path / "cache").exists()
+    item_vectors(items, "join:minilm|random")
+    assert len(list((tmp_path / "cache" / "embeddings").glob("*/encoder.json"))) == 2

@@ -51,3 +51,11 @@ def test_too_many_dimensions_are_refused() -> None:
         fit_reduction(vectors(), "pca", 7)
     with pytest.raises(InputError, match="can't be fitted on 3 items"):
         fit_reduction(vectors(3), "pca", 5)
+
+
+@pytest.mark.parametrize("n", [1, 50])
+def test_whitening_of_vectors_that_are_all_the_same_is_refused(n: int) -> None:
+    same = np.repeat(np.random.default_rng(0).standard_normal((1, 6)).astype(np.float32), n, axis=0)
+    with pytest.raises(InputError, match=rf"all {n} items are the same.*text template.*transform='none'"):
+        fit_reduction(same, "whiten")
+    assert np.abs(fit_reduction(same, "center")(same)).max() < 1e-6

@@ -1,5 +1,6 @@
 """``hf:`` encoders: pooling, padding and positions of every family, against one text at a time through plain transformers."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -325,3 +326,24 @@ def test_importing_text_loads_no_model_library():
     libraries = ("torch", "transformers", "sentence_transformers", "scipy", "openai")
     script = f"import sys, lexirec.text; print([m for m in {libraries} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_a_slow_tokenizers_files_are_part_of_the_identity(tmp_path):
+    from lexirec.text.encoders.hub import identity
+
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "README.md").write_text("not read")
+    names = ("config.json", "model.safetensors")
+    lines = "".join(f"{name} {hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()}\n" for name in names)
+    bare = identity(tmp_path)
+    assert bare == hashlib.sha256(lines.encode()).hexdigest()  # folders without such files keep their identity
+    seen = {bare}
+    for name, content in (("spiece.model", "1"), ("spiece.model", "2"), ("added_tokens.json", "{}"), ("added_tokens.json", '{"a": 1}')):
+        (tmp_path / name).write_text(content)
+        seen.add(identity(tmp_path))
+    assert len(seen) == 5
+    (tmp_path / "tokenizer.json").write_text("{}")  # holds all of it, and is what is read
+    fast = identity(tmp_path)
+    (tmp_path / "spiece.model").write_text("3")
+    assert identity(tmp_path) == fast

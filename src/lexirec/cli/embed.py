@@ -1,6 +1,5 @@
 """``lexirec embed``: a catalogue's texts to a file of vectors that ``file:`` reads back."""
 
-import hashlib
 import json
 import time
 from pathlib import Path
@@ -25,10 +24,11 @@ def embed(
     cache: Annotated[bool, typer.Option(help="Keep vectors in the cache folder (LEXIREC_CACHE), so that a text is encoded once.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")] = False,
 ) -> None:
-    """Encode a catalogue's texts and write the vectors with what made them (encoder, revision, template, hash of the texts)."""
+    """Encode a catalogue's texts and write the vectors with what made them (encoder, revision, template, hashes of the texts)."""
     from lexirec.data.checks import check_items
     from lexirec.data.tables import read_table
     from lexirec.text import item_vectors, load_encoder, parse_template, render, write_vectors
+    from lexirec.text.encoders.file import texts_sha256
 
     if out.suffix != ".parquet":
         raise InputError(f"--out is {out}; vectors are written as Parquet: give a name ending in .parquet")
@@ -43,9 +43,9 @@ def embed(
         "fingerprint": model.fingerprint,
         "template": None if texts is None else list(parse_template(template)),
         "empty_text": None if texts is None else empty_text,
-        "texts_sha256": None if texts is None else hashlib.sha256("\0".join(texts).encode("utf-8", "replace")).hexdigest(),
+        "texts_sha256": None if texts is None else texts_sha256(texts),
     }
-    write_vectors(out, catalogue["item_id"], vectors, facts)
+    write_vectors(out, catalogue["item_id"], vectors, facts, texts)
     seconds = round(time.monotonic() - start, 3)
     if as_json:
         shape = {"items": len(vectors), "dim": int(vectors.shape[1])}

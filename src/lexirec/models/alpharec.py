@@ -271,7 +271,10 @@ class AlphaRec(GraphRecommender):
 
     def transfer(self, train: TrainSet) -> "AlphaRec":
         """The trained projector on another data set: its texts, its graph, no training (zero-shot)."""
+        from lexirec.text.embed import refuse_other_catalogue
+
         self._check_fitted()
+        refuse_other_catalogue(self.reader.encoder, self.items, train.items)
         other = AlphaRec(self.config)
         other.device = self.device
         other.remember(train)

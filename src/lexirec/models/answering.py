@@ -4,14 +4,16 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lexirec.errors import UnsupportedQueryError
 from lexirec.models.contract import Recommender
-from lexirec.query import Basis, Query, as_id
+from lexirec.query import Basis, Query, as_id, as_query
 
 if TYPE_CHECKING:
     from lexirec.models.reading import TextReader
@@ -36,17 +38,29 @@ class VectorRecommender(Recommender):
         """Vectors of wishes or profiles, ``(B, D)``, unit length."""
         raise UnsupportedQueryError(f"{self.name} can't read words")
 
+    def knows_words(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """Of which texts, none of them blank, the encoder knows anything, ``(n,)``; a subclass without a ``reader`` asks its own."""
+        reader: TextReader | None = getattr(self, "reader", None)
+        return np.ones(len(texts), dtype=bool) if reader is None else reader.readable(texts)
+
+    def reads_by(self) -> str:
+        """What a text's vector depends on beside weights and settings: the encoder, with the precision that it has on this machine."""
+        reader: TextReader | None = getattr(self, "reader", None)
+        return "" if reader is None else reader.encoder.fingerprint
+
     def explain(self, query: Query | str | int, item_id: str | int, k: int = 5) -> pl.DataFrame:
-        """What pulled an item up: the words of the query, where it has any, then history and attributes.
+        """What pulled an item up: the words of the query, where it has any, then history and attributes; not a part whose weight is 0.
 
         Returns:
             As :meth:`Recommender.explain`; a row of kind ``"words"`` has the wish or profile as ``name`` and its cosine to the item as
             ``weight``.
         """
-        others = super().explain(query, item_id, k)
-        words = query.words if isinstance(query, Query) and self.answered_by(query).words else None
-        if words is None:
+        query = as_query(query)
+        others, basis, words = super().explain(query, item_id, k), self.answered_by(query), query.words or ""
+        if not basis.words or (basis.person and self._alpha(query) == 0):
             return others
+        if basis.person and self._alpha(query) == 1:
+            others = others.clear()
         target = self.encode_items()[int(self._positions([as_id(item_id, "item_id")])[0])]
         near = float(F.cosine_similarity(self.encode_words([words])[0].cpu(), target.cpu(), dim=0))
         own = {"kind": ["words"], "name": [words], "title": [None], "weight": [near]}
@@ -54,11 +68,15 @@ class VectorRecommender(Recommender):
 
     def answered_by(self, query: Query) -> Basis:
         basis = super().answered_by(query)
-        reader: TextReader | None = getattr(self, "reader", None)
-        if not basis.words or reader is None or reader.readable([query.words or ""])[0]:
+        words = query.words or ""
+        if not basis.words or self.knows_words([words])[0]:
             return basis
-        # A picture, a mark or another script, to an encoder that knows the catalogue's words alone: as good as no words.
-        return Basis((basis.person,)) if basis.person else Basis(reason=f"the encoder {reader.encoder.name} knows none of the words")
+        reader: TextReader | None = getattr(self, "reader", None)
+        if reader is not None:
+            reader.encoder.check_reads_words(words)
+        # A picture, a mark or another script, to an encoder that has no piece of it: as good as no words.
+        name = self.name if reader is None else reader.encoder.name
+        return Basis((basis.person,)) if basis.person else Basis(reason=f"the encoder {name} knows none of the words")
 
     def encode_queries(self, queries: Sequence[Query]) -> Tensor:
         self._check_fitted()

@@ -333,6 +333,14 @@ class EasyRec(TextRecommender):
             self.forget()
         self._digest = digest.hexdigest()
 
+    def knows_words(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        # A mark of a word's beginning (SentencePiece) stands before an unknown word as before a known one.
+        silent = {*self.tokenizer.special, *self.tokenizer(["\u2581"], self.read_length)[0]}
+        return np.array([not silent.issuperset(tokens) for tokens in self.tokenizer(texts, self.read_length)], dtype=bool)
+
+    def reads_by(self) -> str:
+        return resolve(self.config.read_precision, self.device.type)
+
     @torch.no_grad()
     def encode_texts(self, texts: list[str]) -> Tensor:
         network = self.reading_network()
@@ -354,7 +362,7 @@ class EasyRec(TextRecommender):
     def reading_network(self) -> TextNetwork:
         """The network in evaluation mode, with the present weights in the precision that texts are read in."""
         self.network.eval()
-        if resolve(self.config.read_precision, self.device.type) == "float32":
+        if self.reads_by() == "float32":
             return self.network
         state = (id(self.network), sum(weight._version for weight in self.network.parameters()))
         if self._low is None or self._low[0] != state:

@@ -22,6 +22,7 @@ from lexirec.models.layers.encoder import (
 from lexirec.text.encoders import load_encoder, parse_name
 from lexirec.text.encoders.families import is_causal
 from lexirec.text.encoders.hub import bundled_folder
+from lexirec.text.encoders.transformer import TransformerEncoder
 from lexirec.training.weights import base_encoder, pooling_of
 
 
@@ -40,7 +41,7 @@ def start_network(config: EasyRecConfig) -> tuple[TextNetwork, Tokenizer]:
         tokenizer = Tokenizer.of(AutoTokenizer.from_pretrained(bundled_folder(), local_files_only=True, trust_remote_code=False))
         backbone = backbone_from(scratch_config(config.encoder, tokenizer.vocab_size, tokenizer.pad).to_dict())
     else:
-        base = base_encoder(config.encoder, pooling="mean", max_length=512, normalize=False, device="cpu")
+        base = _base(config)
         if is_causal(base.config):
             raise InputError(f"encoder {config.encoder!r} reads left to right; EasyRec trains encoders of the BERT and RoBERTa kind")
         made, model = base.load()
@@ -57,6 +58,11 @@ def start_network(config: EasyRecConfig) -> tuple[TextNetwork, Tokenizer]:
                 f"epochs = 0 asks for {config.encoder!r} as it is, and it has no head; a fresh one would be noise: set head=false"
             )
     return network, tokenizer
+
+
+def _base(config: EasyRecConfig) -> TransformerEncoder:
+    """A fresh copy of the encoder that the configuration names."""
+    return base_encoder(config.encoder, pooling="mean", max_length=512, normalize=False, device="cpu")
 
 
 READ = ("pooling", "revision", "normalize")
@@ -117,16 +123,22 @@ def going_on(earlier: TextNetwork, config: EasyRecConfig) -> TextNetwork:
 def kept_weights(network: TextNetwork, config: EasyRecConfig, earlier: EasyRecConfig | None = None) -> dict[str, Tensor]:
     """The weights that a trained encoder is averaged with: those that a network has before its training, or with ``start`` the encoder's.
 
+    A head and a decoder of masked words that begin at random weights are not among them.
+
     Args:
         network: before its training.
         config: of this training.
         earlier: with ``start``, the earlier run's configuration.
 
     Raises:
-        InputError: if the earlier run's weights were random at first, or it began with another encoder.
+        InputError: if the weights were random at first, or the earlier run began with another encoder.
     """
     if config.start is None or earlier is None:
-        return {name: weight.detach().clone() for name, weight in network.state_dict().items()}
+        if config.encoder in SIZES:
+            raise InputError(f"encoder = {config.encoder!r} begins at random weights, so keep has nothing to average it with; set keep=0")
+        whole = network.state_dict()
+        own = read_heads(network, _base(config).folder)  # reads the same weights once more
+        return {name: weight.detach().clone() for name, weight in whole.items() if name.startswith("backbone.") or name in own}
     if network.head is not None:
         raise InputError(
             f"start = {config.start!r} has a head that began at random weights, so keep has nothing to average it with; set keep=0"

@@ -14,14 +14,16 @@ import torch.nn.functional as F  # noqa: N812 (the field's name)
 from torch import Tensor
 
 from lexirec.data.dataset import TrainSet
+from lexirec.data.messages import warn
 from lexirec.errors import InputError, UnsupportedQueryError
 from lexirec.files import sha256_file
+from lexirec.models.answering import VectorRecommender
 from lexirec.models.contract import Recommender
 from lexirec.models.earlier import refuse_leaks, same_histories
 from lexirec.models.reading import read_otherwise
 from lexirec.models.textual import TextRecommender, read_written
 from lexirec.query import Query
-from lexirec.text.cache import default_folder
+from lexirec.text.cache import CacheWarning, default_folder
 from lexirec.text.plain_writer import VERSION
 from lexirec.training.checkpoint import load_tensors, save_tensors
 from lexirec.training.options import TrainingOptions
@@ -84,21 +86,38 @@ def _of_run(train: TrainSet, folder: Path, config: Any) -> tuple[Tensor, Tensor]
     anew = item_text is not None or bool(config.profiles) or not same_histories(model, train)
     read = model.on_another(train).profiles if anew and isinstance(model, TextRecommender) else ()
     records = [sha256_file(Path(place) / "profiles.json") for place in read]  # which hold the hashes of the other files
-    depends = [sha256_file(folder / "model.safetensors"), train.content_hash, item_text, VERSION, records]
-    key = hashlib.sha256(json.dumps(depends).encode()).hexdigest()
-    kept = default_folder() / "semantic" / f"{key}.safetensors"
-    if kept.exists():
-        tensors, _ = load_tensors(kept)
-        return tensors["users"], tensors["items"]
+    # Equal weights read a text otherwise by other settings (read_length), and on another machine in another precision.
+    reads = model.reads_by() if isinstance(model, VectorRecommender) and (anew or isinstance(model, TextRecommender)) else ""
+    settings = model.config.model_dump(mode="json")
+    depends = [sha256_file(folder / "model.safetensors"), train.content_hash, item_text, VERSION, records, settings, reads]
+    key = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
+    path = default_folder() / "semantic" / f"{key}.safetensors"
+    found = _kept(path)
+    if found is not None:
+        return found
     if anew:
         try:
             model = model.transfer(train)
         except UnsupportedQueryError as error:
             raise InputError(f"{folder} holds {model.name}, trained on other data, and {error}") from error
     users, items = _vectors(model, train)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    save_tensors(kept, {"users": users, "items": items}, {"run": folder.name, "data": train.name})
+    try:
+        save_tensors(path, {"users": users, "items": items}, {"run": folder.name, "data": train.name})
+    except OSError as error:
+        warn(f"the vectors of {folder} aren't kept for the next training ({error}); set LEXIREC_CACHE to another folder", CacheWarning)
     return users, items
+
+
+def _kept(path: Path) -> tuple[Tensor, Tensor] | None:
+    """Vectors that were kept; none if there are none, or the file is damaged."""
+    try:
+        if not path.exists():
+            return None
+        tensors, _ = load_tensors(path)
+        return tensors["users"], tensors["items"]
+    except (InputError, KeyError, OSError) as error:
+        warn(f"{path}: what was kept there is damaged and is made again ({error})", CacheWarning)
+        return None
 
 
 @torch.no_grad()

@@ -351,12 +351,15 @@ class SequentialRecommender(VectorRecommender):
 
     def transfer(self, train: TrainSet) -> "Recommender":
         """The trained adapter and encoder on another data set, whose items are known by their texts alone (zero-shot)."""
+        from lexirec.text.embed import refuse_other_catalogue
+
         self._check_fitted()
         if self.config.items != "text":
             raise UnsupportedQueryError(
                 f"{self.name} with items={self.config.items!r} has vectors of ids, which mean nothing in another data set; zero-shot needs"
                 " items='text'"
             )
+        refuse_other_catalogue(self.reader.encoder, self.items, train.items)
         other = copy.copy(self)
         other.remember(train)
         other.n_items, other.stored = train.n_items, True

@@ -3,7 +3,9 @@
 catalogue and log -> a text per item and per person -> encoder -> cosine
 """
 
+import threading
 from abc import abstractmethod
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +26,7 @@ from lexirec.data.mixing import domain_part
 from lexirec.errors import InputError
 from lexirec.models.answering import VectorRecommender
 from lexirec.models.contract import ModelConfig, Recommender, Supports
+from lexirec.models.reading import REMEMBERED_BYTES
 from lexirec.query import Query
 from lexirec.text.embed import PLACEHOLDER
 from lexirec.text.plain_wording import NO_ITEM
@@ -33,8 +36,6 @@ from lexirec.text.templates import render
 
 WORDLESS = frozenset({f"{NO_ITEM}.", PLACEHOLDER})
 """Texts of items that nothing is said of."""
-REMEMBERED = 1 << 18
-"""Texts whose vectors are kept in memory until the weights change."""
 WRITER = "writer."
 """Of the plain writer's arrays among a model's tensors."""
 
@@ -104,7 +105,9 @@ class TextRecommender(VectorRecommender):
     """Content hash of the training part that each folder of ``profiles`` was written from."""
     tells_reviews = True
     """Whether a known user's text tells what the own reviews mention."""
-    _known: dict[str, Tensor]
+    _known: OrderedDict[str, Tensor]
+    """Vectors of texts, the one asked for last at the end."""
+    _remembering = threading.Lock()  # of _known, for moments: a service asks from several threads
 
     # --- texts -------------------------------------------------------------------------------------------------------------------
 
@@ -197,35 +200,69 @@ class TextRecommender(VectorRecommender):
         """Vectors of distinct texts, ``(n, D)`` float32 of unit length; a text's vector does not depend on its company."""
 
     def text_vectors(self, texts: Sequence[str]) -> Tensor:
-        """As :meth:`encode_texts`, each distinct text once while the weights stay the same."""
-        missing = [text for text in dict.fromkeys(texts) if text not in self._known]
+        """As :meth:`encode_texts`; while the weights stay the same, the texts asked for last are in memory and aren't read again."""
+        with self._remembering:
+            found = {text: self._known[text] for text in dict.fromkeys(texts) if text in self._known}
+            for text in found:
+                self._known.move_to_end(text)
+        missing = [text for text in dict.fromkeys(texts) if text not in found]
         if missing:
-            found = self.encode_texts(missing)
-            if len(self._known) + len(missing) > REMEMBERED:
-                kept = {text: self._known[text] for text in texts if text in self._known}
-                self._known = kept
-            self._known.update(zip(missing, found, strict=True))
-        return torch.stack([self._known[text] for text in texts])
+            rows = self.encode_texts(missing)
+            found.update(zip(missing, rows, strict=True))
+            room = max(1, REMEMBERED_BYTES // max(4 * rows.shape[1], 1))
+            kept = {text: found[text].clone() for text in missing[-room:]}  # a view would keep the whole batch
+            with self._remembering:
+                self._known.update(kept)
+                while len(self._known) > room:
+                    self._known.popitem(last=False)
+        return torch.stack([found[text] for text in texts])
 
     def forget(self) -> None:
         """Drop all vectors: the weights or texts have changed."""
-        self._known = {}
+        self._known = OrderedDict()
         self.item_rows = None
 
     def encode_items(self, items: pl.DataFrame | None = None) -> Tensor:
         if items is not None:
-            texts = self.new_item_texts(items)
-            return without_words(self.encode_texts_of(texts), texts, self.encode_items())
+            return self._rows_of(self.new_item_texts(items), items[c.ITEM_ID], self.encode_items())
         if self.item_rows is None:
             texts = self.item_texts[min(self.version, len(self.item_texts) - 1)] + self.new_texts
-            self.item_rows = without_words(self.encode_texts_of(texts), texts)
+            self.item_rows = self._rows_of(texts, self.items[c.ITEM_ID])
         return self.item_rows
 
-    def encode_texts_of(self, texts: Sequence[str]) -> Tensor:
-        """Vectors of item texts, ``(n, D)``; not kept by text, since they are kept as the catalogue's vectors."""
+    def _rows_of(self, texts: Sequence[str], ids: pl.Series, others: Tensor | None = None) -> Tensor:
+        """Vectors of items by their texts, ``(n, D)``; items of which nothing is said, or nothing can be read, have the mean of the others.
+
+        A placeholder is a text too, and the nearest one to a vague wish. The mean is not brought to unit length: its score for anybody is
+        the mean of all items' scores, neither first nor last. Vectors are not kept by text, since they are kept as the catalogue's.
+
+        Args:
+            texts: of the items.
+            ids: of the items, for the warning of texts that can't be read.
+            others: ``(m, D)`` vectors to take the mean of; by default those of these items that have words.
+
+        Raises:
+            InputError: if there is no text that can be read and there are no others.
+        """
         distinct = list(dict.fromkeys(texts))
-        row = {text: i for i, text in enumerate(distinct)}
-        return self.encode_texts(distinct)[[row[text] for text in texts]]
+        known = dict(zip(distinct, self.knows_words(distinct).tolist(), strict=True))
+        read, unread = ([i for i, text in enumerate(texts) if known[text] is so] for so in (True, False))
+        silent = torch.tensor([not known[text] or text in WORDLESS for text in texts], dtype=torch.bool)
+        if unread:
+            which = f"{len(unread):,} of {len(texts):,} items (item_id {shown(ids.gather(unread))})"
+            place = f"{self.name} knows nothing of the texts of {which}"
+            if silent.all() and others is None:
+                raise InputError(f"{place}; choose an encoder that knows the language, or an item_text of columns that this one can read")
+            warn(f"{place}; they get the mean vector")
+        asked = [text for text in distinct if known[text]]
+        vectors, row = self.encode_texts(asked), {text: i for i, text in enumerate(asked)}
+        rows = torch.zeros(len(texts), vectors.shape[1])
+        rows[read] = vectors[[row[texts[i]] for i in read]]
+        if others is None:
+            others = rows[~silent]
+        if silent.any() and len(others):
+            rows[silent] = others.to(rows).mean(0)
+        return rows
 
     def encode_people(self, queries: Sequence[Query], people: Sequence[str]) -> Tensor:
         return self.text_vectors(self.person_texts(queries))
@@ -241,7 +278,7 @@ class TextRecommender(VectorRecommender):
 
     def append_items(self, items: pl.DataFrame) -> None:
         before, texts = self.encode_items(), self.new_item_texts(items)
-        self.item_rows = torch.cat([before, without_words(self.encode_texts_of(texts), texts, before)])
+        self.item_rows = torch.cat([before, self._rows_of(texts, items[c.ITEM_ID], before)])
         silent = items[c.ITEM_ID].filter(pl.Series([text in WORDLESS for text in texts]))
         if len(silent):
             warn(f"{len(silent):,} of {len(texts):,} new items have no text (item_id {shown(silent)}); they get the mean vector")
@@ -249,6 +286,14 @@ class TextRecommender(VectorRecommender):
         self.writer.add_items(items)
 
     # --- saving ------------------------------------------------------------------------------------------------------------------
+
+    def save_files(self, folder: Path, extra: Mapping[str, Any] | None = None) -> None:
+        asked = self.version
+        self.use_version(0)  # the only one that a loaded model has
+        try:
+            super().save_files(folder, extra)
+        finally:
+            self.use_version(asked)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors, values = writer_state(self.writer)
@@ -291,27 +336,6 @@ def read_written(model: Recommender, folders: Sequence[str], train: TrainSet) ->
     for folder in folders:
         read_part(folder, parts)
     model.config = model.config.model_copy(update={"profiles": tuple(folders)})
-
-
-def without_words(rows: Tensor, texts: Sequence[str], others: Tensor | None = None) -> Tensor:
-    """Item vectors in which items that nothing is said of have the mean of the others.
-
-    A placeholder is a text too, and the nearest one to a vague wish. The mean is not brought to unit length: its score for anybody is the
-    mean of all items' scores, neither first nor last.
-
-    Args:
-        rows: ``(n, D)`` vectors of the texts.
-        texts: of the items.
-        others: ``(m, D)`` vectors to take the mean of; by default those of ``rows`` that have words.
-    """
-    silent = torch.tensor([text in WORDLESS for text in texts], dtype=torch.bool, device=rows.device)
-    if others is None:
-        others = rows[~silent]
-    if not silent.any() or not len(others):
-        return rows
-    rows = rows.clone()
-    rows[silent] = others.to(rows).mean(0)
-    return rows
 
 
 def readable(text: str) -> str:

@@ -7,6 +7,7 @@ EasyRec starts from; ``hf:``, ``st:`` and ``api:`` bring any other.
 Command: ``lexirec fit zero-shot --data DIR --set encoder=lsa --out RUN``.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,17 @@ class ZeroShot(TextRecommender):
         self.read_texts(train)
         drawn = {"seed": int(rng.integers(2**31))} if self.seeded else {}
         self.reader = TextReader(load_encoder(self.config.encoder, **drawn))
-        self.encode_items()  # an encoder that is fitted (lsa) is fitted on the catalogue's texts, before it reads anybody's
+        self._read_catalogue()
+
+    def _read_catalogue(self) -> None:
+        """Vectors of the items; an encoder that is fitted (lsa) is fitted on their texts, before it reads anybody's."""
+        texts = self.item_texts[0]
+        self.reader.encoder.check_reads_words(texts[0])
+        self.reader.encoder.prepare(texts)
+        self.encode_items()
+
+    def text_vectors(self, texts: Sequence[str]) -> Tensor:
+        return self.encode_texts(list(texts))  # the reader remembers them
 
     def encode_texts(self, texts: list[str]) -> Tensor:
         return unit(self.reader.words(texts))
@@ -60,7 +71,7 @@ class ZeroShot(TextRecommender):
         fitted = parse_name(self.config.encoder)[0] == "lsa"
         other.reader = TextReader(load_encoder(self.config.encoder)) if fitted else self.reader
         other._fitted = True
-        other.encode_items()
+        other._read_catalogue()
         return other
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

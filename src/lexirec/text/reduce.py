@@ -12,6 +12,8 @@ from lexirec.errors import InputError
 Kind = Literal["none", "center", "whiten", "pca", "random"]
 FLOOR = 1e-3
 """Smallest variance that whitening scales up, as a share of the largest: below it a direction is noise."""
+NONE = 1e-12
+"""Share of the mean square below which a variance is what rounding left."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +76,8 @@ def fit_reduction(vectors: NDArray[np.float32], kind: Kind, dim: int | None = No
         seed: of ``random``.
 
     Raises:
-        InputError: if more dimensions are wanted than the vectors have, or than there are items to fit them on.
+        InputError: if more dimensions are wanted than the vectors have, or than there are items to fit them on, or ``whiten`` is asked of
+            vectors that are all the same.
 
     >>> map = fit_reduction(np.array([[0.0, 2.0], [0.0, -2.0]], dtype=np.float32), "pca", 1)
     >>> map(np.array([[5.0, 2.0]], dtype=np.float32)).round(3)
@@ -98,5 +101,10 @@ def fit_reduction(vectors: NDArray[np.float32], kind: Kind, dim: int | None = No
     # The sign of a direction is arbitrary; the largest entry is made positive, so that two machines agree.
     directions = directions * np.sign(directions[np.abs(directions).argmax(0), np.arange(dim)])
     if kind == "whiten":
+        if values[0] <= NONE * np.square(vectors, dtype=np.float64).mean(0).sum():
+            raise InputError(
+                f"the text vectors of all {n:,} items are the same, so transform='whiten' has no variance to even out; let the text"
+                " template (text) name columns that tell the items apart, or set transform='none'"
+            )
         directions = directions / np.sqrt(np.maximum(values, FLOOR * values[0]) * dim)
     return Reduction(mean.astype(np.float32), directions.astype(np.float32))

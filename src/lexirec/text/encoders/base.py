@@ -1,6 +1,7 @@
 """What every encoder promises: a list of texts in, finite float32 rows out, and a fingerprint that says how they were made."""
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -12,6 +13,8 @@ from lexirec.errors import InputError, nearest
 from lexirec.query import as_text
 
 FloatArray = NDArray[np.float32]
+PLAIN_WORD = re.compile(r"(?<!\w)[A-Za-z0-9]{1,40}(?!\w)")
+"""A word that every vocabulary of subwords can spell."""
 
 
 class Encoder(ABC):
@@ -81,8 +84,25 @@ class Encoder(ABC):
         return vectors[np.fromiter((row[text] for text in clean), dtype=np.int64, count=len(clean))]
 
     def readable(self, texts: Sequence[str]) -> NDArray[np.bool_]:
-        """Which texts, none of them blank, :meth:`encode` can turn into vectors, ``(n,)``; all, but for encoders of a closed vocabulary."""
+        """Which texts, none of them blank, the encoder knows anything of, ``(n,)``.
+
+        All, but for encoders of a vocabulary: a text of which it has no word, no piece and no character gets a vector that says nothing
+        (``minilm``, ``hf:``, ``st:``), or an error (``lsa``).
+        """
         return np.ones(len(texts), dtype=bool)
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Let an encoder that is fitted on the first texts it sees (``lsa``) be fitted on these; others have nothing to learn."""
+
+    def check_reads_words(self, text: str) -> None:
+        """Refuse words where the encoder reads none whatever they are.
+
+        Args:
+            text: the words, for the message.
+
+        Raises:
+            UnsupportedQueryError: if it has vectors of items alone (``file:``).
+        """
 
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """What :func:`lexirec.text.encoder_from_state` needs to make this encoder again: a JSON-able dict and arrays."""

@@ -1,11 +1,14 @@
 """Model folders: finding them (local first), checking them, loading them without running any of their code."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lexirec.errors import InputError
 from lexirec.files import sha256_file
@@ -22,6 +25,8 @@ IDENTITY_FILES = (
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
 )
+SLOW_TOKENIZER = (".model", "added_tokens.json")
+"""Ends of the names of files that a tokenizer is made of where there is no ``tokenizer.json``, which would hold all of them."""
 PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*/config.json", "*/*.safetensors"]
 
 
@@ -70,11 +75,17 @@ def resolve(model: str, revision: str | None = None) -> Path:
 
 def identity(folder: Path) -> str:
     """What tells this model from any other: the hub's commit, else a SHA-256 over weights, config and tokenizer."""
+
+    def counts(path: Path) -> bool:
+        if path.suffix == ".safetensors" or path.name in IDENTITY_FILES:
+            return True
+        return path.name.endswith(SLOW_TOKENIZER) and not (path.parent / "tokenizer.json").is_file()
+
     resolved = folder.resolve()
     if resolved.parent.name == "snapshots" and len(resolved.name) == 40:
         return resolved.name
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and (p.suffix == ".safetensors" or p.name in IDENTITY_FILES)):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and counts(p)):
         digest.update(f"{path.relative_to(folder).as_posix()} {sha256_file(path)}\n".encode())
     return digest.hexdigest()
 
@@ -113,6 +124,33 @@ def quiet_loading() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a folder.
+
+    Raises:
+        InputError: if the folder has none that can be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet_loading():
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(f"{folder} has no tokenizer that can be loaded: {error}") from error
+
+
+def says_something(tokenizer: Any, tokens: Iterable[Sequence[int]]) -> NDArray[np.bool_]:
+    """Which texts a tokenizer knows anything of: those with a token that is neither a special nor the unknown one, ``(n,)``.
+
+    Args:
+        tokenizer: of transformers.
+        tokens: token ids of each text.
+    """
+    # A mark of a word's beginning (SentencePiece) stands before an unknown word as before a known one.
+    silent = {*tokenizer.all_special_ids, tokenizer.unk_token_id, tokenizer.convert_tokens_to_ids("\u2581")}
+    return np.array([not silent.issuperset(ids) for ids in tokens], dtype=bool)
+
+
 def load_transformer(folder: Path, dtype: Any, device: str) -> tuple[Any, Any]:
     """Tokenizer and model of a folder, in evaluation mode; for encoder-decoder models the encoder.
 
@@ -120,7 +158,7 @@ def load_transformer(folder: Path, dtype: Any, device: str) -> tuple[Any, Any]:
         InputError: if the weights are not safetensors, or the folder can't be loaded.
     """
     from safetensors import SafetensorError
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoModel
 
     if not any(folder.glob("*.safetensors")):
         raise InputError(
@@ -134,9 +172,9 @@ def load_transformer(folder: Path, dtype: Any, device: str) -> tuple[Any, Any]:
         "use_safetensors": True,
         "output_loading_info": True,
     }
+    tokenizer = load_tokenizer(folder)
     try:
         with quiet_loading():
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             try:
                 model, report = AutoModel.from_pretrained(folder, attn_implementation="sdpa", **options)
             except ValueError as error:

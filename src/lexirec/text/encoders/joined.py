@@ -1,21 +1,38 @@
 """``join:A|B``: the vectors of several encoders side by side, such as meaning (``minilm``) beside wording (``lsa``)."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lexirec.errors import InputError
-from lexirec.text.encoders.base import Encoder, FloatArray
+from lexirec.text.encoders.base import Encoder, FloatArray, shorten
+
+if TYPE_CHECKING:
+    from lexirec.text.cache import EmbeddingCache
 
 SIGN = "|"
+_CACHE: ContextVar["EmbeddingCache | None"] = ContextVar("_CACHE", default=None)
+
+
+@contextmanager
+def kept_in(cache: "EmbeddingCache") -> Iterator[None]:
+    """Inside, the parts of a joined encoder keep their vectors in this cache, not in that of the default folder."""
+    token = _CACHE.set(cache)
+    try:
+        yield
+    finally:
+        _CACHE.reset(token)
 
 
 class JoinedEncoder(Encoder):
     """Several encoders side by side, each with the same share: rows of unit length, divided by the root of their number.
 
-    The inner product of two texts is then the mean of the parts' cosines. Each part keeps its own cache.
+    The inner product of two texts is then the mean of the parts' cosines. Where a part knows nothing of a text it has zeros, and the others
+    read it alone. Each part keeps its own cache.
 
     Args:
         parts: at least two encoders.
@@ -42,17 +59,34 @@ class JoinedEncoder(Encoder):
     def _encode(self, texts: list[str], progress: bool) -> FloatArray:
         from lexirec.text.cache import EmbeddingCache
 
-        cache = EmbeddingCache()
-        rows = [cache.encode(part, texts, progress=progress) for part in self.parts]
-        scale = len(rows) ** -0.5
-        return np.concatenate([scale * row / np.maximum(np.linalg.norm(row, axis=1, keepdims=True), 1e-12) for row in rows], axis=1)
+        cache = _CACHE.get() or EmbeddingCache()
+        self.prepare(texts)
+        known = [part.readable(texts) for part in self.parts]
+        unread = np.flatnonzero(~np.logical_or.reduce(known))
+        if len(unread):
+            raise InputError(
+                f"{self.name}: none of the encoders knows a word of {len(unread):,} of {len(texts):,} texts"
+                f" (first: {shorten(texts[unread[0]])}); use other words, or join an encoder that knows the language"
+            )
+        scale = len(self.parts) ** -0.5
+        rows = []
+        for part, some in zip(self.parts, known, strict=True):
+            found = cache.encode(part, [text for text, read in zip(texts, some, strict=True) if read], progress=progress)
+            row = np.zeros((len(texts), found.shape[1]), dtype=np.float32)
+            row[some] = scale * found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+            rows.append(row)
+        return np.concatenate(rows, axis=1)
 
     def unload(self) -> None:
         for part in self.parts:
             part.unload()
 
+    def prepare(self, texts: Sequence[str]) -> None:
+        for part in self.parts:
+            part.prepare(texts)
+
     def readable(self, texts: Sequence[str]) -> NDArray[np.bool_]:
-        return np.logical_and.reduce([part.readable(texts) for part in self.parts])
+        return np.asarray(np.logical_or.reduce([part.readable(texts) for part in self.parts]))
 
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         config, _ = super().state()

@@ -120,8 +120,7 @@ class LsaEncoder(Encoder):
         return sp.csr_matrix(sp.diags(1 / np.maximum(norms, 1e-12)).astype(np.float32) @ matrix)
 
     def _encode(self, texts: list[str], progress: bool) -> FloatArray:
-        if self.components is None:
-            self.fit(texts)
+        self.prepare(texts)
         vectors, norms = self._projected(texts)
         unknown = np.flatnonzero(norms < LEAST_NORM)
         if len(unknown):
@@ -138,6 +137,10 @@ class LsaEncoder(Encoder):
             raise InputError("lsa is not fitted")
         vectors = np.asarray(self._matrix([Counter(terms(text)) for text in texts], idf) @ components, dtype=np.float32)
         return vectors, np.asarray(np.linalg.norm(vectors, axis=1), dtype=np.float32)
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        if self.components is None:
+            self.fit(texts)
 
     def readable(self, texts: Sequence[str]) -> NDArray[np.bool_]:
         if self.components is None:  # these texts would be what it is fitted with

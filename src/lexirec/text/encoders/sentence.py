@@ -1,14 +1,18 @@
 """``st:<model>``: any sentence-transformers model, with the modules (pooling, dense layers, prompts) that its folder describes."""
 
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lexirec.errors import InputError
 from lexirec.progress import track
+from lexirec.query import as_text
 from lexirec.text.encoders import hub
-from lexirec.text.encoders.base import Encoder, FloatArray, as_bool, as_int
+from lexirec.text.encoders.base import PLAIN_WORD, Encoder, FloatArray, as_bool, as_int
 from lexirec.text.encoders.families import default_device
 from lexirec.text.encoders.transformer import CHARACTERS_PER_TOKEN
 
@@ -17,7 +21,7 @@ CHUNK = 1024
 
 
 class SentenceTransformersEncoder(Encoder):
-    """A sentence-transformers model, run by that library in float32.
+    """A sentence-transformers model, run by that library in float32, whatever precision its weights are stored in.
 
     Args:
         model: a folder, or a name on the hub (local copies first).
@@ -62,6 +66,8 @@ class SentenceTransformersEncoder(Encoder):
         self.name = hub.join_name("st", model, options)
         self._model: Any = None
         self._identity: str | None = None
+        self._precision: str | None = None
+        self._lock = threading.RLock()
 
     def unload(self) -> None:
         self._model = None
@@ -69,6 +75,7 @@ class SentenceTransformersEncoder(Encoder):
     def load(self) -> Any:
         """The model, loaded at first use."""
         if self._model is None:
+            import torch
             from sentence_transformers import SentenceTransformer
 
             try:
@@ -78,7 +85,7 @@ class SentenceTransformersEncoder(Encoder):
                         device=self.device,
                         trust_remote_code=False,
                         local_files_only=True,
-                        model_kwargs={"use_safetensors": True},
+                        model_kwargs={"use_safetensors": True, "dtype": torch.float32},  # by default that of the stored weights
                     )
             except (OSError, ValueError, KeyError) as error:
                 raise InputError(f"{self.folder} can't be loaded by sentence-transformers: {error}") from error
@@ -94,8 +101,8 @@ class SentenceTransformersEncoder(Encoder):
         return int(size())
 
     def description(self) -> dict[str, Any]:
-        if self._identity is None:
-            self._identity = hub.identity(self.folder)
+        if self._identity is None or self._precision is None:
+            self._identity, self._precision = hub.identity(self.folder), self._run_precision()
         return {
             "kind": "sentence-transformers",
             "model": Path(self.model_name).name if Path(self.model_name).is_dir() else self.model_name,
@@ -103,13 +110,50 @@ class SentenceTransformersEncoder(Encoder):
             "normalize": self.normalize,
             "max_length": self.max_length,
             "prompt": self.prompt,
-            "precision": "float32",
+            "precision": self._precision,
         }
 
+    def _run_precision(self) -> str:
+        """``float32``, and that of the stored weights where it is a lower one.
+
+        Their vectors were once made in that lower precision and kept as those of float32: under this name they aren't found again.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        stored: set[str] = set()
+        for path in sorted(self.folder.rglob("*.safetensors")):
+            try:
+                with safe_open(path, framework="np") as handle:
+                    stored |= {handle.get_slice(name).get_dtype() for name in handle.keys()}  # noqa: SIM118 (not a dict)
+            except SafetensorError as error:
+                raise InputError(f"{path} is damaged or no safetensors file ({error}); copy the model's folder again") from error
+        low = sorted(stored & {"BF16", "F16"})
+        return f"float32 of {'+'.join(low)} weights" if low else "float32"
+
+    def readable(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        found = np.array([PLAIN_WORD.search(text) is not None for text in texts], dtype=bool)  # settled without the model
+        odd = np.flatnonzero(~found).tolist()
+        if odd:
+            with self._lock:
+                model = self.load()
+                tokenizer = model.tokenizer
+                if not hasattr(tokenizer, "all_special_ids"):  # of a table of word vectors
+                    return super().readable(texts)
+                block = [as_text(texts[i])[: self._width()] for i in odd]
+                tokens = tokenizer(block, truncation=True, max_length=model.max_seq_length)["input_ids"]
+            found[odd] = hub.says_something(tokenizer, tokens)
+        return found
+
+    def _width(self) -> int:
+        """Characters read of a text: one of megabytes would be tokenized whole, only to be cut to ``max_seq_length`` tokens."""
+        return 4 * CHARACTERS_PER_TOKEN * int(self.load().max_seq_length or 8192)
+
     def _encode(self, texts: list[str], progress: bool) -> FloatArray:
-        model = self.load()
-        # Megabyte texts would be tokenized whole, only to be cut to max_seq_length tokens.
-        width = 4 * CHARACTERS_PER_TOKEN * int(model.max_seq_length or 8192)
+        with self._lock:  # a fast tokenizer can't be asked by two threads in two ways at once
+            return self._encode_alone(texts, progress)
+
+    def _encode_alone(self, texts: list[str], progress: bool) -> FloatArray:
+        model, width = self.load(), self._width()
         options: dict[str, Any] = {"prompt": self.prompt} if self.prompt else {}
         order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
         out = np.empty((len(texts), self.dim), dtype=np.float32)

@@ -8,6 +8,7 @@ positions are given explicitly, since learned absolute positions (GPT-2, GPT-Neo
 """
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 
 from lexirec.errors import InputError
 from lexirec.progress import track
+from lexirec.query import as_text
 from lexirec.text.encoders import hub
-from lexirec.text.encoders.base import Encoder, FloatArray, as_bool, as_choice, as_int, shorten
+from lexirec.text.encoders.base import PLAIN_WORD, Encoder, FloatArray, as_bool, as_choice, as_int, shorten
 from lexirec.text.encoders.batching import plan_batches
 from lexirec.text.encoders.families import default_device, is_causal, pad_token, position_limit, position_offset, read_config
 from lexirec.text.encoders.precision import PRECISIONS, resolve, torch_dtype
@@ -90,6 +92,7 @@ class TransformerEncoder(Encoder):
         self.name = name or self._name()
         self._identity: str | None = sha256
         self._loaded: tuple[Any, Any] | None = None
+        self._tokenizer: Any = None
         self._lock = threading.RLock()
         self._positions: str | None = None
         self._offset = 0
@@ -130,7 +133,7 @@ class TransformerEncoder(Encoder):
 
     def unload(self) -> None:
         with self._lock:
-            self._loaded = None
+            self._loaded = self._tokenizer = None
 
     def load(self) -> tuple[Any, Any]:
         """The tokenizer and the model, loaded at first use."""
@@ -152,22 +155,23 @@ class TransformerEncoder(Encoder):
         A text of megabytes is cut before tokenizing; the cut is taken back until it no longer shows in the tokens.
         """
         tokenizer, _ = self.load()
-        ids: list[list[int]] = [[]] * len(texts)
-        pending = list(range(len(texts)))
-        width = CHARACTERS_PER_TOKEN * self._length
-        while pending:
-            for start in range(0, len(pending), TOKENIZE_BLOCK):
-                rows = pending[start : start + TOKENIZE_BLOCK]
-                block = [self.prompt + cut(texts[i], width) for i in rows]
-                found = tokenizer(block, truncation=True, max_length=self._length, padding=False, return_attention_mask=False)["input_ids"]
-                for i, tokens in zip(rows, found, strict=True):
-                    ids[i] = tokens
-            pending = [i for i in pending if len(texts[i]) > width and len(ids[i]) < self._length]
-            width *= 4
+        ids = _tokens(tokenizer, texts, self._length, self.prompt)
         for text, tokens in zip(texts, ids, strict=True):
             if not tokens:
                 raise InputError(f"{self.name}: the tokenizer finds nothing in {shorten(text)}; use other text for it")
         return ids
+
+    def readable(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        # Most texts are settled without a tokenizer; it is loaded without the weights, which may be large.
+        found = np.array([PLAIN_WORD.search(text) is not None for text in texts], dtype=bool)
+        odd = np.flatnonzero(~found).tolist()
+        if odd:
+            with self._lock:
+                if self._tokenizer is None:
+                    self._tokenizer = hub.load_tokenizer(self.folder)
+                tokens = _tokens(self._tokenizer, [as_text(texts[i]) for i in odd], self.max_length)
+                found[odd] = hub.says_something(self._tokenizer, tokens)
+        return found
 
     def _encode(self, texts: list[str], progress: bool) -> FloatArray:
         # Fast tokenizers refuse to be used by two threads at once ("Already borrowed"); a service encodes wishes from several.
@@ -266,6 +270,23 @@ class TransformerEncoder(Encoder):
         if mask is None:
             return hidden.mean(dim=1)
         return torch.einsum("bld,bl->bd", hidden, mask.float()) / lengths[:, None]
+
+
+def _tokens(tokenizer: Any, texts: list[str], length: int, prompt: str = "") -> list[list[int]]:
+    """Token ids of each text behind the prompt, at most ``length``; see :meth:`TransformerEncoder.tokenize`."""
+    ids: list[list[int]] = [[]] * len(texts)
+    pending = list(range(len(texts)))
+    width = CHARACTERS_PER_TOKEN * length
+    while pending:
+        for start in range(0, len(pending), TOKENIZE_BLOCK):
+            rows = pending[start : start + TOKENIZE_BLOCK]
+            block = [prompt + cut(texts[i], width) for i in rows]
+            found = tokenizer(block, truncation=True, max_length=length, padding=False, return_attention_mask=False)["input_ids"]
+            for i, tokens in zip(rows, found, strict=True):
+                ids[i] = tokens
+        pending = [i for i in pending if len(texts[i]) > width and len(ids[i]) < length]
+        width *= 4
+    return ids
 
 
 def _by_texts(batches: list[NDArray[np.int64]], description: str, total: int, progress: bool) -> Any:
