@@ -308,6 +308,24 @@ def test_resume_repeats_the_interrupted_training(stage: str, tmp_path: Path) -> 
     assert torch.equal(again.table, whole.table)
 
 
+def test_more_epochs_begin_the_second_stage_anew_where_the_first_went_on(tmp_path: Path) -> None:
+    train = world().split("leave-one-out").train
+
+    def fit(folder: str, epochs: int, resume: bool = False) -> torch.Tensor:
+        options = TrainingOptions(
+            epochs=epochs, folder=tmp_path / folder, resume=resume, **QUIET
+        )  # without a validation the last one counts
+        return create("recformer", **{**EXACT, "pretrain_epochs": 0, "lr": 0.01}).fit(train, options=options).table
+
+    whole = fit("whole", 3)
+    fit("cut", 1)
+    assert torch.equal(fit("cut", 3, resume=True), whole)
+    last = tmp_path / "cut" / "stage-2" / "checkpoints" / "last.safetensors"
+    written = last.stat().st_mtime_ns
+    assert torch.equal(fit("cut", 3, resume=True), whole)
+    assert last.stat().st_mtime_ns == written  # it began from here, and is taken up
+
+
 def test_the_rate_rises_to_the_warm_up() -> None:
     model = untrained(world(), warmup=4, lr=0.1)
     optimiser, rates = model.optimiser(), []
@@ -433,8 +451,7 @@ def test_new_items_histories_and_wishes_are_texts(tmp_path: Path) -> None:
     model.add_items(pl.DataFrame([{**row, "item_id": "new"}]))
     rows = model.score([Query(history=["i01", "new"]), Query(history=["i01", "i02"])])
     torch.testing.assert_close(rows[0], rows[1], atol=1e-5, rtol=1e-5)
-    # vectors of the training's items are those of the best epoch's start, so the new one is compared with a fresh one
-    torch.testing.assert_close(model.encode_items()[-1], model.encode_items(data.items[2:3])[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model.encode_items()[-1], model.encode_items()[2], atol=1e-5, rtol=1e-5)
     model.add_items(pl.DataFrame({"item_id": ["bare"], "title": ["a kettle"]}))  # without brand and categories
     model.save(tmp_path / "saved")
     loaded = load_model(tmp_path / "saved")
@@ -444,6 +461,33 @@ def test_new_items_histories_and_wishes_are_texts(tmp_path: Path) -> None:
     assert loaded.recommend(Query(history=["late"]), k=3).height == 3
     other = loaded.transfer(markov(0.8, items=8).train_set())
     assert other.encode_items().shape[0] == 8 and loaded.encode_items().shape[0] == 15
+
+
+@pytest.mark.parametrize("second_stage", [False, True])
+def test_new_items_and_wishes_lie_in_the_space_of_the_catalogue(second_stage: bool, tmp_path: Path) -> None:
+    """The encoder goes on learning beside the item vectors, which were written before: by it as it was then."""
+    data = world()
+    settings = {**EXACT, "pretrain_epochs": 1, "lr": 0.05, "warmup": 0, "second_stage": second_stage}
+    model = create("recformer", **settings).fit(data.train_set(), options=TrainingOptions(epochs=2, **QUIET))
+    table = model.encode_items()
+    assert not torch.allclose(
+        model.unit(model.read_windows(model.tokens, *(np.arange(12),) * 2, np.ones(12, dtype=np.int64))), table, atol=1e-2
+    )
+    model.save(tmp_path / "run")
+    for one in (model, load_model(tmp_path / "run")):
+        torch.testing.assert_close(one.encode_items(data.items), table, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(one.transfer(data.train_set()).encode_items(), table, atol=1e-5, rtol=1e-5)
+        alone = one.encode_items(data.items.select("item_id", "title"))
+        torch.testing.assert_close(one.encode_words(data.items["title"].to_list()), alone, atol=1e-5, rtol=1e-5)
+
+
+def test_a_run_of_an_older_version_is_read_without_the_writer(tmp_path: Path) -> None:
+    model = untrained(world())
+    model.network.writer = None
+    model.save(tmp_path / "older")
+    loaded = load_model(tmp_path / "older")
+    assert loaded.network.writer is None
+    torch.testing.assert_close(loaded.encode_items(model.items), model.encode_items(), atol=1e-5, rtol=1e-5)
 
 
 def test_new_items_are_no_candidates_while_training() -> None:

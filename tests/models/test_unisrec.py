@@ -256,6 +256,15 @@ def test_the_pretrained_encoder_is_kept(pretrained: Path) -> None:
     train = markov(0.8, items=8).train_set()
     model = create("unisrec", **SHAPE, pretrained=str(pretrained)).fit(train, options=TrainingOptions(epochs=0, **QUIET))
     assert model.reader.encoder.fingerprint == load_model(pretrained).reader.encoder.fingerprint
+    for other in ("minilm", "lsa?dim=5"):  # the default is no more taken for another than any is
+        with pytest.raises(InputError, match=r"reads texts with encoder = 'lsa', which is kept, not '.*'; set encoder=lsa"):
+            create("unisrec", **{**SHAPE, "encoder": other}, pretrained=str(pretrained)).fit(train)
+    model.config = model.config.model_copy(update={"encoder": "minilm"})  # as an older version wrote it down
+    model.save(pretrained.parent / "older")
+    for name in ("lsa", "lsa?dim=256"):
+        again = create("unisrec", **{**SHAPE, "encoder": name}, pretrained=str(pretrained.parent / "older"))
+        again.fit(train, options=TrainingOptions(epochs=0, **QUIET))
+        assert again.reader.encoder.fingerprint == model.reader.encoder.fingerprint
     with pytest.raises(InputError, match="has embedding_dim = 12"):
         create("unisrec", **{**SHAPE, "embedding_dim": 8}, pretrained=str(pretrained)).fit(train)
     with pytest.raises(RunFolderError):

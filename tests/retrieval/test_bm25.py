@@ -1,6 +1,7 @@
 """BM25: known values, the reference library, bad input, saving; numbers 20, 21 and 25 of CALRec's conformance list."""
 
 import os
+import unicodedata
 from pathlib import Path
 
 import bm25s
@@ -11,6 +12,7 @@ import pytest
 from lexirec.errors import InputError
 from lexirec.models.calrec.texts import ItemTemplate
 from lexirec.models.lir import TEMPLATE
+from lexirec.retrieval import bm25 as module
 from lexirec.retrieval.bm25 import BM25, tokenise
 
 DOCS = ["title: red drill. brand: acme.", "title: blue drill. brand: acme.", "title: green saw. brand: zed."]
@@ -66,6 +68,49 @@ def test_other_scripts() -> None:
     assert tokenise("Élan №5") == ["élan", "№5"]
 
 
+@pytest.mark.parametrize("text", ["हिन्दी किताब", "தமிழ் புத்தகம்", "বাংলা বই", "كِتَاب", "หนังสือ ภาษาไทย", "نمی\u200cخواهم", "ქართული წიგნი"])
+def test_marks_are_part_of_their_word(text: str) -> None:
+    assert tokenise(f"«{text}», 3!", "words") == [*text.split(), "3"]
+
+
+def test_a_word_is_found_however_its_marks_are_written() -> None:
+    composed = ["café crème", "한국어 책", "パン屋"]
+    torn = [unicodedata.normalize("NFD", text) for text in composed]
+    for tokens in ("whitespace", "words"):
+        assert [tokenise(text, tokens) for text in torn] == [tokenise(text, tokens) for text in composed]
+        assert BM25(composed, tokens=tokens).scores(torn).argmax(1).tolist() == [0, 1, 2]
+    # The vowels of these two are marks: without them one would find the other.
+    assert BM25(["किताब", "कतब", "नमक"], tokens="words").scores(["किताब"])[0, 1] == 0
+    assert tokenise("3\ufe0f\u20e3 don't re-use_it ﾃﾚﾋﾞ 東京\U000e0100", "words") == ["3", "don", "t", "re", "use_it", "ﾃﾚﾋﾞ", "東", "京"]
+
+
+def test_what_a_text_has_by_its_form_finds_nothing_and_scores_as_before(tmp_path: Path) -> None:
+    texts = ["Name: red drill. Price: Unknown.", "Name: green saw. Price: $3."]
+    index = BM25(texts, fixed="Name: Unknown. Price: Unknown.")
+    asked = ["Name: qqq. Price: Unknown.", "Name: red qqq. Price: Unknown."]
+    assert [index.finds(text) for text in asked] == [False, True]
+    assert np.array_equal(index.scores(asked), BM25(texts).scores(asked))
+    index.save(tmp_path / "index")
+    assert [BM25.load(tmp_path / "index").finds(text) for text in asked] == [False, True]
+
+
+def test_whole_columns_are_kept_for_the_commonest_words_within_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = words(3000)
+    whole = BM25(texts)
+    monkeypatch.setattr(module, "DENSE", 0)
+    monkeypatch.setattr(module, "COMMON", 0.0)
+    small = BM25(texts)
+    sparse = sum(part.nbytes for matrix in (small.by_word, small.by_item) for part in (matrix.data, matrix.indices, matrix.indptr))
+    assert sparse - 4 * len(texts) < small.columns.nbytes <= sparse
+    times = np.diff(small.by_word.indptr)
+    assert times[small.column >= 0].min() >= times[small.column < 0].max()
+    monkeypatch.setattr(module, "COMMON", 2.0)
+    none = BM25(texts)
+    assert len(none.columns) == 0 < len(small.columns) < len(whole.vocabulary)
+    assert np.array_equal(small.scores(texts[:200]), whole.scores(texts[:200]))
+    assert np.array_equal(none.scores(texts[:200]), whole.scores(texts[:200]))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -93,6 +138,16 @@ def test_saved_index_answers_alike(tmp_path: Path) -> None:
     assert np.array_equal(loaded.scores(texts), index.scores(texts))
     with pytest.raises(InputError, match="exists already"):
         index.save(tmp_path / "index")
+
+
+def test_an_index_of_an_older_version_is_read_where_its_words_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FORMAT", 1)
+    BM25(words(50)).save(tmp_path / "plain")
+    BM25(["café"]).save(tmp_path / "marks")
+    monkeypatch.undo()
+    assert np.array_equal(BM25.load(tmp_path / "plain").scores(["w1 w2"]), BM25(words(50)).scores(["w1 w2"]))
+    with pytest.raises(InputError, match="older version, which cut words of many scripts apart; build the index again"):
+        BM25.load(tmp_path / "marks")
 
 
 def test_damaged_index_is_refused(tmp_path: Path) -> None:

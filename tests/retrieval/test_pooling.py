@@ -73,6 +73,13 @@ def test_pool_is_the_definition() -> None:
     assert not found[1:].any()
 
 
+def test_a_text_that_has_labels_alone_in_common_takes_no_place() -> None:
+    index = BM25(["Name: red drill.", "Name: green saw.", "Name: blue."], fixed="Name: Unknown.")
+    found = pool(index, [["Name: qqq.", "Name: green saw."], ["Name: qqq."]], [[-1.0, -2.0], [-1.0]], n_preds=1)
+    assert found[0].argmax() == 1 and found[0, 1] == pytest.approx(math.exp(-2 / 5000), rel=1e-6)
+    assert not found[1].any()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -78,10 +78,19 @@ class LanguageModelConfig(BackboneConfig):
 
 
 def lm_folder(name: str) -> Path:
-    """Folder of a named language model."""
+    """Folder of a named language model.
+
+    Raises:
+        InputError: if the name is empty, or there is no such folder, no local copy and no network.
+    """
     from lexirec.text.encoders.hub import resolve
 
-    return resolve(name)
+    if not name:
+        raise InputError("lm = '' names no language model; write the folder or name of a causal one, or leave lm out")
+    try:
+        return resolve(name)
+    except InputError as error:
+        raise InputError(f"lm = {name!r} can't be had: {error}") from error
 
 
 def lm_width(config: LanguageModelConfig) -> int:
@@ -103,7 +112,7 @@ def load_lm(config: LanguageModelConfig, vocabulary: int, longest: int) -> Any:
         longest: positions needed.
 
     Raises:
-        InputError: if the named model is not there, not causal, too short, or has pickled weights.
+        InputError: if the named model is not there, not causal, too short, lacks weights, has pickled ones, or gives no states.
         MissingExtraError: for adapters without the extra.
     """
     from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
@@ -133,9 +142,20 @@ def load_lm(config: LanguageModelConfig, vocabulary: int, longest: int) -> Any:
         try:
             with quiet_loading():
                 options: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True, "use_safetensors": True}
-                model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, **options)
+                loaded: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, output_loading_info=True, **options)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise InputError(f"lm: {folder} can't be loaded as a causal language model with safetensors weights: {error}") from error
+        model, report = loaded
+        missing = sorted(report["missing_keys"])  # a head that is tied to the embeddings is not among them
+        if missing:
+            raise InputError(
+                f"lm: {len(missing):,} weights of {config.lm} are missing from its files (first: {missing[0]}); they would be random"
+                " numbers: name a model that was saved whole, with its output head"
+            )
+        if model.base_model is model:
+            raise InputError(
+                f"lm: {config.lm} ({type(model).__name__}) gives no states apart from its scores; name another causal language model"
+            )
         model.config.use_cache = False
     if config.tune == "lora":
         from lexirec.training.weights import add_adapters

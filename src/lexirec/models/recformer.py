@@ -14,8 +14,10 @@ finetune: from a pretrained run, or a short pretraining on the same data; stage 
 """
 
 import copy
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,10 +40,13 @@ from lexirec.models.layers.softmax import cross_entropy_over_items
 from lexirec.models.recformer_config import RecformerConfig
 from lexirec.models.recformer_network import RecformerNetwork
 from lexirec.models.sequential import SequentialRecommender
-from lexirec.models.stages import train_plain
+from lexirec.models.stages import digest, train_plain
+from lexirec.training.checkpoint import read_position
 from lexirec.training.loop import TrainingResult
 from lexirec.training.options import TrainingOptions
 
+FIRST_STAGE = "first stage"
+"""Name of what the second stage began from, among what its checkpoint was made of."""
 TOKENS_AT_ONCE = 1 << 15
 """Tokens that go through the network together while answering."""
 
@@ -98,7 +103,10 @@ class Recformer(SequentialRecommender):
             return self  # with more time it goes on in the first stage, so the second must not have begun from here
         first, weights = self.training_result, {name: value.clone() for name, value in self.network.state_dict().items()}
         self.second, self.carried = True, weights
-        own: dict[str, Any] = {"seed": options.seed + 1, "track": (), "folder": options.folder and options.folder / "stage-2"}
+        folder = options.folder and options.folder / "stage-2"
+        if folder is not None and options.resume and self._began_otherwise(folder / "checkpoints" / "last.safetensors"):
+            shutil.rmtree(folder)
+        own: dict[str, Any] = {"seed": options.seed + 1, "track": (), "folder": folder}
         super().learn(train, valid, options.model_copy(update=own))
         self.second, self.carried = False, None
         then = self.training_result
@@ -109,6 +117,16 @@ class Recformer(SequentialRecommender):
             self.refresh()
         self.training_result = joined(first, then, better)
         return self
+
+    def _began_otherwise(self, last: Path) -> bool:
+        """Whether a checkpoint of the second stage is of one that began from another first stage, such as one of fewer epochs."""
+        return last.exists() and read_position(last).get("made_of", {}).get(FIRST_STAGE) != self.identity()[FIRST_STAGE]
+
+    def identity(self) -> dict[str, Any]:
+        found = super().identity()
+        if self.carried is not None:
+            found[FIRST_STAGE] = digest(*(value.cpu().numpy() for value in self.carried.values()))
+        return found
 
     def pretrained_reader(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> dict[str, Tensor] | None:
         """Weights of the reader to start from: those of a run, of a pretraining on the same data, or none."""
@@ -134,6 +152,8 @@ class Recformer(SequentialRecommender):
         self.occurring = self._tensor(np.unique(self.tokens.tokens))
         self.network = RecformerNetwork(self.make_body(), train.n_items, config.embedding_dim, writes=config.stage == "pretrain")
         self.initialise()
+        if config.stage == "finetune":
+            self._reader.keep_writer()
         if self.carried is not None:
             self.network.load_state_dict(self.carried)
         elif self.start is not None:
@@ -261,7 +281,10 @@ class Recformer(SequentialRecommender):
     @torch.no_grad()
     def write_candidates(self) -> None:
         """Encode all items with the present weights."""
-        self._reader.candidates.copy_(self.encode_tokens(self.tokens))
+        network = self._reader
+        if network.writer is not None:
+            network.keep_writer()
+        network.candidates.copy_(self.encode_tokens(self.tokens))
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -274,13 +297,14 @@ class Recformer(SequentialRecommender):
 
     @torch.no_grad()
     def encode_tokens(self, tokens: ItemTokens, fill: Tensor | None = None) -> Tensor:
-        """Vectors of items, ``(I, D)``: the state after a history of that item alone.
+        """Vectors of items, ``(I, D)``: the state after a history of that item alone, by the encoder that wrote the catalogue's.
 
         Args:
             tokens: of the items.
             fill: ``(D,)`` vector of items without a text; the mean of the others if not given.
         """
-        found = self.read_windows(tokens, np.arange(len(tokens)), np.arange(len(tokens)), np.ones(len(tokens), dtype=np.int64))
+        places = np.arange(len(tokens))
+        found = self.read_windows(tokens, places, places, np.ones_like(places), self._reader.writer)
         silent = torch.from_numpy(tokens.counts == 0)
         if silent.any():
             found[silent] = found[~silent].mean(0) if fill is None else fill
@@ -290,8 +314,15 @@ class Recformer(SequentialRecommender):
         """``(D,)``: mean vector of the catalogue's items with a text."""
         return self.table.cpu()[torch.from_numpy(self.tokens.counts > 0)].mean(0)
 
-    def read_windows(self, tokens: ItemTokens, flat: NDArray[np.int64], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Tensor:
-        """States after windows of ``flat``, ``(B, D)`` float32 on the CPU; in blocks of like length."""
+    def read_windows(
+        self,
+        tokens: ItemTokens,
+        flat: NDArray[np.int64],
+        starts: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        encoder: Longformer | None = None,
+    ) -> Tensor:
+        """States after windows of ``flat``, ``(B, D)`` float32 on the CPU, by the present encoder or another; in blocks of like length."""
         network, config = self._reader, self.config
         training = network.training
         network.eval()
@@ -303,7 +334,7 @@ class Recformer(SequentialRecommender):
         for part in np.split(order, np.flatnonzero(np.diff(block)) + 1):
             if len(part):
                 batch = latest_first(tokens, flat, starts[part], lengths[part], config.max_tokens, self.device)
-                out[torch.from_numpy(part)] = network.read(batch).float().cpu()
+                out[torch.from_numpy(part)] = network.read(batch, encoder).float().cpu()
         network.train(training)
         return out
 
@@ -362,13 +393,16 @@ class Recformer(SequentialRecommender):
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         arrays = {name: torch.from_numpy(getattr(self.tokens, name)) for name in ("tokens", "kinds", "offsets")}
-        return {"table": self.table.cpu(), **arrays}, {"trained": self.trained, "columns": self.columns}
+        values = {"trained": self.trained, "columns": self.columns, "writer": self._reader.writer is not None}
+        return {"table": self.table.cpu(), **arrays}, values
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         config = self.config
         self.trained, self.columns = values["trained"], values["columns"]
         self.tokens = ItemTokens(*(tensors[name].numpy() for name in ("tokens", "kinds", "offsets")))
         self.network = RecformerNetwork(self.make_body(), self.trained, config.embedding_dim, writes=config.stage == "pretrain")
+        if values.get("writer"):  # runs of older versions have none, and read new items with the encoder of the histories
+            self._reader.keep_writer()
         self.n_items, self.stored = len(tensors["table"]), True
         self.use_table(tensors["table"])
 

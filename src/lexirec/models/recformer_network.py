@@ -1,5 +1,7 @@
 """The weights of Recformer: a Longformer, the item vectors that are ranked, and what fills in hidden words."""
 
+import copy
+
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 from torch import Tensor, nn
@@ -20,6 +22,8 @@ class RecformerNetwork(nn.Module):
     """
 
     candidates: Tensor
+    writer: Longformer | None
+    """The encoder as it was when it wrote the candidates: it goes on learning beside them, and a new item must lie in their space."""
 
     def __init__(self, encoder: Longformer, n_items: int, dim: int, *, writes: bool) -> None:
         super().__init__()
@@ -28,10 +32,18 @@ class RecformerNetwork(nn.Module):
         self.register_buffer("candidates", torch.zeros(n_items, dim))
         self.head = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim, eps=EPS)) if writes else None
         self.bias = nn.Parameter(torch.zeros(encoder.words.num_embeddings)) if writes else None
+        self.writer = None
 
-    def read(self, batch: TokenBatch) -> Tensor:
-        """States of the start tokens in the order that was asked for, ``(B, D)``."""
-        found = self.encoder(batch.tokens, batch.kinds, batch.items, batch.layout)
+    def keep_writer(self) -> None:
+        """Let :attr:`writer` be the encoder as it is now."""
+        if self.writer is None:
+            self.writer = copy.deepcopy(self.encoder).requires_grad_(False)
+        else:
+            self.writer.load_state_dict(self.encoder.state_dict())
+
+    def read(self, batch: TokenBatch, encoder: Longformer | None = None) -> Tensor:
+        """States of the start tokens in the order that was asked for, ``(B, D)``; by the present encoder if no other is given."""
+        found = (encoder or self.encoder)(batch.tokens, batch.kinds, batch.items, batch.layout)
         return found.index_select(0, batch.back)
 
     def word_loss(self, batch: TokenBatch, tokens: Tensor, at: Tensor, labels: Tensor, occurring: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from lexirec import columns as c
 from lexirec.data.dataset import Heldout, TrainSet
 from lexirec.data.messages import shown, warn
 from lexirec.errors import InputError
-from lexirec.files import atomic_folder, read_json, write_json
+from lexirec.files import FULL, atomic_folder, free_space, read_json, storage_errno, write_json
 from lexirec.models.contract import Recommender
 from lexirec.models.earlier import refuse_leaks, same_histories
 from lexirec.models.saving import read_config, write_manifest
@@ -48,6 +49,10 @@ def kept(name: str, depends: Mapping[str, Any], options: TrainingOptions, make: 
 
     Raises:
         InputError: if a resumed run had another result of this stage until now.
+
+    Warns:
+        CacheWarning: if the result can't be kept (a full disk, no permission); it is given all the same, and its checkpoints stay, so that
+            a resumed run need not make it again.
     """
     from lexirec.text.cache import default_folder
 
@@ -67,9 +72,13 @@ def kept(name: str, depends: Mapping[str, Any], options: TrainingOptions, make: 
         folder = None if options.folder is None else options.folder / f"{name}-{key}"
         own: dict[str, Any] = {"track": (), "max_minutes": None, "folder": folder}
         result = make(options.model_copy(update=own))
-        save_tensors(path, {"result": result}, {"version": VERSION, "name": name})
-        if folder is not None:  # the stage is whole: its checkpoints would only make the run folder heavy
-            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            save_tensors(path, {"result": result}, {"version": VERSION, "name": name})
+        except OSError as error:
+            not_kept(f"the result of the stage {name!r} isn't kept for other runs", error)
+        else:
+            if folder is not None:  # the stage is whole: its checkpoints would only make the run folder heavy
+                shutil.rmtree(folder, ignore_errors=True)
     if note is not None:
         note.parent.mkdir(parents=True, exist_ok=True)
         write_json(note, {"key": key, "by_options": "options" in depends})
@@ -77,14 +86,28 @@ def kept(name: str, depends: Mapping[str, Any], options: TrainingOptions, make: 
 
 
 def _read_kept(path: Path) -> Tensor | None:
-    """A result that was kept; none if there is none, or it is damaged."""
-    if not path.exists():
-        return None
+    """A result that was kept; none if there is none, or it is damaged or can't be read."""
     try:
-        return load_tensors(path)[0]["result"]
-    except (InputError, KeyError) as error:
-        warn(f"{path}: what was kept there is damaged and is made again ({error})")
+        return load_tensors(path)[0]["result"] if path.exists() else None
+    except (InputError, KeyError, OSError) as error:
+        warn(f"{path}: what was kept there is damaged or can't be read, and is made again ({error})")
         return None
+
+
+def not_kept(what: str, error: OSError) -> None:
+    """Warn that the cache takes no file; what was made is in memory and is gone on with.
+
+    Args:
+        what: isn't kept, in words.
+        error: of the attempt.
+    """
+    from lexirec.text.cache import CacheWarning, default_folder
+
+    folder, number = default_folder(), storage_errno(error)
+    why, cure = f"can't be written ({error if number is None else os.strerror(number)})", "Set"
+    if number in FULL:
+        why, cure = f"is on a full disk ({free_space(folder)})", "Make room, or set"
+    warn(f"the cache folder {folder} {why}; {what}. {cure} LEXIREC_CACHE to another folder", CacheWarning)
 
 
 def digest(*arrays: Any) -> str:
@@ -244,4 +267,4 @@ class Stage:
         """Nothing is cached between epochs."""
 
 
-__all__ = ["READ_BY_THE_TEACHER", "Stage", "digest", "kept", "teacher_table", "train_plain"]
+__all__ = ["READ_BY_THE_TEACHER", "Stage", "digest", "kept", "not_kept", "teacher_table", "train_plain"]

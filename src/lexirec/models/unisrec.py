@@ -33,7 +33,7 @@ from lexirec.models.sasrec import transformer
 from lexirec.models.sequence_batches import SequenceBatch
 from lexirec.models.sequence_config import TransformerConfig
 from lexirec.models.sequential import SequentialRecommender
-from lexirec.text.encoders import Encoder
+from lexirec.text.encoders import Encoder, load_encoder
 from lexirec.text.templates import parse_template
 from lexirec.training.sequences import Targets, Windows, WindowSampler
 
@@ -247,8 +247,9 @@ class UniSRec(SequentialRecommender):
             theirs, ours = getattr(other.config, name), getattr(self.config, name)
             if theirs != ours:
                 raise InputError(f"pretrained = {folder!r} has {name} = {theirs!r} and this model {ours!r}; set {name}={theirs}")
-        theirs, ours = other.config.encoder, self.config.encoder
-        if ours not in (theirs, UniSRecConfig.model_fields["encoder"].default):
+        # By its own name: runs of older versions say another in their settings where they took one over.
+        theirs, ours = other.reader.encoder.name, load_encoder(self.config.encoder).name
+        if theirs != ours:
             raise InputError(
                 f"pretrained = {folder!r} reads texts with encoder = {theirs!r}, which is kept, not {ours!r}; set encoder={theirs}"
             )

@@ -1,10 +1,12 @@
 """BM25 over the texts of a catalogue: ``bm25s`` weighs the words, sparse columns are added up here.
 
-text -> lower case, split -> sum of the weights of its words in every item
+text -> lower case, composed (NFC), split -> sum of the weights of its words in every item
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
+from functools import cache
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Literal
@@ -22,21 +24,37 @@ from lexirec.training.checkpoint import load_tensors, save_tensors
 Tokens = Literal["whitespace", "words"]
 """How a text is cut: at white space, punctuation kept (``whitespace``), or into words, punctuation left out (``words``)."""
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
-FORMAT = 1
+_PLANES = 0x20000
+"""Combining marks lie below, but for those that choose a variant of a sign."""
+FORMAT = 2
+"""Version of the saved form; the first cut words at their marks and composed none, which is the same where all letters are plain ones."""
 COMMON = 0.01
 """A word in at least this share of the items is common."""
+DENSE = 64 << 20
+"""Bytes that the weights of common words may take in every item, however small the index is."""
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    """A word: one Chinese or Japanese character, or letters and digits with the marks that stand on them."""
+    # \w lacks the marks, which are the vowels of most Indian scripts; what chooses the variant of a sign (U+FE00 on) is no part of a word.
+    marks = "".join(chr(at) for at in range(0x300, _PLANES) if unicodedata.category(chr(at)) in ("Mn", "Mc") and not 0xFE00 <= at <= 0xFE0F)
+    inside = re.sub(f"[{_CJK}]", "", marks) + "\u200c\u200d"  # and the joiners
+    return re.compile(rf"[{_CJK}]|[^\W{_CJK}](?:[^\W{_CJK}]|[{inside}])*")
 
 
 def tokenise(text: str, tokens: Tokens = "whitespace") -> list[str]:
-    """The words of a text in lower case.
+    """The words of a text in lower case; a letter and its marks are one character where there is one (NFC).
 
     ``words`` leaves out punctuation and takes each Chinese or Japanese character as a word, since these scripts have no spaces.
 
     >>> tokenise("Title: Red Drill."), tokenise("Title: Red Drill.", "words")
     (['title:', 'red', 'drill.'], ['title', 'red', 'drill'])
+    >>> tokenise("हिन्दी, cafe\u0301", "words")
+    ['हिन्दी', 'café']
     """
-    return text.lower().split() if tokens == "whitespace" else _WORD.findall(text.lower())
+    text = unicodedata.normalize("NFC", text.lower())
+    return text.split() if tokens == "whitespace" else _word().findall(text)
 
 
 class BM25:
@@ -49,19 +67,21 @@ class BM25:
         k1: how soon further occurrences of a word stop counting, above 0.
         b: how much long texts are held back, in [0, 1].
         tokens: see :data:`Tokens`.
+        fixed: words that a text has by its form, such as the labels of a template. They have weights as any, but a text that shares no
+            others finds nothing, see :meth:`finds`.
 
     Raises:
         InputError: if there is no text, one is not a string, or a setting is out of range.
 
-    Memory: 16 bytes per distinct word of each text, by word and by item, and 4 bytes per text for each word that is in at least 1 % of them
-    (a few dozen words).
+    Memory: 16 bytes per distinct word of each text, by word and by item. Weights of the commonest words, of those that are in at least 1 %
+    of the texts, are kept for every text as well: at most as much again, or :data:`DENSE` where that is more.
 
     >>> index = BM25(["title: red drill. brand: acme.", "title: blue drill. brand: acme.", "title: green saw. brand: zed."])
     >>> index.scores(["title: red drill. brand: acme."]).round(6)
     array([[0.87516 , 0.482828, 0.106825]], dtype=float32)
     """
 
-    def __init__(self, texts: Sequence[str], k1: float = 1.5, b: float = 0.75, *, tokens: Tokens = "whitespace") -> None:
+    def __init__(self, texts: Sequence[str], k1: float = 1.5, b: float = 0.75, *, tokens: Tokens = "whitespace", fixed: str = "") -> None:
         if not 0 < k1 < float("inf"):
             raise InputError(f"k1 = {k1}; it must lie above 0 (1.5 by default)")
         if not 0 <= b <= 1:
@@ -69,6 +89,7 @@ class BM25:
         if tokens not in ("whitespace", "words"):
             raise InputError(f"tokens = {tokens!r}; choose 'whitespace' or 'words'")
         self.k1, self.b, self.tokens = float(k1), float(b), tokens
+        self.fixed = frozenset(tokenise(fixed, tokens))
         self.n_items = len(texts)
         if not self.n_items:
             raise InputError("BM25: there is no text to index; give at least one item")
@@ -84,24 +105,28 @@ class BM25:
         """Weight of each word in each item, ``(V, I)`` CSR float32, items ascending."""
         self.by_item = self.by_word.T.tocsr()
         """The same by item, ``(I, V)``, words ascending."""
-        common = np.flatnonzero(np.diff(self.by_word.indptr) >= COMMON * self.n_items)
+        sparse = sum(part.nbytes for matrix in (self.by_word, self.by_item) for part in (matrix.data, matrix.indices, matrix.indptr))
+        times = np.diff(self.by_word.indptr)
+        common = np.flatnonzero(times >= COMMON * self.n_items)
+        room = max(sparse, DENSE) // (4 * self.n_items)
+        common = common[np.argsort(-times[common], kind="stable")[:room]]
         self.column = np.full(shape[0], -1, dtype=np.int64)
-        """Row of ``columns`` where the word's weights stand, -1 for a word that is not common, ``(V,)``."""
+        """Row of ``columns`` where the word's weights stand, -1 for a word without one, ``(V,)``."""
         self.column[common] = np.arange(len(common))
         self.columns: NDArray[np.float32] = self.by_word[common].toarray()
-        """Weights of the common words in every item, ``(n, I)``: adding a whole row is faster than adding to many places."""
+        """Weights of the commonest words in every item, ``(n, I)``: adding a whole row is faster than adding to many places."""
 
     def __len__(self) -> int:
         return self.n_items
 
     def finds(self, text: str) -> bool:
-        """Whether a text shares a word with the catalogue.
+        """Whether a text shares a word with the catalogue that is not ``fixed``.
 
-        >>> index = BM25(["red drill", "green saw"])
-        >>> index.finds("a red saw"), index.finds("blue"), index.finds("")
+        >>> index = BM25(["name: red drill", "name: green saw"], fixed="name:")
+        >>> index.finds("name: a red saw"), index.finds("name: blue"), index.finds("")
         (True, False, False)
         """
-        return any(word in self.vocabulary for word in tokenise(text, self.tokens))
+        return any(word in self.vocabulary and word not in self.fixed for word in tokenise(text, self.tokens))
 
     def counts(self, texts: Sequence[str]) -> "sp.csr_matrix":
         """How often each known word stands in each text, ``(n, V)`` CSR float32, words ascending."""
@@ -144,7 +169,14 @@ class BM25:
             "items": torch.from_numpy(matrix.indices.astype(np.int32)),
             "weights": torch.from_numpy(matrix.data),
         }
-        settings = {"format": FORMAT, "k1": self.k1, "b": self.b, "tokens": self.tokens, "n_items": self.n_items}
+        settings = {
+            "format": FORMAT,
+            "k1": self.k1,
+            "b": self.b,
+            "tokens": self.tokens,
+            "n_items": self.n_items,
+            "fixed": sorted(self.fixed),
+        }
         with atomic_folder(folder) as temporary:
             save_tensors(temporary / "bm25.safetensors", tensors, settings)
             pl.DataFrame({"word": pl.Series(list(self.vocabulary), dtype=pl.String)}).write_parquet(temporary / "words.parquet")
@@ -159,15 +191,17 @@ class BM25:
         """
         folder = Path(folder)
         tensors, settings = load_tensors(folder / "bm25.safetensors")
-        if settings.get("format") != FORMAT or set(tensors) != {"starts", "items", "weights"}:
+        if settings.get("format") not in (1, FORMAT) or set(tensors) != {"starts", "items", "weights"}:
             raise InputError(f"{folder}/bm25.safetensors is no BM25 index of format {FORMAT}; build the index again")
         try:
             words = pl.read_parquet(folder / "words.parquet")["word"].to_list()
         except (OSError, pl.exceptions.PolarsError) as error:
             raise InputError(f"{folder}/words.parquet is missing or damaged ({error}); build the index again") from error
+        if settings["format"] == 1 and not all(map(str.isascii, words)):
+            raise InputError(f"{folder} was written by an older version, which cut words of many scripts apart; build the index again")
         index = cls.__new__(cls)
         index.k1, index.b, index.tokens = settings["k1"], settings["b"], settings["tokens"]
-        index.n_items = settings["n_items"]
+        index.n_items, index.fixed = settings["n_items"], frozenset(settings.get("fixed", ()))
         starts, items, weights = (tensors[name].numpy() for name in ("starts", "items", "weights"))
         ordered = len(starts) == max(len(words), 1) + 1 and starts[0] == 0 and (np.diff(starts) >= 0).all()
         whole = ordered and starts[-1] == len(items) == len(weights)

@@ -107,13 +107,13 @@ def pool(
         bm25: the catalogue.
         texts: written texts of each of ``B`` persons.
         logprobs: their log-probabilities.
-        n_preds: texts that count per person, of those that share a word with the catalogue.
+        n_preds: texts that count per person, of those that find something, see :meth:`~lexirec.retrieval.bm25.BM25.finds`.
         epsilon: see :data:`EPSILON`.
         pooling: ``max`` (CALRec), ``mean`` or ``min`` over the texts.
         modulate: multiply each column by ``exp(epsilon s)``.
 
     Returns:
-        ``(B, I)`` float32; all 0 for a person without a text that shares a word with the catalogue.
+        ``(B, I)`` float32; all 0 for a person without a text that finds something.
 
     Raises:
         InputError: as :func:`predictions` and :func:`factors` do, for an unknown pooling, or if there are not as many lists of

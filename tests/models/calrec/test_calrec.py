@@ -110,6 +110,54 @@ def test_written_texts_are_kept_on_disk_by_weights_and_settings(
         loaded.with_settings(temperature=0.6).score(queries)
 
 
+def test_of_kept_texts_those_of_the_asked_histories_are_read(tmp_path: Path) -> None:
+    from lexirec.models.calrec.kept import Kept
+    from lexirec.models.calrec.writing import Written
+
+    keys = np.arange(2**64 - 200, 2**64, dtype=np.uint64)
+    texts = [Written([f"red {n}"], np.array([-n], dtype=np.float32), np.array([n], dtype=np.int32)) for n in range(200)]
+    for lo in (0, 100):
+        Kept(tmp_path).add(keys[lo : lo + 100], texts[lo : lo + 100])
+    kept = Kept(tmp_path)
+    asked = [int(keys[n]) for n in (3, 150)]
+    found = kept.known([*asked, 7])
+    assert [found[key].texts for key in asked] == [["red 3"], ["red 150"]] and found[asked[1]].counts.tolist() == [150]
+    assert len(found) == len(kept._few) + len(kept._many) == 2
+    for path in tmp_path.iterdir():
+        path.unlink()  # what was read is in memory, and the rest is written again
+    assert list(kept.known(keys.tolist())) == asked
+
+
+@pytest.mark.parametrize("passes", [0, 1])
+def test_a_cache_that_takes_no_file_loses_nothing(passes: int, train: TrainSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lexirec.models.calrec import kept, stage_zero
+    from lexirec.text.cache import CacheWarning
+
+    monkeypatch.setattr(kept, "FEWEST", 2)
+    (tmp_path / "file").write_text("")
+    options = TrainingOptions(**{**FAST, "epochs": 1, "folder": tmp_path / "run"})
+    settings = {**TINY, "lm_epochs": passes, "samples": 2}
+    expected = CALRec(**settings).fit(train, options=options.model_copy(update={"folder": None}))
+    monkeypatch.setenv("LEXIREC_CACHE", str(tmp_path / "file"))
+    told = r"the cache folder .*file can't be written \(.*\); "
+    model = CALRec(**settings)
+    if passes:
+        with pytest.warns(CacheWarning, match=f"{told}the result of the stage 'calrec' isn't kept for other runs. Set LEXIREC_CACHE"):
+            model.fit(train, options=options)
+        monkeypatch.setattr(stage_zero.WriteEverything, "loss", lambda *_: pytest.fail("trained again"))
+        with pytest.warns(CacheWarning, match="isn't kept"):  # its checkpoints are in the run's folder
+            CALRec(**settings).fit(train, options=options.model_copy(update={"resume": True}))
+    else:
+        model.fit(train, options=options)
+    queries = [Query(user_id=user) for user in train.users.ids[:4]]
+    with pytest.warns(CacheWarning, match=f"{told}written texts aren't kept. Set LEXIREC_CACHE"):
+        found = model.write(queries)
+    monkeypatch.setattr("lexirec.models.calrec.model.write", None)
+    assert [one.texts for one in model.write(queries)] == [one.texts for one in found]  # they are in memory
+    monkeypatch.undo()
+    assert [one.texts for one in found] == [one.texts for one in expected.write(queries)]
+
+
 def test_kept_files_that_lack_a_column_are_passed_over(tmp_path: Path) -> None:
     from lexirec.models.calrec.kept import Kept
     from lexirec.models.calrec.writing import Written
@@ -388,6 +436,52 @@ def test_named_models_train_answer_and_load(kind: str, train: TrainSet, tmp_path
     assert torch.equal(CALRec.load(tmp_path / "run").score(queries), scores)
 
 
+def test_a_named_model_that_was_trained_whole_is_loaded_without_its_folder(train: TrainSet, tmp_path: Path) -> None:
+    folder = Path(worlds.gpt_folder(tmp_path / "lm", worlds.vocabulary()))
+    settings = {"text": "Title=title", "lm": str(folder), "samples": 2, "max_new_tokens": 12, "max_tokens": 600, "lr": 0.01, "warmup": 1}
+    with pytest.warns(UserWarning, match="inputs are cut to 500 tokens"):
+        model = CALRec(**settings).fit(train, options=TrainingOptions(**{**FAST, "epochs": 1}))
+    scores, kept = model.score([Query(user_id="u01")]), model._texts_kept().folder
+    model.save(tmp_path / "run")
+    folder.rename(tmp_path / "moved")
+    loaded = CALRec.load(tmp_path / "run")
+    assert isinstance(loaded, CALRec) and loaded.pieces.max_tokens == 500
+    assert loaded._texts_kept().folder == kept
+    assert torch.equal(loaded.score([Query(user_id="u01")]), scores)
+    loaded.save(tmp_path / "again")
+    second = CALRec(**{**settings, "start": str(tmp_path / "again")}).fit(train, options=TrainingOptions(**{**FAST, "epochs": 0}))
+    assert torch.equal(second.score([Query(user_id="u01")]), scores)
+    loaded.state = lambda: ({"vocabulary": loaded.vocabulary.state()}, {})  # type: ignore[method-assign]  # as older versions did
+    loaded.save(tmp_path / "older")
+    with pytest.raises(InputError, match=r"^lm = '.*lm' can't be had"):
+        CALRec.load(tmp_path / "older")
+    (tmp_path / "moved").rename(folder)
+    assert torch.equal(CALRec.load(tmp_path / "older").score([Query(user_id="u01")]), scores)
+
+
+def test_what_a_named_model_computes_with_and_does_not_train_is_in_its_run(train: TrainSet, tmp_path: Path) -> None:
+    from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
+
+    found = worlds.vocabulary()
+    shape = DeepseekV3Config(
+        vocab_size=len(found), hidden_size=16, intermediate_size=16, moe_intermediate_size=8, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, n_routed_experts=4, num_experts_per_tok=2, n_group=2, topk_group=1, kv_lora_rank=8, q_lora_rank=8,
+        qk_rope_head_dim=8, qk_nope_head_dim=8, v_head_dim=8, first_k_dense_replace=1, max_position_embeddings=512, bos_token_id=None,
+        eos_token_id=found.end, pad_token_id=None,
+    )  # fmt: skip
+    lm = DeepseekV3ForCausalLM(shape)
+    lm.model.layers[1].mlp.gate.e_score_correction_bias.copy_(torch.tensor([3.0, 1.0, 4.0, 1.0]))
+    lm.save_pretrained(tmp_path / "lm")
+    worlds._tokenizer(found, tmp_path / "lm")
+    settings = {"text": "Title=title", "lm": str(tmp_path / "lm"), "samples": 2, "max_new_tokens": 8, "max_tokens": 400}
+    model = CALRec(**settings).fit(train, options=TrainingOptions(**{**FAST, "epochs": 0}))
+    model.save(tmp_path / "run")
+    (tmp_path / "lm").rename(tmp_path / "moved")
+    loaded = CALRec.load(tmp_path / "run")
+    assert loaded.lm.whole.model.layers[1].mlp.gate.e_score_correction_bias.tolist() == [3, 1, 4, 1]
+    assert torch.equal(loaded.encode_items(), model.encode_items())
+
+
 def test_warm_start_from_the_bundled_encoder(train: TrainSet) -> None:
     model = CALRec(
         text="Title=title",
@@ -424,7 +518,9 @@ def test_minilm_reads_as_much_as_it_has_positions_for(train: TrainSet, tmp_path:
         CALRec(text="Title=title", lm="minilm", max_new_tokens=512).fit(train, options=TrainingOptions(**FAST))
 
 
-def test_items_without_text_are_left_out() -> None:
+def test_items_without_text_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lexirec.models.calrec.writing import Written
+
     data = shop(["red drill", None, "blue saw", "", "green lamp"])
     with pytest.warns(UserWarning, match=r"2 of 5 items have no attribute"):
         model = CALRec(**TINY).fit(data.train_set(), options=TrainingOptions(**FAST))
@@ -432,8 +528,11 @@ def test_items_without_text_are_left_out() -> None:
     found = model.recommend(Query(history=["i01", "i03"]), k=1)
     assert found.select("answered_by", "reason").row(0) == ("popularity", "no item of the history has a text")
     assert str(model.answered_by(Query(history=["i01"], intent="red"))) == "words"
-    scores = model.score([Query(history=["i00", "i02"])])[0]
-    assert scores[[1, 3]].tolist() == [0.0, 0.0] and torch.isfinite(scores).all()
+    said = Written([model.texts[2]], np.array([-1.0], dtype=np.float32), np.ones(1, dtype=np.int32))
+    with monkeypatch.context() as patch:
+        patch.setattr(CALRec, "write", lambda self, queries, progress=False: [said for _ in queries])
+        scores = model.score([Query(history=["i00", "i02"])])[0]
+    assert scores[[1, 3]].tolist() == [0.0, 0.0] and torch.isfinite(scores).all() and scores.argmax() == 2
     with pytest.warns(UserWarning, match=r"1 of 2 new items have no attribute of the template \(item_id 'mute'\)"):
         model.add_items(pl.DataFrame({"item_id": ["mute", "new"], "title": ["", "red nail"]}))
     silent = shop([None] * 5).train_set()
@@ -452,13 +551,60 @@ def test_a_wish_finds_words_that_stand_before_punctuation() -> None:
     assert str(model.answered_by(Query(history=["i00"], intent="zebra"))) == "history"
 
 
-def test_equal_texts_are_ties_and_no_error() -> None:
+def test_equal_texts_tell_nothing_and_are_no_error() -> None:
     data = shop(["red drill"] * 5)
     with pytest.warns(UserWarning, match="all 5 items have the same text"):
         model = CALRec(**{**TINY, "lm_epochs": 30, "lm_lr": 0.02}).fit(data.train_set(), options=TrainingOptions(**FAST))
-    scores = model.score([Query(history=["i00", "i02"])])[0]
-    assert str(model.answered_by(Query(history=["i00", "i02"]))) == "history"
-    assert scores.unique().numel() == 1 and torch.isfinite(scores).all()
+    query = Query(history=["i00", "i02"])
+    assert not model._pooled(model.write([query])).any()
+    found = model.recommend(query, k=1).select("answered_by", "reason").row(0)
+    assert found == ("popularity", "what was written for the history fits all items alike")
+    assert torch.equal(model.score([query])[0], torch.from_numpy(model.popularity.astype(np.float32)))
+
+
+def test_chinese_texts_are_searched_by_characters_where_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lexirec.models.calrec.writing import Written
+
+    data = shop(["红色无线电钻套装", "蓝色陶瓷茶杯", "不锈钢汤勺", "绿色台灯"])
+    items = data.items.with_columns(kind=pl.lit("工具"))
+    settings = {**TINY, "text": "Title=title,Kind=kind"}
+    model = CALRec(**settings).fit(Dataset(data.interactions, items).train_set(), options=TrainingOptions(**{**FAST, "epochs": 0}))
+    said = Written(["Title: 红色无线电钻. Kind: 工具."], np.array([-1.0], dtype=np.float32), np.ones(1, dtype=np.int32))
+    monkeypatch.setattr(CALRec, "write", lambda self, queries, progress=False: [said for _ in queries])
+    query = Query(history=["i01"])
+    found = model.recommend(query, k=1).select("answered_by", "reason").row(0)  # the kind stands in every item, the title in none
+    assert found == ("popularity", "what was written for the history fits all items alike")
+    words = model.with_settings(tokens="words")
+    assert str(words.answered_by(query)) == "history" and words.score([query])[0].argmax() == 0
+    assert words.recommend(Query(intent="茶杯"), k=1)["item_id"][0] == "i01"
+    assert words.diagnose([query])["self_first_pessimistic"] == 1
+    with pytest.raises(InputError, match="tokens"):
+        CALRec(tokens="letters")
+
+
+def test_what_is_written_with_labels_alone_matches_nothing(model: CALRec, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lexirec.models.calrec.writing import Written
+
+    title = model.texts[3]
+    assert title.startswith("Title: ")
+    texts = {"i01": ["Title: zzzz qqqq.", "Title: Unknown."], "i03": ["Title: zzzz.", title]}
+    said = {item: Written(one, np.array([-1.0, -2.0], dtype=np.float32), np.ones(2, dtype=np.int32)) for item, one in texts.items()}
+    monkeypatch.setattr(CALRec, "write", lambda self, queries, progress=False: [said[query.history[-1]] for query in queries])
+    found = model.recommend(Query(history=["i01"]), k=1).select("answered_by", "reason").row(0)
+    assert found == ("popularity", "nothing that was written for the history matches the catalogue")
+    one = model.with_settings(n_preds=1)
+    assert one.score([Query(history=["i03"])])[0, 3] == pytest.approx(np.exp(-2 / 5000), rel=1e-5)
+
+
+def test_the_least_of_the_columns_may_tell_nothing(model: CALRec, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lexirec.models.calrec.writing import Written
+
+    said = Written(["apple", "car"], np.array([-1.0, -2.0], dtype=np.float32), np.ones(2, dtype=np.int32))
+    monkeypatch.setattr(CALRec, "write", lambda self, queries, progress=False: [said for _ in queries])
+    other, query = model.with_settings(pooling="min"), Query(history=["i01"])
+    assert all(model.bm25.finds(text) for text in said.texts)
+    assert bool(other.answered_by(query)) == bool(other._pooled([said]).any())
+    assert str(model.answered_by(query)) == "history"
 
 
 def test_texts_without_a_known_word_give_zeros(model: CALRec) -> None:
@@ -518,6 +664,7 @@ def test_wrong_starts_and_models(train: TrainSet, tmp_path: Path) -> None:
         ({"modulate": False, "epsilon": 0.5}, "epsilon = 0.5 has no effect with modulate = False"),
         ({"alpha": 0.0, "beta": 0.0, "tau": 0.1}, "tau = 0.1 has no effect with alpha = 0 and beta = 0"),
         ({"alpha": 0.8, "beta": 0.2}, "alpha = 0.8 and beta = 0.2 leave no weight for the next-item loss"),
+        ({"sampling_seed": 2**64 - 1}, "sampling_seed"),
     ],
 )
 def test_settings_without_effect_are_refused(settings: dict[str, object], message: str) -> None:
@@ -617,6 +764,24 @@ def test_a_validation_asks_whole_users(monkeypatch: pytest.MonkeyPatch) -> None:
     users = np.unique(asked[0].user_index)
     assert len(users) == 20
     assert asked[0].user_index.tolist() == split.valid.user_index[np.isin(split.valid.user_index, users)].tolist()
+
+
+def test_a_history_without_a_text_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = pl.DataFrame(
+        [("a", "i0", 0), ("a", "i2", 1), ("a", "i0", 2), ("b", "i1", 0), ("b", "i1", 1)], ["user_id", "item_id", "timestamp"], orient="row"
+    )
+    items = pl.DataFrame({"item_id": ["i0", "i1", "i2"], "title": ["red drill", None, "blue saw"]})
+    train = Dataset(log, items, name="shop").train_set()
+    model = CALRec(**TINY).fit(train, options=TrainingOptions(**{**FAST, "epochs": 0}))
+
+    def asking(*users: int) -> Heldout:
+        return Heldout(np.array(users, dtype=np.int32), np.full(len(users), 2, dtype=np.int32), "valid")
+
+    assert held_out_losses(model.step, train, asking(1), 8) == {}  # what b had has no text
+    assert held_out_losses(model.step, train, asking(0, 1), 8) == held_out_losses(model.step, train, asking(0), 8)
+    monkeypatch.setattr(CALRec, "build", lambda *_: pytest.fail("built"))
+    with pytest.raises(InputError, match=r"none of 1 targets of 1 users has a text by .* and a training history with one"):
+        CALRec(**TINY).fit(train, asking(1), TrainingOptions(**{**FAST, "monitor": "-loss"}))
 
 
 @pytest.mark.parametrize("monitor", ["-loss", "recall@10"])

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, CohereConfig, CohereForCausalLM
 
 from lexirec.errors import InputError
 from lexirec.models.calrec import writing
 from lexirec.models.calrec.config import CALRecConfig
-from lexirec.models.calrec.lm import make_lm
+from lexirec.models.calrec.lm import HubDecoder, make_lm
 from lexirec.models.calrec.sequences import Packed, Pieces
 from lexirec.models.calrec.vocabulary import Vocabulary
 from lexirec.models.calrec.writing import Sampling, Trie, Written, draw, uniform, write
@@ -188,6 +189,37 @@ def test_a_named_model_keeps_to_the_memory(fitting: float, pieces: Pieces, tmp_p
     found = write(lm, pieces.vocabulary, asked, sampling)  # type: ignore[arg-type]
     assert all(same(a, b) for a, b in zip(found, expected, strict=True))
     assert 0.3 * min(memory, max(held)) < max(held) <= memory
+
+
+def test_an_own_model_takes_fewer_long_prompts_at_a_time(model: Decoder) -> None:
+    sampling, each = Sampling(2, 0.5, 20, 0), 8 * model.dim * model.shape.layers
+    for length in (50, 2_000, 40_000):
+        blocks = writing._blocks(model, np.full(600, length), sampling, None)
+        held = [len(places) * each * (length + 2 * 20) for places, _ in blocks]
+        assert max(held) <= writing.MEMORY and (len(blocks[0][0]) == 256 or max(held) > 0.9 * writing.MEMORY)
+
+
+def test_states_of_any_size_are_no_reason_to_refuse_a_model(pieces: Pieces, tmp_path: Path) -> None:
+    """A published model's norm may give states in the hundreds: what rounding makes of these is no way of its own."""
+    large = worlds.decoder(pieces)
+    with torch.no_grad():
+        large.norm.weight *= 3e4
+    assert isinstance(named(pieces, worlds.llama_folder(tmp_path / "llama", large, pieces.vocabulary)), HubDecoder)
+    scaled = AutoModelForCausalLM.from_pretrained(worlds.gpt_folder(tmp_path / "gpt", pieces.vocabulary))
+    with torch.no_grad():
+        scaled.transformer.ln_f.weight *= 3e4
+    scaled.save_pretrained(tmp_path / "gpt")
+    assert isinstance(named(pieces, str(tmp_path / "gpt")), HubDecoder)
+
+
+def test_scores_made_in_a_way_of_their_own_are_refused(pieces: Pieces, tmp_path: Path) -> None:
+    shape = CohereConfig(
+        vocab_size=len(pieces.vocabulary), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        bos_token_id=None, eos_token_id=pieces.vocabulary.end, pad_token_id=None, logit_scale=0.5,
+    )  # fmt: skip
+    CohereForCausalLM(shape).save_pretrained(tmp_path / "cohere")
+    with pytest.raises(InputError, match="computes its scores from its states in a way of its own"):
+        named(pieces, str(tmp_path / "cohere"))
 
 
 @torch.no_grad()

@@ -7,11 +7,12 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from lexirec.models.calrec.lm import MINILM, SIZES
 from lexirec.models.calrec.vocabulary import Merges
 from lexirec.models.config import LENIENT, ModelConfig
+from lexirec.retrieval.bm25 import Tokens
 from lexirec.retrieval.hybrid import Fusion
 
 ASKED = ("samples", "temperature", "draws", "sampling_seed", "write_precision", "catalogue_only")
 """Settings that written texts depend on and the training does not."""
-POOLED = ("n_preds", "epsilon", "modulate", "pooling", "k1", "b", "wish_weight", "fusion")
+POOLED = ("n_preds", "epsilon", "modulate", "pooling", "k1", "b", "tokens", "wish_weight", "fusion")
 """Settings of what is made of written texts."""
 TEMPLATE = "Title=title,Category=main_category|categories?,Brand=brand?,Price=price?"
 
@@ -102,7 +103,7 @@ class CALRecConfig(ModelConfig):
     draws: Literal["even", "independent"] = "even"
     """``even``: samples that have written the same so far are spread evenly over the probabilities of what may follow. A text is expected
     as often as with ``independent`` draws and its number varies less, so that fewer probable texts are missed."""
-    sampling_seed: NonNegativeInt = 0
+    sampling_seed: int = Field(default=0, ge=0, le=2**64 - 2)
     """Of the draw; the same history is answered alike under the same seed."""
     write_precision: Literal["fp32", "bf16"] = "fp32"
     """``bf16``: matrix products in bfloat16 while writing. Faster; a draw may then depend on which histories are asked together."""
@@ -120,6 +121,9 @@ class CALRecConfig(ModelConfig):
     """BM25."""
     b: float = Field(default=0.75, ge=0.0, le=1.0)
     """BM25."""
+    tokens: Tokens = "whitespace"
+    """BM25: ``whitespace`` keeps punctuation (the paper's vocabulary counts), ``words`` leaves it out and cuts Chinese and Japanese into
+    characters, whose texts have no spaces: set it for these."""
     wish_weight: float = Field(default=0.5, ge=0.0, le=1.0)
     """Weight of a wish against the person, where a query gives no own."""
     fusion: Fusion = "sum"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lexirec.models.calrec.writing import Written
-from lexirec.retrieval.bm25 import BM25
+from lexirec.retrieval.bm25 import BM25, Tokens
 from lexirec.retrieval.pooling import scale
 
 BLOCK = 256
@@ -13,7 +13,9 @@ ASKED = 2000
 """Items that are looked up by their own text after an evaluation."""
 
 
-def self_retrieval(texts: Sequence[str], k1: float = 1.5, b: float = 0.75, most: int | None = None) -> dict[str, float]:
+def self_retrieval(
+    texts: Sequence[str], k1: float = 1.5, b: float = 0.75, most: int | None = None, tokens: Tokens = "whitespace"
+) -> dict[str, float]:
     """How well BM25 finds an item by its own text.
 
     Args:
@@ -21,6 +23,7 @@ def self_retrieval(texts: Sequence[str], k1: float = 1.5, b: float = 0.75, most:
         k1: of BM25.
         b: of BM25.
         most: ask for that many random ones, always the same, if there are more.
+        tokens: of BM25.
 
     Returns:
         ``first_optimistic``, ``first_pessimistic``: share of items that come first, ties settled for and against them;
@@ -31,7 +34,7 @@ def self_retrieval(texts: Sequence[str], k1: float = 1.5, b: float = 0.75, most:
     present = np.array([i for i, text in enumerate(texts) if text])
     if not len(present):
         return {}
-    index = BM25(texts, k1=k1, b=b)
+    index = BM25(texts, k1=k1, b=b, tokens=tokens)
     asked = present if most is None or len(present) <= most else np.random.default_rng(0).permutation(present)[:most]
     better, equal, second = [], [], []
     for lo in range(0, len(asked), BLOCK):

@@ -19,6 +19,8 @@ from lexirec.training.weights import set_dropout
 SIZES = {"tiny": (192, 4, 3), "small": (256, 6, 4), "medium": (512, 8, 8)}
 """Width, blocks and heads of the own language models."""
 MINILM = "minilm"
+ROUNDING = 1e-3
+"""Of the largest number, by which two ways of computing the same may differ."""
 
 
 class HubDecoder(nn.Module):
@@ -59,6 +61,11 @@ class HubDecoder(nn.Module):
     def words(self) -> Tensor | None:
         return None if self._parts[2] is None else self._parts[2]()
 
+    def buffers_of_whole(self) -> dict[str, Tensor]:
+        """What the whole model computes with and doesn't train, such as the corrections of a router; nothing for most."""
+        weights = {name for name, _ in self.whole.named_parameters(remove_duplicate=False)}
+        return {name: value for name, value in self.whole.state_dict().items() if name not in weights}
+
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "HubDecoder":
         super()._apply(fn, recurse)
         self._parts[3]._apply(fn)
@@ -86,8 +93,12 @@ class HubDecoder(nn.Module):
 LanguageModel = Decoder | HubDecoder
 
 
-def readable_tokens(config: Any) -> int:
+def readable_tokens(config: Any, shape: dict[str, Any] | None = None) -> int:
     """Most tokens of an input: ``max_tokens``, or what the model's positions leave beside ``max_new_tokens``.
+
+    Args:
+        config: a :class:`~lexirec.models.calrec.model.CALRecConfig`.
+        shape: of a named model, its ``config.json``; read from its folder if not given.
 
     Raises:
         InputError: if they leave nothing.
@@ -97,7 +108,7 @@ def readable_tokens(config: Any) -> int:
 
     if config.lm in SIZES:  # their positions have no end
         return int(config.max_tokens)
-    positions = position_limit(read_config(bundled_folder() if config.lm == MINILM else lm_folder(config.lm)), None)
+    positions = position_limit(shape or read_config(bundled_folder() if config.lm == MINILM else lm_folder(config.lm)), None)
     if positions is None:
         return int(config.max_tokens)
     if positions <= config.max_new_tokens:
@@ -110,12 +121,13 @@ def drop(lm: "LanguageModel", p: float) -> None:
     set_dropout(lm if isinstance(lm, Decoder) else lm.whole, p)
 
 
-def make_lm(config: Any, vocabulary: Vocabulary) -> LanguageModel:
+def make_lm(config: Any, vocabulary: Vocabulary, shape: dict[str, Any] | None = None) -> LanguageModel:
     """A language model with fresh, warm-started or published weights.
 
     Args:
         config: a :class:`~lexirec.models.calrec.model.CALRecConfig`.
         vocabulary: its tokens.
+        shape: a named model's ``config.json``, to make it without its folder, with fresh weights.
 
     Raises:
         InputError: as :func:`~lexirec.models.language.load_lm` does, or for a named model that can't be used as it is here.
@@ -130,7 +142,10 @@ def make_lm(config: Any, vocabulary: Vocabulary) -> LanguageModel:
         encoder = _from_encoder(vocabulary)
         drop(encoder, config.lm_dropout)
         return encoder
-    model = load_lm(config, len(vocabulary), readable_tokens(config) + config.max_new_tokens)
+    if shape is None:
+        model = load_lm(config, len(vocabulary), readable_tokens(config) + config.max_new_tokens)
+    else:
+        model = _of_shape(shape)
     model.config.use_cache = False
     set_dropout(model, config.lm_dropout)
     body, head = model.base_model, model.get_output_embeddings()
@@ -142,6 +157,21 @@ def make_lm(config: Any, vocabulary: Vocabulary) -> LanguageModel:
     token_bytes = _probed(config.lm, model, body, head)
     plain = isinstance(head, nn.Linear) and head.bias is None
     return HubDecoder(body, head, (lambda: head.weight) if plain else None, int(head.weight.shape[1]), model, token_bytes)
+
+
+def _of_shape(shape: dict[str, Any]) -> Any:
+    """The causal model of a ``config.json`` with fresh weights; no code that it may name is run."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from lexirec.text.encoders.hub import quiet_loading
+
+    with quiet_loading():
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model(**shape), dtype=torch.float32, trust_remote_code=False)
+
+
+def _alike(found: Tensor, expected: Tensor) -> bool:
+    """Whether numbers differ by rounding only: states of real models can be in the hundreds, so the largest is the measure."""
+    return bool((found - expected).abs().max() <= ROUNDING * expected.abs().max())
 
 
 @torch.no_grad()
@@ -156,7 +186,7 @@ def _probed(name: str, model: Any, body: Any, head: Any) -> int:
     training = model.training
     model.eval()
     states = body(input_ids=probe).last_hidden_state
-    if not torch.allclose(model(input_ids=probe).logits, head(states), atol=1e-4, rtol=1e-4):
+    if not _alike(model(input_ids=probe).logits, head(states)):
         raise InputError(f"lm: {name} computes its scores from its states in a way of its own; name another causal language model")
     read = body(input_ids=probe[:, :4], use_cache=True)
     layers = getattr(getattr(read, "past_key_values", None), "layers", [])
@@ -164,7 +194,7 @@ def _probed(name: str, model: Any, body: Any, head: Any) -> int:
     token_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in layers) // 4 if known else 0
     if known:
         last = body(input_ids=probe[:, 4:], past_key_values=read.past_key_values, use_cache=True).last_hidden_state
-        known = torch.allclose(last[:, 0], states[:, 4], atol=1e-4, rtol=1e-4)
+        known = _alike(last[:, 0], states[:, 4])
     if not known:
         raise InputError(
             f"lm: {name} keeps no keys and values of what it has read, as Mamba and its like, so texts can't be written with it here; name"

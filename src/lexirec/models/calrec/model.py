@@ -26,10 +26,10 @@ from lexirec.errors import InputError, RunFolderError
 from lexirec.models.calrec import diagnostics
 from lexirec.models.calrec.config import ASKED, POOLED, CALRecConfig
 from lexirec.models.calrec.kept import Kept
-from lexirec.models.calrec.lm import LanguageModel, drop, evaluating, make_lm, readable_tokens
+from lexirec.models.calrec.lm import HubDecoder, LanguageModel, drop, evaluating, make_lm, readable_tokens
 from lexirec.models.calrec.sequences import Ints, Packed, Pieces
 from lexirec.models.calrec.stage_zero import stage_zero
-from lexirec.models.calrec.steps import LOSS, Batch, Histories, Step, Towers, adamw, groups_of, held_out_losses
+from lexirec.models.calrec.steps import LOSS, Batch, Histories, Step, Towers, adamw, answerable, groups_of, held_out_losses
 from lexirec.models.calrec.texts import ItemTemplate
 from lexirec.models.calrec.vocabulary import Vocabulary
 from lexirec.models.calrec.writing import Sampling, Trie, Written, key_of, write
@@ -43,9 +43,12 @@ from lexirec.query import Query
 from lexirec.retrieval.bm25 import BM25
 from lexirec.retrieval.hybrid import Fusion
 from lexirec.retrieval.pooling import pool
+from lexirec.text.encoders.families import read_config
 from lexirec.text.encoders.hub import identity
 from lexirec.training.options import TrainingOptions
 
+BUFFER = "buffer."
+"""Of the names, among a run's tensors, of what a named model computes with and doesn't train."""
 WRITING = 1
 """Of the code that writes texts; what another version wrote is not taken up."""
 
@@ -60,6 +63,10 @@ class CALRec(LexicalRecommender):
     name = "calrec"
     Config = CALRecConfig
     samples_validation = True
+    base: str | None = None
+    """What tells a named language model from others, see :func:`~lexirec.text.encoders.hub.identity`."""
+    shape: dict[str, Any] | None = None
+    """The ``config.json`` of a named language model."""
     _kept: Kept | None = None
     _vectors: Tensor | None = None
 
@@ -77,13 +84,12 @@ class CALRec(LexicalRecommender):
 
     def _check_targets(self, train: TrainSet, part: Heldout) -> None:
         """Refuse a validation that could tell no epoch from another, see :func:`held_out_losses`."""
-        items, which = np.unique(part.item_index, return_inverse=True)
-        readable = np.array([bool(text) for text in ItemTemplate.parse(self.config.text).write(train.items[items])])
-        if not (readable[which] & (np.diff(train.offsets)[part.user_index] > 0)).any():
+        readable = np.array([bool(text) for text in ItemTemplate.parse(self.config.text).write(train.items)])
+        if not answerable(train, part, readable).any():
             raise InputError(
                 f"{part.name}: none of {len(part):,} targets of {len(np.unique(part.user_index)):,} users has a text by the template"
-                f" {self.config.text!r} (item_id {shown(train.items[c.ITEM_ID][items])}) and a training history, so no epoch can be"
-                " selected; give these items their columns, raise valid_users, or fit without a validation part"
+                f" {self.config.text!r} (item_id {shown(train.items[c.ITEM_ID][np.unique(part.item_index)])}) and a training history with"
+                " one, so no epoch can be selected; give these items their columns, raise valid_users, or fit without a validation part"
             )
 
     def build(self, train: TrainSet, rng: np.random.Generator) -> None:
@@ -99,7 +105,8 @@ class CALRec(LexicalRecommender):
             texts = [text for text, known in zip(self.texts, learned, strict=True) if text and known]
             self.vocabulary = Vocabulary.trained(texts, config.vocabulary, ItemTemplate.parse(config.text).pieces, config.merges)
         else:
-            self.vocabulary = Vocabulary.of_model(lm_folder(config.lm))
+            folder = lm_folder(config.lm)
+            self.vocabulary, self.base, self.shape = Vocabulary.of_model(folder), identity(folder), read_config(folder)
         self._kept = None
         self._index()
         if self.pieces.max_tokens < config.max_tokens:
@@ -134,7 +141,7 @@ class CALRec(LexicalRecommender):
         ours, theirs = ItemTemplate.parse(self.config.text), ItemTemplate.parse(other.config.text)
         if (ours.labels, ours.columns) != (theirs.labels, theirs.columns):
             warn(f"start = {start!r} wrote items as {other.config.text!r} and this training writes them as {self.config.text!r}")
-        self.vocabulary, self.network = other.vocabulary, other.network
+        self.vocabulary, self.network, self.base, self.shape = other.vocabulary, other.network, other.base, other.shape
         drop(self.lm, self.config.lm_dropout)
         self.network.train()
 
@@ -193,14 +200,18 @@ class CALRec(LexicalRecommender):
 
     def _index(self) -> None:
         """What answering needs of the present catalogue's texts."""
-        self.pieces = Pieces(self.vocabulary, self.texts, readable_tokens(self.config), self.config.max_new_tokens)
+        self.pieces = Pieces(self.vocabulary, self.texts, readable_tokens(self.config, self.shape), self.config.max_new_tokens)
         self._search()
 
     def _search(self) -> None:
-        self.use_index(BM25(self.texts, k1=self.config.k1, b=self.config.b))
+        self._look_up()
         if self.config.catalogue_only:  # else what is written for a history depends on no other text
             self._kept = None
         self._vectors = None
+
+    def _look_up(self) -> None:
+        config = self.config
+        self.use_index(BM25(self.texts, config.k1, config.b, tokens=config.tokens, fixed=ItemTemplate.parse(config.text).bare))
 
     def with_settings(self, **settings: Any) -> "CALRec":
         """The same model answering with other settings, such as ``pooling="mean"``; texts that are written already are used again.
@@ -219,8 +230,8 @@ class CALRec(LexicalRecommender):
             LENIENT.reset(token)
         if other.config.answers() != self.config.answers():
             other._kept = None
-        if (other.config.k1, other.config.b) != (self.config.k1, self.config.b):
-            other.use_index(BM25(self.texts, k1=other.config.k1, b=other.config.b))
+        if any(getattr(other.config, name) != getattr(self.config, name) for name in ("k1", "b", "tokens")):
+            other._look_up()
         return other
 
     def _texts_kept(self) -> Kept:
@@ -229,7 +240,7 @@ class CALRec(LexicalRecommender):
 
             made = {"version": WRITING, **self.config.taken_over(), **self.config.answers()}
             if not self.config.own:  # its weights are no parameters here as far as they are frozen
-                made["lm"] = identity(lm_folder(self.config.lm))
+                made["lm"] = self.base
             digest = hashlib.sha256(json.dumps(made, sort_keys=True).encode())
             for weight in (self.vocabulary.state(), *self.network.parameters()):
                 digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
@@ -286,10 +297,16 @@ class CALRec(LexicalRecommender):
         self.write(queries)
 
     def lacks_person(self, query: Query) -> str:
-        texts = self.write([query])[0].texts
-        if not texts:
+        written = self.write([query])[0]
+        if not written.texts:
             return NO_TEXT
-        return "" if any(map(self.bm25.finds, texts)) else "nothing that was written for the history matches the catalogue"
+        finding = next(filter(self.bm25.finds, written.texts), None)
+        if finding is None:
+            return "nothing that was written for the history matches the catalogue"
+        # One text that tells items apart is enough, and the first nearly always does. The least of several columns may be 0 all the same.
+        if self.config.pooling != "min" and np.ptp(self.bm25.scores([finding])) > 0:
+            return ""
+        return "" if self._pooled([written]).any() else "what was written for the history fits all items alike"
 
     def score_people(self, queries: Sequence[Query]) -> Tensor:
         return torch.from_numpy(self._pooled(self.write(queries)))
@@ -358,7 +375,7 @@ class CALRec(LexicalRecommender):
 
     def diagnose(self, queries: Sequence[Query], progress: bool = False) -> dict[str, float]:
         """Diagnostics of the texts written for these queries and of the search, see :mod:`lexirec.models.calrec.diagnostics`."""
-        search = diagnostics.self_retrieval(self.texts, self.config.k1, self.config.b, diagnostics.ASKED)
+        search = diagnostics.self_retrieval(self.texts, self.config.k1, self.config.b, diagnostics.ASKED, self.config.tokens)
         return diagnostics.samples(self.write(queries, progress), self.texts) | {f"self_{name}": value for name, value in search.items()}
 
     def append_items(self, items: pl.DataFrame) -> None:
@@ -383,17 +400,30 @@ class CALRec(LexicalRecommender):
     # --- saving ------------------------------------------------------------------------------------------------------------------
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        # Weights of a named model that adapters are put on are not in the run: which they were is.
-        values = {"base": identity(lm_folder(self.config.lm))} if self.config.tune == "lora" else {}
-        return {"vocabulary": self.vocabulary.state()}, values
+        tensors = {"vocabulary": self.vocabulary.state()}
+        if self.config.own:
+            return tensors, {}
+        if self.config.tune == "lora":  # the weights that adapters are put on are not in the run: which they were is
+            return tensors, {"base": self.base}
+        assert isinstance(self.lm, HubDecoder)  # noqa: S101 (of a named model)
+        buffers = {BUFFER + name: value for name, value in self.lm.buffers_of_whole().items()}
+        return {**tensors, **buffers}, {"base": self.base, "shape": self.shape}
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        base = values.get("base")  # older runs have none
-        if base is not None and base != identity(lm_folder(self.config.lm)):
-            raise RunFolderError(
-                f"lm = {self.config.lm!r} holds other weights than those that this run's adapters were trained on; put these back"
-            )
+        config, shape = self.config, values.get("shape")
+        if shape is not None:
+            self.base, self.shape = values["base"], shape
+        elif not config.own:  # adapters and runs of older versions need the folder
+            folder = lm_folder(config.lm)
+            self.base, self.shape = identity(folder), read_config(folder)
+            if values.get("base", self.base) != self.base:  # older runs have none
+                raise RunFolderError(
+                    f"lm = {config.lm!r} holds other weights than those that this run's adapters were trained on; put these back"
+                )
         self.vocabulary = Vocabulary.restored(tensors["vocabulary"])
-        self.texts = ItemTemplate.parse(self.config.text).write(self.items)
-        self.network = make_lm(self.config, self.vocabulary)
+        self.texts = ItemTemplate.parse(config.text).write(self.items)
+        self.network = make_lm(config, self.vocabulary, shape)
+        if isinstance(self.lm, HubDecoder):
+            buffers = {name.removeprefix(BUFFER): value for name, value in tensors.items() if name.startswith(BUFFER)}
+            self.lm.whole.load_state_dict(buffers, strict=False)
         self._index()

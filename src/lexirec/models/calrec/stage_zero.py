@@ -17,7 +17,7 @@ from lexirec.models.calrec.sequences import Ints, Packed
 from lexirec.models.calrec.steps import Batch, Histories, Towers, adamw, groups_of
 from lexirec.models.layers.sequence import Layout, ranges
 from lexirec.models.stages import kept
-from lexirec.retrieval.bm25 import BM25
+from lexirec.retrieval.bm25 import BM25, Tokens
 from lexirec.training.loop import run_training
 from lexirec.training.options import TrainingOptions
 
@@ -55,7 +55,7 @@ class WriteEverything:
         self.towers, self.histories, self.config, self.train = towers, histories, config, train
         self.network = towers.lm
         self.known = np.unique(histories.items)
-        self.chains = Chains([texts[item] for item in self.known], config.k1, config.b) if config.lm_alike else None
+        self.chains = Chains([texts[item] for item in self.known], config.k1, config.b, config.tokens) if config.lm_alike else None
         self.n_users = min(config.epoch_users or len(histories.users), len(histories.users))
         share = self.n_users / max(len(histories.users), 1)
         self.n_items = max(round(share * len(self.known)), 1)
@@ -148,7 +148,7 @@ class Chains:
 
     Args:
         texts: of the items that chains are made of.
-        k1, b: of BM25.
+        k1, b, tokens: of BM25.
     """
 
     NEAREST = 10
@@ -158,9 +158,9 @@ class Chains:
     BLOCK = 256
     """Searches at a time: a row of scores of all items is held for each."""
 
-    def __init__(self, texts: Sequence[str], k1: float, b: float) -> None:
+    def __init__(self, texts: Sequence[str], k1: float, b: float, tokens: Tokens = "whitespace") -> None:
         self.texts = list(texts)
-        self.bm25 = BM25(self.texts, k1, b)
+        self.bm25 = BM25(self.texts, k1, b, tokens=tokens)
 
     def draw(self, n: int, rng: np.random.Generator) -> Batch:
         """Chains as sequences, see :class:`~lexirec.models.calrec.steps.Batch`, whose items are places in ``texts`` and whose users are -1.
@@ -213,6 +213,8 @@ def stage_zero(
         texts: of all items.
     """
     depends: dict[str, Any] = {setting: getattr(config, setting) for setting in (*DEPENDS, *(("k1", "b") if config.lm_alike else ()))}
+    if config.lm_alike and config.tokens != "whitespace":  # else what was kept before there was a choice is found still
+        depends["tokens"] = config.tokens
     depends |= {"version": VERSION, "passes": config.passes, "data": train.content_hash}
     depends |= {"seed": options.seed, "precision": options.precision}
     if config.start is not None:  # goes on from these weights

@@ -312,15 +312,27 @@ def adamw(network: torch.nn.Module, lr: float, decay: float, warmup: int, total:
     return optimiser
 
 
+def answerable(train: TrainSet, part: Heldout, readable: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which held-out targets have a text, and a user with a training event that has one, ``(n,)``.
+
+    Args:
+        train: the training part.
+        part: the targets.
+        readable: ``(I,)`` items with a text.
+    """
+    read = np.bincount(train.user_index[readable[train.item_index]], minlength=train.n_users)
+    return readable[part.item_index] & (read[part.user_index] > 0)
+
+
 def held_out_losses(step: Step, train: TrainSet, part: Heldout, batch_size: int) -> dict[str, float]:
     """Losses of held-out targets after the training history: ``-loss`` (next item, negated, so that more is better).
 
-    Nothing where no target has a text and a training history. Of two users on there are also ``target_target`` and ``user_target``, means
-    over the whole batches of ``batch_size`` users (of all users, where they are fewer), and ``contrast_floor``, the least that either can
-    be in a batch of that size.
+    Nothing where no target has a text and a training history with one. Of two users on there are also ``target_target`` and
+    ``user_target``, means over the whole batches of ``batch_size`` users (of all users, where they are fewer), and ``contrast_floor``, the
+    least that either can be in a batch of that size.
     """
     counts = np.diff(train.offsets)[part.user_index].astype(np.int64)
-    ok = step.towers.pieces.readable[part.item_index] & (counts > 0)
+    ok = answerable(train, part, step.towers.pieces.readable)
     users, targets, counts = part.user_index[ok].astype(np.int64), part.item_index[ok].astype(np.int64), counts[ok]
     if not len(users):
         return {}
@@ -342,4 +354,4 @@ def held_out_losses(step: Step, train: TrainSet, part: Heldout, batch_size: int)
     return found
 
 
-__all__ = ["LOSS", "Batch", "Histories", "Step", "Towers", "adamw", "groups_of", "held_out_losses"]
+__all__ = ["LOSS", "Batch", "Histories", "Step", "Towers", "adamw", "answerable", "groups_of", "held_out_losses"]

@@ -64,6 +64,16 @@ class ItemTemplate:
         """The fixed text in front of each value, and the end."""
         return [("" if i == 0 else ". ") + f"{label}: " for i, label in enumerate(self.labels)] + ["."]
 
+    @property
+    def bare(self) -> str:
+        """What every text has whatever the item is, and what stands for a missing value.
+
+        >>> ItemTemplate.parse("Title=title,Price=price?").bare
+        'Title: Unknown. Price: Unknown.'
+        """
+        *fronts, end = self.pieces
+        return "".join(front + MISSING for front in fronts) + end
+
     def values(self, items: pl.DataFrame) -> pl.DataFrame:
         """A column of strings per attribute, null where the item has none.
 

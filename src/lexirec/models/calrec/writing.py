@@ -24,7 +24,7 @@ from lexirec.progress import track
 
 Keys = NDArray[np.uint64]
 MEMORY = 512 << 20
-"""Bytes of the branches' keys and values, about; of a named model never more."""
+"""Bytes of the prompts' and the branches' keys and values, about; of a named model never more."""
 BELOW_ONE = 1 - 2.0**-24
 """The largest number of float32 below 1."""
 USUAL = 40
@@ -347,7 +347,8 @@ def _blocks(lm: LanguageModel, lengths: NDArray[np.int64], sampling: Sampling, b
             size, most = block, block * sampling.samples
         elif isinstance(lm, Decoder):  # a prompt is kept once, and samples share much
             each = 8 * lm.dim * lm.shape.layers  # bytes of a token's keys and values
-            size = int(np.clip(MEMORY // (each * sampling.samples * min(sampling.max_new_tokens, USUAL)), 4, 256))
+            tokens = int(lengths[order[lo]]) + sampling.samples * min(sampling.max_new_tokens, USUAL)
+            size = int(np.clip(MEMORY // (each * tokens), 4, 256))
             most = size * sampling.samples
         else:  # each branch has a copy of its prompt, and all may differ
             most = max(MEMORY // (lm.token_bytes * (int(lengths[order[lo]]) + sampling.max_new_tokens)), 1)
