@@ -56,14 +56,18 @@ def test_report_of_several_models(folders: dict[str, Path], tmp_path: Path, caps
     page = (out / "report.html").read_text(encoding="utf-8")
     checker = check(page)
     assert not [link for link in checker.links if not link.startswith(("#", "data:"))]
-    assert checker.tags.count("canvas") == 1  # popularity has no vectors worth a map
+    assert checker.tags.count("canvas") == 1
+    assert "<h3>popularity</h3>" not in page  # it has no vectors worth a map
+    assert "No map: popularity (no item vectors, or fewer than 10 items or 3 dimensions)." in page
+    assert "ten classes" not in page
     assert "perplexity 5, seed 0" in page
     assert "<b>Title" not in page  # titles are text
     assert "\\u003cb>Title\\u003c/b>" in page
-    assert "t-SNE of 40 of 130 items, 8 dimensions" in page
+    assert "mf-bpr, run mf-1: t-SNE of 40 of 130 items, 8 dimensions" in page  # of two seeds
     assert found["notes"] == []
     assert found["maps"][0] | {"popularity_of_neighbours": 0} == {
-        "model": "mf-bpr", "items": 40, "of": 130, "dimensions": 8, "perplexity": 5.0, "seed": 0, "popularity_of_neighbours": 0,
+        "model": "mf-bpr", "run": "mf-1",
+        "items": 40, "of": 130, "dimensions": 8, "perplexity": 5.0, "seed": 0, "popularity_of_neighbours": 0,
     }  # fmt: skip
     assert set(found["pictures"]) == {"curves.png", "deciles.png", "leaderboard.png", "map-mf-bpr.png", "shares.png"}
     for name in found["pictures"]:
@@ -79,7 +83,11 @@ def test_report_of_several_models(folders: dict[str, Path], tmp_path: Path, caps
     )
     low, high = factors["group_interval95_users"]["head_items"]["ndcg@10"]
     assert low <= factors["groups"]["head_items"]["ndcg@10"] <= high
-    assert {row["group"] for row in one["tests"]} >= {"overall", "head_items", "tail_items", "short_users"}  # all users are equally long
+    # All users are equally long, so short histories would be the overall value once more, and their tests would weigh on the others.
+    assert {row["group"] for row in one["tests"]} >= {"overall", "head_items", "tail_items"}
+    assert not {row["group"] for row in one["tests"]} & {"short_users", "long_users"}
+    assert "short_users" not in popular["groups"] and "short_users" in entries[0]["groups"]
+    assert "Not shown apart, since all that was tested lies in them: short histories." in page
     assert popular["sd"]["ndcg@10"] is None
     assert factors["sd"]["ndcg@10"] == pytest.approx(np.std([entry["test"]["ndcg@10"] for entry in entries], ddof=1))
     tails = [entry["groups"]["tail_items"]["hr@10"] for entry in entries]
@@ -92,6 +100,23 @@ def test_report_of_several_models(folders: dict[str, Path], tmp_path: Path, caps
     assert (same["difference"], same["p"]) == pytest.approx((rows[0]["difference"], rows[0]["p"]))
     assert same["p_holm"] >= same["p"]
     assert sum(row["n_targets"] for row in one["by_popularity"]["mf-bpr"]) == 60
+
+
+def test_seconds_have_the_stages_before_the_training_in_them(folders: dict[str, Path], tmp_path: Path) -> None:
+    from lexirec.report.compare import report_runs
+
+    staged = shutil.copytree(folders["mf-1"], tmp_path / "staged")
+    entry = json.loads((staged / "result.json").read_text()) | {"seconds": 3.33, "fit_seconds": 4747.23}
+    (staged / "result.json").write_text(json.dumps(entry))
+    runs.write_manifest(staged)
+    for sampled in (None, 20):  # from the files, and tested again
+        found = report_runs([staged], tmp_path / "out", sampled=sampled, maps=None, progress=False)
+        page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+        table = page.split("<h2>The runs</h2>")[1].split("</section>")[0]
+        assert ">seconds to fit<" in table and ">4,747<" in table
+        assert "Seconds to fit: the training with its validations, and what comes before it" in table
+        (row,) = found["datasets"][0]["leaderboard"]
+        assert (row["seconds"], row["fit_seconds"]) == (3.33, 4747.23)
 
 
 def test_one_file_another_protocol_and_old_runs(folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,6 +140,10 @@ def test_one_file_another_protocol_and_old_runs(folders: dict[str, Path], tmp_pa
     assert one["protocol"] == "100 sampled negatives per user (seed 0), repeats ranked too"
     assert one["groups"] == "tail items: fewer than 5 events of all parts; short histories: fewer than 3 items"
     assert "ndcg@10 (100 sampled)" in one["leaderboard"][0]["test"]
+    headings = re.findall(
+        r"<thead>.*?</thead>", (tmp_path / "c" / "report.html").read_text(encoding="utf-8").split("<h2>Leaderboard</h2>")[1]
+    )
+    assert not [heading for heading in headings[:2] if "sampled" in heading]  # the line below says it
     assert one["by_popularity"]["mf-bpr"][0]["share_lists"] is None
     # The data are gone: what the folder holds is shown, and the rest is named.
     config = (old / "config.yaml").read_text().replace(str(folders["data"]), str(tmp_path / "gone"))
@@ -231,7 +260,7 @@ def test_evaluate_and_compare_in_groups(folders: dict[str, Path], capsys: pytest
         (["report", "RUN", "--out", "OUT", "--sampled", "500"], "sampled=500: a user has only"),
         (["report", "RUN"], "Missing option"),
         (["evaluate", "RUN", "--groups", "half"], "says nothing about groups"),
-        (["evaluate", "RUN", "--intents", "--sampled", "5"], "has no --groups, --sampled, --text, --profiles or --hybrid"),
+        (["evaluate", "RUN", "--intents", "--sampled", "5"], "has no --groups, --sampled, --text, --profiles, --hybrid or --metrics"),
         (["evaluate", "RUN", "--hybrid-weight", "0.3"], "--hybrid-weight 0.3: only --hybrid reads this"),
         (["evaluate", "RUN", "--hybrid", "sums"], "rrf"),
         (["compare", "RUN", "POP", "--group", "tails"], "unknown group 'tails'"),

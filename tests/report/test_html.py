@@ -110,6 +110,13 @@ def test_table_bold_only_for_the_largest():
     assert 'scope="row"' in shown
 
 
+def test_nothing_is_bold_where_all_are_equal():
+    shown = table([{"m": "a", "v": 0.0, "w": 0.1}, {"m": "b", "v": 0.0, "w": 0.2}, {"m": "c", "w": None}], best=("v", "w"))
+    assert shown.count("<strong>") == 1
+    assert "<strong>0.2000</strong>" in shown
+    assert "<strong>" not in table([{"m": "alone", "v": 0.5}], best=("v",))
+
+
 def test_table_without_rows():
     assert check(table([])).tags.count("tr") == 1
 

@@ -110,6 +110,11 @@ def test_labels_of_bars_do_not_overlap(axes, n):
     assert not [box for box in boxes if legend.overlaps(box)]
 
 
+def test_the_shares_say_how_many_classes_there_are(axes):
+    shown = axes(plots.shares, {"a": [0.5, 0.3, 0.2]}, {"share of training events": [0.2, 0.3, 0.5]}, ["0", "1–4", "5–9"])
+    assert shown.get_xlabel() == "training events of the items, 3 classes, rarest first"
+
+
 def test_same_data_same_file():
     first, again = (plots.leaderboard_bars(ROWS, "recall@20") for _ in range(2))
     assert first == again

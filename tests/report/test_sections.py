@@ -45,11 +45,37 @@ def test_leaderboard():
 
 
 def test_leaderboard_marks_no_best_where_nothing_is_known():
-    part = sections.leaderboard_section([{"model": "a", "test": {"recall@20": 0.1}}], ["recall@20", "ndcg@20"], ["tail_items"])
+    rows = [{"model": "a", "test": {"recall@20": 0.1}}, {"model": "b", "test": {"recall@20": 0.2}}]
+    part = sections.leaderboard_section(rows, ["recall@20", "ndcg@20"], ["tail_items"])
     page = render("t", [part])
     assert page.count("<strong>") == 1
     assert "seconds" not in page.split("<main>")[1]
     assert "simulated" not in page.split("<main>")[1]
+
+
+def test_leaderboard_marks_no_best_where_all_are_equal():
+    rows = [
+        {"model": name, "test": {"ndcg@10": value}, "groups": {"cold_items": {"ndcg@10": 0.0}}} for name, value in (("a", 0.1), ("b", 0.2))
+    ]
+    page = render("t", [sections.leaderboard_section(rows, ["ndcg@10"], ["cold_items"])])
+    assert re.findall("<strong>(.*?)</strong>", page) == ["0.2000"]
+    alone = render("t", [sections.leaderboard_section(rows[:1], ["ndcg@10"])])
+    assert "<strong>" not in alone and "bold" not in alone.split("<main>")[1]
+
+
+def test_leaderboard_says_the_protocol_once():
+    key = "ndcg@10 (100 sampled)"
+    rows = [{"model": "a", "test": {key: 0.1}, "groups": {"tail_items": {key: 0.05}}}]
+    table = sections.leaderboard_section(rows, [key], ["tail_items"], protocol="100 sampled negatives per user").body[0]
+    assert "sampled" not in table and table.count("ndcg@10") == 2
+    assert key in sections.leaderboard_section(rows, [key]).body[0]  # no word of it elsewhere
+
+
+def test_analysis_says_which_seconds_and_how_many_classes():
+    curve = Curve([{"epoch": 5, "loss": 1.5, "seconds": 2.0, "recall@20": 0.1}], 5, "recall@20")
+    shown = text(sections.analysis_section({"a": [curve]}, "recall@20", {"a": [0.1] * 7}))
+    assert "what came before it, such as encoding texts, is not among them" in shown
+    assert "Items in 7 classes" in shown
 
 
 def test_analysis_keeps_lines_and_models_without_curve():

@@ -19,8 +19,8 @@ from lexirec.report.interactive import STYLE, script
 from lexirec.report.maps import MapOptions, map_section
 from lexirec.report.plots import Curve
 from lexirec.report.popularity import popularity_section
-from lexirec.report.sections import GROUP_NAMES, analysis_section, leaderboard_section, plus_minus
-from lexirec.report.tested import Tested, key_of, mean_popularity, paired_tests, row_of, set_titles, test_of
+from lexirec.report.sections import GROUP_NAMES, analysis_section, bare, leaderboard_section, plus_minus
+from lexirec.report.tested import Tested, fit_seconds, key_of, mean_popularity, paired_tests, row_of, set_titles, test_of, whole_groups
 from lexirec.training.options import TrainingOptions
 from lexirec.training.tracking import read_lines
 
@@ -28,6 +28,7 @@ SHOWN = ("ndcg@10", "hr@10", "recall@20")
 """Metrics of the tables; the first is drawn."""
 TESTED = ("ndcg@10", "hr@10")
 """Metrics with paired tests."""
+FITTING = "Seconds to fit: the training with its validations, and what comes before it, such as encoding texts or tuning a language model."
 
 
 @dataclass
@@ -164,13 +165,13 @@ def _runs_section(tested: Mapping[str, Sequence[Tested]]) -> Section:
                     "split": entry.get("split", ""),
                     "seed": str(entry["seed"]),
                     "best epoch": entry.get("best_epoch"),
-                    "seconds": round(entry["seconds"]) if entry.get("seconds") is not None else None,
+                    "seconds to fit": None if (seconds := fit_seconds(entry)) is None else round(seconds),
                     "users": entry["users"],
                     "how tested": entry["protocol"],
                 }
             )
     notes = [note(f"{one.folder.name}: {one.note}.") for members in tested.values() for one in members if one.note]
-    return Section("The runs", [table(rows), *notes])
+    return Section("The runs", [table(rows, caption=FITTING), *notes])
 
 
 def _set_sections(page: Page, models: Mapping[str, list[Tested]], title: str, rules: GroupRules, *, several: bool) -> dict[str, Any]:
@@ -182,7 +183,8 @@ def _set_sections(page: Page, models: Mapping[str, list[Tested]], title: str, ru
             f"{next(iter(models.values()))[0].folder} holds none of {', '.join(SHOWN)}; test it again with the present version"
         )
     tested = [key for metric in TESTED if (key := key_of(first, metric))]
-    rows = [row_of(name, members, keys) for name, members in models.items()]
+    whole = [group for group in GROUPS if any(group in whole_groups(one.entry) for members in models.values() for one in members)]
+    rows = [row_of(name, members, keys, [group for group in GROUPS if group not in whole]) for name, members in models.items()]
     groups = [group for group in GROUPS if group != "cold_users" and any(group in row["groups"] for row in rows)]
     at = f", {title}" if several else ""
     mark = f"-{title}" if several else ""
@@ -191,19 +193,19 @@ def _set_sections(page: Page, models: Mapping[str, list[Tested]], title: str, ru
         slim,
         tested,
         groups,
-        protocol=_protocol(rows, first, rules),
+        protocol=_protocol(rows, first, rules, whole),
         title=f"Leaderboard{at}",
         kept=page.pictures,
         name=f"leaderboard{mark}",
     )
-    right = {"model": "model", "of": "of", **{key: tag("div", key, class_="number") for key in keys}}
+    right = {"model": "model", "of": "of", **{key: tag("div", bare(key), class_="number") for key in keys}}
     caption = "Means over seeds where a model has several runs, ± their standard deviation."
     extra = details("All numbers of the groups", table(_group_rows(rows, keys), right, caption=caption))
     page.sections.append(Section(board.title, [*board.body, extra]))
     tests: list[dict[str, Any]] = []
     if len(models) > 1:
         tests = paired_tests(models, groups, tested)
-        page.sections.append(_tests_section(tests, next(iter(models)), f"Paired tests{at}"))
+        page.sections.append(_tests_section(tests, next(iter(models)), first["protocol"], f"Paired tests{at}"))
     by_class = {name: frame for name, members in models.items() if (frame := mean_popularity(members)) is not None}
     if by_class:
         page.sections.append(popularity_section(by_class, rows, keys[0], title=f"Popularity{at}", kept=page.pictures, suffix=mark))
@@ -223,14 +225,16 @@ def _set_sections(page: Page, models: Mapping[str, list[Tested]], title: str, ru
     }
 
 
-def _protocol(rows: Sequence[Mapping[str, Any]], first: Mapping[str, Any], rules: GroupRules) -> str:
+def _protocol(rows: Sequence[Mapping[str, Any]], first: Mapping[str, Any], rules: GroupRules, whole: Sequence[str]) -> str:
     sizes: Mapping[str, Mapping[str, int]] = next((row["group_sizes"] for row in rows if row["group_sizes"]), {})
     shown = ", ".join(
         f"{size['targets']:,} wanted {GROUP_NAMES[group]}" if group.endswith("items") else f"{size['users']:,} {GROUP_NAMES[group]}"
         for group, size in sizes.items()
     )
     text = f"{first['protocol']}, {first['users']:,} users; {rules.describe()}"
-    return text + (f" ({shown})" if shown else "")
+    text += f" ({shown})" if shown else ""
+    names = ", ".join(GROUP_NAMES[group] for group in whole)
+    return text + (f". Not shown apart, since all that was tested lies in them: {names}" if whole else "")
 
 
 def _group_rows(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[dict[str, Any]]:
@@ -244,12 +248,12 @@ def _group_rows(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[
     return flat
 
 
-def _tests_section(tests: Sequence[Mapping[str, Any]], first: str, title: str) -> Section:
+def _tests_section(tests: Sequence[Mapping[str, Any]], first: str, protocol: str, title: str) -> Section:
     rows = [
         {
             "model": row["model"],
             "among": GROUP_NAMES[row["group"]],
-            "metric": row["metric"],
+            "metric": bare(row["metric"]),
             "difference": f"{row['difference']:+.4f}",
             "95 % interval": f"{row['interval95'][0]:+.4f}\u00a0to\u00a0{row['interval95'][1]:+.4f}",
             "relative": None if row["relative"] is None else f"{100 * row['relative']:+.0f}\u00a0%",
@@ -260,11 +264,11 @@ def _tests_section(tests: Sequence[Mapping[str, Any]], first: str, title: str) -
         for row in tests
     ]
     intro = (
-        f"Each model against {first}, user by user: paired t test, seeds of a model averaged per user first, intervals by bootstrap over "
-        f"users. Holm's correction is over all {len(rows)} tests of this part. Inside a group of items a user counts with the wanted items "
-        "of that group."
+        f"Each model against {first}, user by user ({protocol}): paired t test, seeds of a model averaged per user first, intervals by "
+        f"bootstrap over users. Holm's correction is over all {len(rows)} tests of this part. Inside a group of items a user counts with "
+        "the wanted items of that group."
     )
-    main = tests[0]["metric"]
+    main = rows[0]["metric"]
     others = [row for row in rows if row["metric"] != main]
     blocks: list[Any] = [paragraph(intro), table([row for row in rows if row["metric"] == main])]
     return Section(title, [*blocks, *([details("The other metric", table(others))] if others else [])])

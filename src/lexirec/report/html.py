@@ -103,16 +103,13 @@ def table(
         columns: keys in order, or a mapping from key to heading; by default the keys of the first row.
         caption: shown above.
         formats: how to write the values of a column; by default :func:`number`.
-        best: columns whose largest number is set in bold.
+        best: columns whose largest number is set in bold; none where all are equal.
     """
     if columns is None:
         columns = list(rows[0]) if rows else []
     headings = dict(columns) if isinstance(columns, Mapping) else {key: key for key in columns}
     formats = formats or {}
-    top = {}
-    for key in best:
-        values = [row[key] for row in rows if isinstance(row.get(key), (int, float)) and not math.isnan(row[key])]
-        top[key] = max(values, default=None)
+    top = {key: best_of([row.get(key) for row in rows]) for key in best}
     numeric = {key for key in headings if any(isinstance(row.get(key), (int, float)) for row in rows)}
     head = tag("tr", *(tag("th", heading, scope="col", class_="number" if key in numeric else None) for key, heading in headings.items()))
     body = []
@@ -121,7 +118,7 @@ def table(
         for position, key in enumerate(headings):
             value = row.get(key)
             shown: Any = value if isinstance(value, Markup) else formats.get(key, number)(value)
-            if key in top and value is not None and value == top[key]:
+            if value is not None and value == top.get(key):
                 shown = tag("strong", shown)
             long = not isinstance(shown, Markup) and len(str(shown)) > LONG
             kind = "number" if key in numeric else "long" if long else None
@@ -131,6 +128,16 @@ def table(
     whole = tag("table", *inside, tag("thead", head), tag("tbody", *body))
     # Focusable, so that a keyboard can scroll it.
     return tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption or "table")
+
+
+def best_of(values: Sequence[Any]) -> float | None:
+    """The largest number, to be set in bold; ``None`` where no other is smaller: nothing is best then.
+
+    >>> best_of([0.1, None, 0.3]), best_of([0.0, 0.0])
+    (0.3, None)
+    """
+    known = [value for value in values if isinstance(value, (int, float)) and not math.isnan(value)]
+    return max(known) if known and min(known) < max(known) else None
 
 
 def facts(pairs: Mapping[str, Any]) -> Markup:
@@ -397,6 +404,7 @@ __all__ = [
     "SIMULATED",
     "Markup",
     "Section",
+    "best_of",
     "code",
     "details",
     "escape",

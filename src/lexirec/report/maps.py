@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from lexirec import columns as c
 from lexirec import runs
@@ -52,26 +54,37 @@ def map_section(
     """
     intro = (
         f"t-SNE (openTSNE, perplexity {options.perplexity:g}, seed {options.seed}) of the item vectors with which each model ranks, "
-        f"brought to length 1; at most {options.items:,} items, drawn by the same seed. Colour: training events, in ten classes. Distances "
-        "between far groups mean little in such a map, and its empty space nothing; the number above a map is measured on the vectors "
-        "themselves. Point at an item for its title. The buttons, a double click, or the wheel with Ctrl zoom; the class buttons hide."
+        f"brought to length 1; at most {options.items:,} items, drawn by the same seed. Of several seeds of a model the first run is "
+        "shown; the line below a map names it. Colour: training events, in the classes of the legend. Distances between far groups mean "
+        "little in such a map, and its empty space nothing; the number above a map is measured on the vectors themselves. Point at an "
+        "item for its title. The buttons, a double click, or the wheel with Ctrl zoom; the class buttons hide."
     )
-    blocks: list[Any] = [paragraph(intro)]
+    blocks: list[Any] = []
     done: list[dict[str, Any]] = []
+    without: list[str] = []
     written: dict[str, str] = {}
     for name, folder in track(list(folders.items()), "maps", len(folders), progress):
         model, _, entry = runs.load_run(folder)
+        vectors = model.encode_items().detach().float().cpu().numpy() if model.vector_scores else np.zeros((0, 0))
+        if vectors.shape[1] < 3 or len(vectors) < 10:
+            without.append(name)
+            continue
         try:
-            blocks += _one_map(name, model, str(entry["data_hash"]), options, kept, written, done)
+            blocks += _one_map(name, folder.name, model, vectors, str(entry["data_hash"]), options, kept, written, done)
         except MissingExtraError as error:
-            blocks = [note(f"The maps are left out: {error}.")]
-            break
+            return Section("Maps of the item vectors", [note(f"The maps are left out: {error}.")]), done
+    if done:
+        blocks.insert(0, paragraph(intro))
+    if without:
+        blocks.append(paragraph(f"No map: {', '.join(without)} (no item vectors, or fewer than 10 items or 3 dimensions)."))
     return Section("Maps of the item vectors", blocks), done
 
 
 def _one_map(
     name: str,
+    run: str,
     model: Recommender,
+    vectors: NDArray[np.floating],
     catalogue: str,
     options: MapOptions,
     kept: dict[str, bytes] | None,
@@ -79,11 +92,6 @@ def _one_map(
     done: list[dict[str, Any]],
 ) -> list[Any]:
     """One map; ``written`` holds the catalogues whose titles are in the page already."""
-    if not model.vector_scores:
-        return [tag("h3", name), paragraph("This model scores pairs without item vectors; it has no map.")]
-    vectors = model.encode_items().detach().float().cpu().numpy()
-    if vectors.shape[1] < 3 or len(vectors) < 10:
-        return [tag("h3", name), paragraph(f"{len(vectors):,} item vectors of {vectors.shape[1]} dimension(s): no map.")]
     chosen = draw_items(len(vectors), options.items, options.seed)
     popularity = model.popularity
     classes = popularity_classes(popularity)
@@ -100,7 +108,7 @@ def _one_map(
         )
     )
     how = (
-        f"{name}: t-SNE of {len(chosen):,} of {len(vectors):,} items, {vectors.shape[1]} dimensions, perplexity {near:g}, "
+        f"{name}, run {run}: t-SNE of {len(chosen):,} of {len(vectors):,} items, {vectors.shape[1]} dimensions, perplexity {near:g}, "
         f"seed {options.seed}"
     )
     label = f"map of the item vectors of {name} by t-SNE, coloured by training events"
@@ -116,5 +124,5 @@ def _one_map(
         point_map(f"places-{len(done)}", written[catalogue], places, legend, still, label=label, caption=f"{how}."),
     ]
     drawn = {"items": len(chosen), "of": len(vectors), "dimensions": vectors.shape[1], "perplexity": near, "seed": options.seed}
-    done.append({"model": name, **drawn, "popularity_of_neighbours": likeness})
+    done.append({"model": name, "run": run, **drawn, "popularity_of_neighbours": likeness})
     return blocks

@@ -307,7 +307,7 @@ def shares(values: Mapping[str, Sequence[float]], compared: Mapping[str, Sequenc
             colour = theme.series[position % len(theme.series)]
             axes.plot(at, 100 * np.asarray(row, dtype=float), color=colour, linewidth=1.8, marker="o", markersize=4, label=name)
         axes.set_xticks(at, labels)
-        axes.set_xlabel("training events of the items, ten classes, rarest first")
+        axes.set_xlabel(f"training events of the items, {len(labels)} classes, rarest first")
         axes.set_ylabel("share, %")
         axes.set_ylim(bottom=0)
         axes.legend(fontsize=8.5, loc="upper left")

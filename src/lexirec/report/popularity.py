@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 
+from lexirec.evaluation.popularity import CLASSES
 from lexirec.report import plots
 from lexirec.report.html import Section, details, grid, number, table
 from lexirec.report.interactive import Line, line_chart
@@ -13,6 +14,8 @@ from lexirec.report.tested import class_names
 
 BEYOND = {"coverage": "catalogue shown", "gini": "Gini of the lists", "novelty": "novelty, bits"}
 SHARES = {"share_events": "training events", "share_targets": "wanted items"}
+RARER = pl.col("class") <= CLASSES // 2
+"""The classes that hold the rarer half of the items, as nearly as items with equally many events let it be cut."""
 
 
 def popularity_section(
@@ -56,9 +59,8 @@ def popularity_section(
     across = "training events of the wanted item"
     sizes = frame["n_items"].to_list()
     caption = (
-        f"{metric} by popularity of the wanted item; bars: 95 % intervals over users. Ten classes of about equally many items, cut by "
-        f"training events alone; items with equally many events are never parted, so {len(places)} classes of "
-        f"{min(sizes):,} to {max(sizes):,} items are left."
+        f"{metric} by popularity of the wanted item; bars: 95 % intervals over users. {len(places)} classes of {min(sizes):,} to "
+        f"{max(sizes):,} items: deciles of the items by training events, where items with equally many events are never parted."
     )
     charts = [line_chart(lines, places, across=across, up=metric, label=label, caption=caption)]
     values = {name: found[metric].to_list() for name, found in filled.items()}
@@ -78,13 +80,12 @@ def popularity_section(
         across = "training events of the items"
         charts.append(line_chart(lines, places, across=across, up="share", percent=True, label=label, caption=caption))
         still.append(plot_or_note(plots.shares, shares, compared, places, alt=label, kept=kept, name=f"shares{suffix}"))
-        half = frame.filter(pl.col("class") <= len(next(iter(by_class.values()))) // 2)
         bias = [{"model": f"(share of {text})", **_bias(frame, key)} for key, text in {"share_items": "items", **SHARES}.items()]
         bias += [{"model": name, **_bias(found), **_beyond(rows[position[name]])} for name, found in listed.items()]
-        rarest = half["most"].to_list()
-        rare = f"at most {rarest[-1]:,} training events" if rarest else "none here"
+        most = frame.filter(RARER)["most"].to_list()[-1:]
+        rare = f"those with at most {most[0]:,} training event{'' if most == [1] else 's'}" if most else "none here"
         columns = list(dict.fromkeys(key for row in bias for key in row))
-        blocks.append(table(bias, columns, caption=f"Popularity bias of the lists. Rarest five classes: {rare}."))
+        blocks.append(table(bias, columns, caption=f"Popularity bias of the lists. Rarer half of the items: {rare}."))
     missing = [part for part in still if "plot left out" in part][:1]
     tables = [table(_class_rows(found, places, metric), caption=name) for name, found in filled.items()]
     return Section(title, [grid(*charts), *blocks, *missing, details("Numbers of the classes", *tables)])
@@ -100,8 +101,8 @@ def percent(value: float | None) -> str | None:
 
 
 def _bias(frame: pl.DataFrame, share: str = "share_lists") -> dict[str, Any]:
-    low = frame.filter(pl.col("class") <= 5)[share].sum()
-    return {"rarest five classes": percent(float(low)), "most popular class": percent(float(frame[share][-1]))}
+    low = frame.filter(RARER)[share].sum()
+    return {"rarer half of the items": percent(float(low)), "most popular class": percent(float(frame[share][-1]))}
 
 
 def _beyond(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,6 +118,6 @@ def _beyond(row: Mapping[str, Any]) -> dict[str, Any]:
 def _class_rows(frame: pl.DataFrame, names: Sequence[str], metric: str) -> list[dict[str, Any]]:
     rows = []
     for row, name in zip(frame.to_dicts(), names, strict=True):
-        shares = {text: percent(row[key]) for key, text in {**SHARES, "share_lists": "recommendations"}.items()}
+        shares = {f"share of {text}": percent(row[key]) for key, text in {**SHARES, "share_lists": "recommendations"}.items()}
         rows.append({"training events": name, "items": row["n_items"], "wanted": row["n_targets"], metric: row[metric], **shares})
     return rows

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lexirec.errors import MissingExtraError
 from lexirec.report import plots
-from lexirec.report.html import Markup, Section, code, details, facts, figure, grid, join, number, paragraph, table, tag
+from lexirec.report.html import Markup, Section, best_of, code, details, facts, figure, grid, join, number, paragraph, table, tag
 from lexirec.report.plots import Curve, Pictures
 
 GROUP_NAMES = {
@@ -23,7 +23,8 @@ GROUP_NAMES = {
 
 
 COLD = "Cold items have no event in training: a model that knows items by id alone can't find them."
-BELOW_TABLE = "The best value of each column is bold; below a value its 95 % interval over users."
+BEST = "The best value of each column is bold, where they differ."
+INTERVAL = "Below a value stands its 95 % interval over users."
 SPREAD = "Behind ± stands the standard deviation over the seeds of a model that has several; its value is their mean."
 
 
@@ -62,7 +63,7 @@ def leaderboard_section(
             ``group_sd``, ``seeds``, ``seconds``, ``peak_memory_mb``.
         metrics: columns, the first also as bars.
         groups: groups shown for the first metric.
-        protocol: how it was measured, in words.
+        protocol: how it was measured, in words; the headings then name the metrics without it.
         title: heading.
         simulated: mark the heading as showing simulated data.
         kept: the picture is put here under ``name``.
@@ -82,18 +83,19 @@ def leaderboard_section(
             spreads[i, group] = row.get("group_sd", {}).get(group, {}).get(first)
         line["seconds"] = row.get("seconds")
         flat.append(line)
+    called = bare if protocol else str
     headings = {
         "model": "model",
         "seeds": "seeds",
-        **{m: m for m in metrics},
-        **{g: join([GROUP_NAMES.get(g, g), tag("span", first, class_="interval")]) for g in groups},
-        "seconds": "seconds to fit",
+        **{m: called(m) for m in metrics},
+        **{g: join([GROUP_NAMES.get(g, g), tag("span", called(first), class_="interval")]) for g in groups},
+        "seconds": "seconds of training",
     }
     for key in ("seeds", "seconds"):
         if not any(line[key] is not None for line in flat):
             headings.pop(key)
     scored = [key for key in headings if key not in ("model", "seeds", "seconds")]
-    best = {key: max((line[key] for line in flat if line[key] is not None), default=None) for key in scored}
+    best = {key: best_of([line[key] for line in flat]) for key in scored}
     shown = []
     for i, line in enumerate(flat):
         cells: dict[str, Any] = dict(line)
@@ -118,7 +120,8 @@ def leaderboard_section(
         tag(
             "p",
             *([protocol, ". "] if protocol else []),
-            BELOW_TABLE,
+            *([BEST, " "] if any(value is not None for value in best.values()) else []),
+            INTERVAL,
             *([" ", SPREAD] if any(value is not None for value in spreads.values()) else []),
             class_="small",
         ),
@@ -135,6 +138,15 @@ def leaderboard_section(
         ),
     ]
     return Section(title, body, simulated)
+
+
+def bare(metric: str) -> str:
+    """A metric without its protocol, for tables beside which that stands once.
+
+    >>> bare("ndcg@10 (100 sampled)")
+    'ndcg@10'
+    """
+    return metric.split(" ")[0]
 
 
 def plus_minus(spread: float | None) -> Markup:
@@ -197,7 +209,8 @@ def analysis_section(
                 per_class,
                 metric,
                 alt=f"{metric} of each model by popularity of the wanted item",
-                caption="Items in ten classes of about equal size by their training events; brand-new items are left out here.",
+                caption=f"Items in {len(next(iter(per_class.values())))} classes of about equal size by their training events; brand-new "
+                "items are left out here.",
             )
         )
     log = []
@@ -223,6 +236,7 @@ def _about_curves(curves: Mapping[str, Sequence[Curve]], monitor: str) -> str:
     }
     parts = [f"{monitor} on the validation part, by which the epoch was chosen{' in most runs' if others else ''}."]
     parts.append("A ring marks the epoch that was kept; the test part plays no role in that choice.")
+    parts.append("The seconds are those of the training: what came before it, such as encoding texts, is not among them.")
     if any(len(runs) > 1 for runs in trained.values()):
         parts.append("Several lines of one colour are the seeds of a model.")
     if others:

@@ -54,6 +54,8 @@ def test_of(folder: Path, data: Sequence[str], split: str | None, again: bool, o
         if again:
             raise
         return Tested(folder, entry, users, None, None, f"groups and popularity are not known, since it can't be tested again ({error})")
+    if "fit_seconds" in entry:  # of the training, so no part of a test
+        fresh["fit_seconds"] = entry["fit_seconds"]
     return Tested(folder, fresh, evaluation.per_user, runs.group_table(evaluation), by_popularity(evaluation, train))
 
 
@@ -83,9 +85,27 @@ def _sd(values: Sequence[float | None]) -> float | None:
     return standard_deviation(known) if len(known) == len(values) else None
 
 
-def row_of(name: str, members: Sequence[Tested], metrics: Sequence[str]) -> dict[str, Any]:
-    """One row of the leaderboard: means over seeds with their standard deviation, intervals over users."""
-    groups = [group for group in GROUPS if all(group in one.entry["groups"] for one in members)]
+def whole_groups(entry: Mapping[str, Any]) -> list[str]:
+    """The groups that hold all wanted items or all users, such as short histories where a log is cut at so many events a user.
+
+    What is measured inside them is the overall value once more. None where the sizes of the groups aren't known.
+    """
+    sizes: Mapping[str, Mapping[str, int]] = entry.get("group_sizes", {})
+    for halves in ("head_items", "tail_items"), ("long_users", "short_users"):
+        if all(half in sizes for half in halves):
+            every = sum(sizes[half]["targets"] for half in halves)
+            return [group for group in GROUPS if group in sizes and sizes[group]["targets"] == every]
+    return []
+
+
+def fit_seconds(entry: Mapping[str, Any]) -> float | None:
+    """Seconds of a whole fit: stages before the training, and trainings before a resume, included; ``None`` if they aren't known."""
+    return max(entry["seconds"], entry["fit_seconds"]) if "fit_seconds" in entry else None
+
+
+def row_of(name: str, members: Sequence[Tested], metrics: Sequence[str], shown: Sequence[str] = GROUPS) -> dict[str, Any]:
+    """One row of the leaderboard: means over seeds with their standard deviation, intervals over users; with the groups ``shown``."""
+    groups = [group for group in shown if all(group in one.entry["groups"] for one in members)]
     values = over_seeds([one.per_user for one in members])
     row: dict[str, Any] = {
         "model": name,
@@ -98,6 +118,7 @@ def row_of(name: str, members: Sequence[Tested], metrics: Sequence[str]) -> dict
         "group_sd": {g: {key: _sd([one.entry["groups"][g].get(key) for one in members]) for key in metrics} for g in groups},
         "group_interval95_users": {},
         "seconds": _mean([one.entry.get("seconds") for one in members]),
+        "fit_seconds": _mean([fit_seconds(one.entry) for one in members]),
     }
     for group in groups:
         inside = inside_group(members, group)
