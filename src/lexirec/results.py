@@ -50,7 +50,8 @@ def bench(
         out: see above.
         seeds: at least one; a model that trains and draws nothing is the same with each, so it has one run.
         configs: folder of ``<name>.yaml`` files; a name without a file is a model with its defaults.
-        sets: ``key=value`` settings for all of them that have and read them; the others are named in a warning.
+        sets: ``key=value`` settings for all of them that have and read them; the others are named in a warning. ``name.key=value`` is for
+            the one of that name.
         split: split for all of them, over the files'.
         against: name that the others are tested against; the first by default.
 
@@ -68,7 +69,10 @@ def bench(
     plans = {name: _plan(name, configs) for name in names}  # every name is checked before the first training
     chosen = _settings_of(plans, sets)
     for name, (model, file) in plans.items():
-        planned = runs.resolve(model, [data], config_file=file, sets=chosen[name], split=split, seed=seeds[0])
+        try:
+            planned = runs.resolve(model, [data], config_file=file, sets=chosen[name], split=split, seed=seeds[0])
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
         if planned.data["split"] == "all":
             raise InputError(f"{name}: the split 'all' leaves nothing to test on, and a bench compares tests; choose another --split")
     hashes: dict[str, str] = {}  # of the data as each configuration reads it, looked at where runs are there already
@@ -96,7 +100,11 @@ def _settings_of(plans: Mapping[str, tuple[str, Path | None]], sets: Sequence[st
     Raises:
         InputError: for a setting that none of them does.
     """
-    chosen = {name: runs.read_by(model, file, sets) for name, (model, file) in plans.items()}
+    # `lightgcn.lr=0.01` is for the one of that name.
+    heads = {setting: setting.split("=")[0].partition(".")[0] for setting in sets}
+    own = {name: [setting.partition(".")[2] for setting in sets if heads[setting] == name] for name in plans}
+    sets = [setting for setting in sets if heads[setting] not in plans]
+    chosen = {name: [*runs.read_by(model, file, sets), *own[name]] for name, (model, file) in plans.items()}
     for setting in sets:
         without = [name for name, kept in chosen.items() if setting not in kept]
         if len(without) == len(plans):
@@ -280,13 +288,17 @@ def _same_protocol(entries: Mapping[str, Mapping[str, Any]]) -> None:
         raise InputError(f"the runs were tested by different rules ({said}); test them by the same (data.mask_seen)")
 
 
-def compare_runs(folders: Sequence[str | Path], metrics: Sequence[str], group: str | None = None) -> list[dict[str, Any]]:
+def compare_runs(folders: Sequence[str | Path], metrics: Sequence[str], group: str | None = None, test: str = "t") -> list[dict[str, Any]]:
     """Paired tests between run folders; runs of the same model and settings are seeds of one. The first is the baseline.
 
     Args:
         folders: the runs.
         metrics: metric keys.
         group: compare inside a group such as ``"tail_items"``, by :data:`~lexirec.runs.GROUP_METRICS`; over all users by default.
+        test: as :func:`~lexirec.evaluation.statistics.compare` has it.
+
+    Returns:
+        As there, with ``seeds`` and ``seeds_against``, the runs behind each side.
 
     Raises:
         InputError: for fewer than two models, runs of different data, the same settings and seed twice, an unknown group, or a metric that
@@ -311,7 +323,8 @@ def compare_runs(folders: Sequence[str | Path], metrics: Sequence[str], group: s
         raise InputError(f"{len(labelled)} model to compare; give at least two")
     _check_metrics(metrics, group)
     tables = {name: [_of_group(folder, group) for folder in members] for name, members in labelled.items()}
-    return compare(tables, list(dict.fromkeys(metrics)), next(iter(tables)))
+    rows = compare(tables, list(dict.fromkeys(metrics)), next(iter(tables)), test=test)
+    return [{**row, "seeds": len(tables[row["model"]]), "seeds_against": len(tables[row["against"]])} for row in rows]
 
 
 def _check_metrics(metrics: Sequence[str], group: str | None) -> None:

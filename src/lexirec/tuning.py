@@ -2,11 +2,12 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import yaml
 from pydantic import ValidationError
 
@@ -46,6 +47,7 @@ def tune_model(
     sets: Sequence[str] = (),
     split: str | None = None,
     seed: int | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Run trials until the study has ``trials`` finished ones, and write the best settings as a configuration file.
 
@@ -53,13 +55,15 @@ def tune_model(
         model: name of the model.
         paths: data folders.
         trials: trials wanted in all; one whose loss was not finite counts, as the worst.
-        out: folder with ``study.db`` (every trial, so that the search resumes) and ``best.yaml``.
+        out: folder with ``study.db`` (every trial, so that the search resumes), ``trials.csv`` (the same to read, best first) and
+            ``best.yaml``.
         space: ``key=low:high``, ``key=log:low:high`` or ``key=a,b,c``; if given, only these settings are searched, else
             :func:`default_space` without what ``sets`` fixes.
         config_file: the fixed part, as for :func:`lexirec.runs.resolve`; the same for the next three.
         sets: see there.
         split: see there.
         seed: see there.
+        tell: given a line for each trial that ends.
 
     Returns:
         ``finished``, ``monitor``, ``best_value``, ``best_settings``, ``config``.
@@ -114,6 +118,14 @@ def tune_model(
     study.sampler = optuna.samplers.TPESampler(seed=options.seed + len(study.get_trials(deepcopy=False)))
     while count("COMPLETE", "PRUNED") < trials:
         study.optimize(objective, n_trials=1)
+        table = _trials(study, options.monitor)
+        with atomic_file(out / "trials.csv") as temporary:
+            table.write_csv(temporary)
+        if tell is not None:
+            last = table.filter(pl.col("trial") == table["trial"].max()).row(0, named=True)
+            value = "left out" if last[options.monitor] is None else f"{options.monitor} {last[options.monitor]:.4f}"
+            said = ", ".join(f"{key}={shown}" for key, shown in last.items() if key in chosen and shown is not None)
+            tell(f"trial {last['trial']}: {value} ({said})")
     finished = count("COMPLETE", "PRUNED")
     if not count("COMPLETE"):
         raise InputError(
@@ -141,6 +153,22 @@ def tune_model(
         "best_settings": {key: value for key, value in best.params.items() if key not in config.unread()},
         "config": str(out / "best.yaml"),
     }
+
+
+def _trials(study: Any, monitor: str) -> pl.DataFrame:
+    """The trials so far, best first: ``trial``, the monitor (null where it was left out), ``best_epoch``, ``seconds``, and the settings."""
+    done = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+    rows = [
+        {
+            "trial": trial.number,
+            monitor: trial.value,
+            "best_epoch": trial.user_attrs.get("best_epoch"),
+            "seconds": trial.user_attrs.get("seconds"),
+            **trial.params,
+        }
+        for trial in done
+    ]
+    return pl.DataFrame(rows, infer_schema_length=None, strict=False).sort(monitor, descending=True, nulls_last=True)
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,10 @@ def test_evaluate_and_compare(alpharec: Path, data: Path, tmp_path: Path, capsys
     other = tmp_path / "pop"
     fitted = answer(capsys, "fit", "popularity", "--data", str(data), "--out", str(other))
     assert fitted["test"]["ndcg@10"] < entry["test"]["ndcg@10"]
+    assert run(["evaluate", str(alpharec), "--metrics", "ndcg@3,hr@7"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r" +all: ndcg@3 \d\.\d{4}, hr@7 \d\.\d{4}", lines[1])
+    assert re.search(r"head_items: ndcg@3 .* \([\d,]+ users, [\d,]+ targets\)$", lines[2])
     rows = answer(capsys, "compare", str(other), str(alpharec))
     assert {row["metric"] for row in rows} == {"recall@20", "ndcg@20", "ndcg@10"}
     assert run(["compare", str(other), str(alpharec)]) == 0
@@ -215,6 +219,9 @@ def test_the_last_epoch_is_told_where_more_may_be_better(data: Path, tmp_path: P
         command = ["fit", "lightgcn", "--data", str(data), "--out", str(tmp_path / name), *FAST, "--set", "epochs=2", *split]
         assert run(command) == 0
         assert capsys.readouterr().out.startswith(f"{tmp_path / name}: {stopped}")
+    short = ["--set", "epochs=50", "--set", "max_minutes=0.0001"]
+    assert run(["fit", "lightgcn", "--data", str(data), "--out", str(tmp_path / "short"), *FAST, *short]) == 0
+    assert "ended by max_minutes: more may be better (raise it, --resume), " in capsys.readouterr().out
     assert run(["fit", "popularity", "--data", str(data), "--out", str(tmp_path / "popularity")]) == 0
     assert capsys.readouterr().out.startswith(f"{tmp_path / 'popularity'}: 0.")
 

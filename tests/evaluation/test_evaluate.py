@@ -9,12 +9,16 @@ import polars as pl
 import pytest
 import torch
 
+from lexirec.data.dataset import Dataset
+from lexirec.data.messages import DataWarning
 from lexirec.data.mixing import mix
 from lexirec.errors import InputError
 from lexirec.evaluation import GroupRules, evaluate
 from lexirec.evaluation.groups import head_threshold, item_groups, lower_threshold, user_groups
 from lexirec.evaluation.ranking import Questions, Scores, full_ranks, make_task
 from lexirec.models.config import Supports
+from lexirec.models.popularity import Popularity
+from lexirec.testing import checkerboard
 from tests.evaluation.worlds import Matrix, Vectors, constant, heldout, random_vectors, random_world, world
 
 METRICS = ("recall@5", "hr@5", "ndcg@5", "precision@5", "map@5", "mrr", "mrr@5")
@@ -477,3 +481,28 @@ def test_a_models_own_scores_are_masked_in_a_copy():
     model = Matrix(train, torch.randn(3, 30, generator=torch.Generator().manual_seed(0)))
     once, by_parts = (evaluate(model, train, test, seen=(valid,), block_users=1, block_items=size).metrics for size in (None, 7))
     assert once == pytest.approx(by_parts)
+
+
+def test_targets_that_a_model_was_fitted_on_are_told():
+    data = checkerboard()[0]
+    split = data.split("leave-one-out")
+    leaky = Popularity().fit(data.train_set())
+    with pytest.warns(DataWarning, match=r"(\d+) of \1 targets of the test part were among the events that popularity was fitted on"):
+        evaluate(leaky, split.train, split.test, seen=(split.valid,))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluate(Popularity().fit(split.train), split.train, split.test, seen=(split.valid,))
+
+
+def test_users_of_whom_nothing_is_known_are_told():
+    log = pl.DataFrame({"user_id": [f"u{k}" for k in range(40)], "item_id": [f"i{k % 4}" for k in range(40)], "timestamp": list(range(40))})
+    split = Dataset.from_frames(log).split("temporal")
+    with pytest.warns(DataWarning, match=r"users of the test part have no event before it: any model answers them by popularity"):
+        evaluate(Popularity().fit(split.train), split.train, split.test, seen=(split.valid,))
+
+
+def test_parts_are_shown_in_a_line():
+    split = checkerboard()[0].split("leave-one-out")
+    assert repr(split) == f"Split('leave-one-out', train={split.train.n_interactions:,}, valid={len(split.valid)}, test={len(split.test)})"
+    assert repr(split.test).startswith("Heldout('test', events=")
+    assert repr(split.train).startswith("TrainSet('checkerboard', users=")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -386,6 +388,51 @@ def test_bench_writes_published_results_and_keeps_finished_runs(data: Path, tmp_
     assert len(published["interval95"]["recall@20"]) == 2
     rows = results.compare_runs([tmp_path / f"out/runs/{n}/seed-{s}" for n in ("lightgcn", "one-layer") for s in (1, 2)], ["ndcg@10"])
     assert [(row["model"], row["against"], row["metric"]) for row in rows] == [("lightgcn-one-layer", "lightgcn", "ndcg@10")]
+    assert (rows[0]["seeds"], rows[0]["seeds_against"], rows[0]["test"]) == (2, 2, "paired t")
+    folders = [tmp_path / f"out/runs/{name}/seed-1" for name in names[1:]]
+    ranked = results.compare_runs(folders, ["ndcg@10"], test="wilcoxon")
+    assert (ranked[0]["seeds"], ranked[0]["test"]) == (1, "paired Wilcoxon signed rank")
+
+
+def test_a_bench_sets_one_model_by_its_name(data: Path, tmp_path: Path) -> None:
+    results.bench(data, ["mf-bpr", "lightgcn"], tmp_path / "out", [1], sets=[*SETS, "lightgcn.num_layers=1", "lightgcn.lr=0.02"])
+    written = {name: read_config(tmp_path / f"out/runs/{name}/seed-1")["config"] for name in ("mf-bpr", "lightgcn")}
+    assert (written["mf-bpr"]["lr"], written["lightgcn"]["lr"], written["lightgcn"]["num_layers"]) == (0.05, 0.02, 1)
+    with pytest.raises(InputError, match=r"^lightgcn: loss = 'ce'"):
+        results.bench(data, ["mf-bpr", "lightgcn"], tmp_path / "none", [1], sets=["lightgcn.loss=ce"])
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_metric_that_selects_the_epoch_is_reported(data: Path, tmp_path: Path) -> None:
+    out = runs.fit_run(runs.resolve("mf-bpr", [data], sets=[*SETS, "monitor=ndcg@7"]), tmp_path / "run", progress=False)
+    found = json.loads((out / "result.json").read_text())
+    assert "ndcg@7" in found["valid"]
+    assert "ndcg@7" in found["test"]
+    assert "ndcg@3" in runs.evaluate_run(out, metrics=["ndcg@3"], progress=False)[0]["test"]
+
+
+def test_a_model_that_learned_nothing_is_told(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)  # choices by popularity and nothing else
+    log = pl.DataFrame(
+        {
+            "user_id": [f"u{k // 6:02d}" for k in range(480)],
+            "item_id": [f"i{k}" for k in (40 * rng.random(480) ** 4).astype(int)],
+            "timestamp": [k % 6 for k in range(480)],
+        }
+    )
+    (tmp_path / "data").mkdir()
+    log.write_parquet(tmp_path / "data" / "interactions.parquet")
+    sets = [*SETS[:2], "lr=0.0000001", *SETS[3:], "data.mask_seen=false"]
+    with pytest.warns(DataWarning, match=r"mf-bpr is no better on the validation part than popularity \(ndcg@20 "):
+        runs.fit_run(runs.resolve("mf-bpr", [tmp_path / "data"], sets=sets), tmp_path / "run", progress=False)
+
+
+def test_a_run_of_a_model_that_is_not_installed_names_it(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    config = tmp_path / "run" / "config.yaml"
+    config.write_text(re.sub(r"^model: .*", "model: of-a-plugin", config.read_text(), count=1))
+    with pytest.raises(RunFolderError, match="a run of the model 'of-a-plugin', which no installed package brings"):
+        load_model(tmp_path / "run")
 
 
 def test_a_bench_gives_a_setting_to_the_models_that_read_it(data: Path, tmp_path: Path) -> None:
@@ -544,6 +591,10 @@ def test_tuning_resumes_and_never_reads_the_test_part(data: Path, tmp_path: Path
     second = tuning.tune_model("lightgcn", [data], 3, tmp_path / "study", **arguments)
     assert (first["finished"], second["finished"]) == (2, 3)
     assert asked
+    table = pl.read_csv(tmp_path / "study" / "trials.csv")
+    assert table.columns == ["trial", "ndcg@20", "best_epoch", "seconds", "lr", "num_layers"]
+    assert sorted(table["trial"]) == [0, 1, 2]
+    assert table["ndcg@20"][0] == pytest.approx(second["best_value"])
     assert second["best_value"] >= first["best_value"]
     assert runs.resolve("lightgcn", [data], config_file=second["config"]).config["num_layers"] in (1, 2)
     with pytest.raises(InputError, match="--space"):
@@ -572,9 +623,9 @@ def test_nothing_is_masked_where_the_protocol_says_so(data: Path, run: Path, tmp
 def test_a_sampled_validation_is_reported_and_not_repeated_in_full(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ranked, real = [], runs.measure
 
-    def spy(*given: object, on_valid: bool = False) -> object:
+    def spy(*given: object, on_valid: bool = False, **others: object) -> object:
         ranked.append(on_valid)
-        return real(*given, on_valid=on_valid)
+        return real(*given, on_valid=on_valid, **others)
 
     monkeypatch.setattr(LightGCN, "samples_validation", True)
     monkeypatch.setattr("lexirec.runs.fitting.measure", spy)

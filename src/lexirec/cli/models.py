@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -70,13 +71,15 @@ def fit(
 
 
 def _trained(result: Mapping[str, Any], training: Mapping[str, Any]) -> str:
-    """The best epoch and, where it was the last that was allowed, what may help; nothing of a model that is not trained."""
+    """The best epoch and, where a limit ended the training, what may help; nothing of a model that is not trained."""
     best, stopped = result["best_epoch"], result["stopped"]
     if not stopped:
         return ""
     if not result.get("valid"):
         return f"{best} epochs, "
-    if best and stopped == "epochs" and best > training["epochs"] - training["eval_every"]:
+    if stopped == "max_minutes":
+        return f"best epoch {best}, ended by max_minutes: more may be better (raise it, --resume), "
+    if best and stopped == "epochs" and best == training["epochs"]:
         return f"best epoch {best}, the last one: more may be better (raise epochs, --resume), "
     return f"best epoch {best}, "
 
@@ -103,7 +106,10 @@ def tune(
     """Search settings by validation (optuna, resumable); the test part is never looked at."""
     from lexirec.tuning import tune_model
 
-    study = tune_model(model, data, trials, out, space=space, config_file=config, sets=set_, split=split, seed=seed)
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    study = tune_model(model, data, trials, out, space=space, config_file=config, sets=set_, split=split, seed=seed, tell=tell)
     if as_json:
         print(json.dumps(study))
         return

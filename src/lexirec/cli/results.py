@@ -68,6 +68,10 @@ def evaluate(
     ] = [],  # noqa: B006
     hybrid: Annotated[str | None, typer.Option("--hybrid", help="Fuse with BM25 over the items' texts: rrf or sum.")] = None,
     hybrid_weight: Annotated[float | None, typer.Option("--hybrid-weight", help="Share of BM25, 0 to 1. Default: 0.5.")] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option("--metrics", help="Metric keys separated by commas, such as ndcg@50,recall@5: printed in place of the usual ones."),
+    ] = None,
     save: Annotated[Path | None, typer.Option("--save", help="Also write the values as a published result (JSON).")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -75,8 +79,11 @@ def evaluate(
     from lexirec import results, runs
     from lexirec.evaluation.groups import GroupRules
 
-    if intents and (groups is not None or sampled is not None or text is not None or profiles or hybrid is not None):
-        raise InputError("--intents asks with wishes over all items; it has no --groups, --sampled, --text, --profiles or --hybrid")
+    wanted = [name.strip() for name in metrics.split(",")] if metrics is not None else []
+    if intents and (groups is not None or sampled is not None or text is not None or profiles or hybrid is not None or wanted):
+        raise InputError(
+            "--intents asks with wishes over all items; it has no --groups, --sampled, --text, --profiles, --hybrid or --metrics"
+        )
     if hybrid_weight is not None and hybrid is None:
         raise InputError(f"--hybrid-weight {hybrid_weight:g}: only --hybrid reads this; add it")
     useless = [] if intents else [name for name, given in (("--max-users", max_users), ("--alphas", alphas)) if given is not None]
@@ -92,6 +99,7 @@ def evaluate(
     else:
         told = [str(folder) for folder in profiles]
         options: dict[str, Any] = {"groups": rules, "sampled": sampled, "seed": seed, "text": text, "profiles": told}
+        options |= {"metrics": wanted}
         if hybrid is not None:
             options |= {"hybrid": hybrid} | ({} if hybrid_weight is None else {"hybrid_weight": hybrid_weight})
         entry, _ = runs.evaluate_run(run, paths, split, **options)
@@ -114,7 +122,10 @@ def evaluate(
     if rules is not None:
         print(entry["groups_are"])
     for name, values in (("all", entry["test"]), *entry["groups"].items()):
-        print(f"{name:>12}: " + ", ".join(f"{k} {v:.4f}" for k, v in values.items() if k.split(" ")[0] in SHOWN))
+        shown = {k.split(" ")[0]: f"{k} {v:.4f}" for k, v in values.items()}
+        size = entry["group_sizes"].get(name)
+        sized = f" ({size['users']:,} users, {size['targets']:,} targets)" if size else ""
+        print(f"{name:>12}: " + ", ".join(shown[k] for k in wanted or SHOWN if k in shown) + sized)
     if "diagnostics" in entry:
         print("diagnostics: " + ", ".join(f"{k} {v:.4g}" for k, v in entry["diagnostics"].items()))
 
@@ -176,21 +187,24 @@ def compare(
             "hr@10, ndcg@10.",
         ),
     ] = None,
+    test: Annotated[str, typer.Option("--test", help="Paired test over users: t, wilcoxon or randomisation.")] = "t",
     as_json: AsJson = False,
 ) -> None:
     """Paired tests per user between runs, with bootstrap intervals and Holm's correction."""
     from lexirec import results
 
-    rows = results.compare_runs(run, [m.strip() for m in metrics.split(",")], group)
+    rows = results.compare_runs(run, [m.strip() for m in metrics.split(",")], group, test)
     if as_json:
         print(json.dumps(rows))
         return
     for row in rows:
         low, high = row["interval95"]
+        seeds = {row["seeds"], row["seeds_against"]}
+        means = f", means of {' and '.join(map(str, sorted(seeds)))} seeds" if seeds != {1} else ""
         relative = "" if row["relative"] is None else f" ({row['relative']:+.1%})"
         print(
             f"{row['model']} - {row['against']}  {row['metric']}: {row['mean']:.4f} - {row['mean_against']:.4f} = {row['difference']:+.4f}"
-            f"{relative} [{low:+.4f}, {high:+.4f}]  p {row['p']:.2g}  Holm {row['p_holm']:.2g}  ({row['test']}, n = {row['n']:,})"
+            f"{relative} [{low:+.4f}, {high:+.4f}]  p {row['p']:.2g}  Holm {row['p_holm']:.2g}  ({row['test']}, n = {row['n']:,}{means})"
         )
 
 

@@ -103,6 +103,9 @@ class TrainSet:
     domain_items: tuple[pl.DataFrame, ...] = ()
     log_rows: NDArray[np.int64] | None = None
 
+    def __repr__(self) -> str:
+        return f"TrainSet({self.name!r}, users={self.n_users:,}, items={self.n_items:,}, interactions={self.n_interactions:,})"
+
     @cached_property
     def item_map(self) -> IdMap:
         """Map of the ``I`` item ids."""
@@ -176,6 +179,9 @@ class Heldout:
     def __len__(self) -> int:
         return len(self.user_index)
 
+    def __repr__(self) -> str:
+        return f"Heldout({self.name!r}, events={len(self):,}, users={len(np.unique(self.user_index)):,})"
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -194,6 +200,9 @@ class Split:
     test: Heldout
     sees_future: bool
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Split({self.name!r}, train={self.train.n_interactions:,}, valid={len(self.valid):,}, test={len(self.test):,})"
 
 
 class Dataset:

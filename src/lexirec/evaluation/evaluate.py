@@ -13,13 +13,18 @@ from torch import Tensor
 
 from lexirec import columns as c
 from lexirec.data.dataset import Dataset, Heldout, Split, TrainSet
+from lexirec.data.messages import warn
 from lexirec.errors import InputError, nearest
 from lexirec.evaluation import metrics as m
 from lexirec.evaluation.groups import USER_GROUPS, GroupRules, item_groups, rules_of, user_groups
-from lexirec.evaluation.ranking import Questions, Scores, full_ranks, make_task
+from lexirec.evaluation.ranking import Questions, Scores, Task, full_ranks, make_task
 from lexirec.evaluation.ranks import Bools, Ints, Ranks
 from lexirec.evaluation.sampled import sampled_ranks
 
+LEARNED = 0.01
+"""Share of targets that the model was fitted on from which that is said: a few may be copies."""
+UNKNOWN = 0.2
+"""Share of users of whom nothing is known from which that is said."""
 LIST_LENGTH = 10
 """Places of a list that count for popularity bias: the cut-off of LLMEmb's harness."""
 
@@ -130,6 +135,34 @@ def check_heldout(part: Any, name: str) -> None:
     raise InputError(f"{name} is of type {type(part).__name__}; {cure}")
 
 
+def _warn_of(model: Any, train: TrainSet, task: Task, questions: Questions, name: str) -> None:
+    """Say what would make the numbers mean something else: targets that the model has learned from, users of whom nothing is known."""
+    learned = _learned(model, train, task)
+    if learned >= LEARNED * len(task.items):
+        warn(
+            f"{learned:,} of {len(task.items):,} targets of the {name} part were among the events that {model.name} was fitted on; fit it"
+            " on this split's own training part (split.train)"
+        )
+    if questions.unknown >= UNKNOWN * len(task.users):
+        warn(
+            f"{questions.unknown:,} of {len(task.users):,} users of the {name} part have no event before it: any model answers them by"
+            " popularity, and its numbers say little of it"
+        )
+
+
+def _learned(model: Any, train: TrainSet, task: Task) -> int:
+    """Targets that are among the events a model was fitted on, by their ids; none where that was this very training part."""
+    offsets, items = getattr(model, "history_offsets", None), getattr(model, "history_items", None)
+    if offsets is None or items is None or (np.array_equal(offsets, train.offsets) and np.array_equal(items, train.item_index)):
+        return 0
+    users = model.users.index(train.users.name(np.repeat(task.users, np.diff(task.offsets))))
+    at = model.item_map.index(train.item_map.name(task.items))
+    known = (users >= 0) & (at >= 0)
+    size = max(len(model.item_map), 1)
+    owners = np.repeat(np.arange(len(model.users)), np.diff(offsets))
+    return int(np.isin(users[known] * size + at[known], owners * size + items).sum())
+
+
 @torch.no_grad()
 def evaluate(
     model: Any,
@@ -191,6 +224,7 @@ def evaluate(
     rules = rules_of(groups)
     task = make_task(train, targets, seen, mask_seen)
     questions = Questions.to(model, train, seen, task.users)
+    _warn_of(model, train, task, questions, targets.name)
     scores = Scores(model, train, questions)
     diversity = _diversity(scores, train, diversity_vectors)
     if beyond and sampled is None:

@@ -35,7 +35,7 @@ class _Mixed(Scores):
         self.model, self.train = model, train
         super().__init__(model, train, self._asking(np.arange(len(texts)), 0.0))
         self.parts: tuple[torch.Tensor, Ints, torch.Tensor, Ints] | None = None
-        if not self.by_vectors or self.questions.any_cold or not self._all_read():
+        if not self.by_vectors or self.questions.unknown or not self._all_read():
             return
         _, first, person = np.unique(task.users, return_index=True, return_inverse=True)
         numbers: dict[str, int] = {}

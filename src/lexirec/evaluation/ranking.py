@@ -181,11 +181,11 @@ class Questions:
     ) -> None:
         self.ids = train.users.name(users).to_list()
         cold = train.offsets[users + 1] == train.offsets[users]
-        self.any_cold = bool(cold.any())
+        self.unknown = int(cold.sum())  # rows of whose user nothing is known
         self.intents, self.alpha = intents, alpha
         self.history: pl.Series | None = None
         self.some = False
-        if not with_history and not (cold_history and self.any_cold and any(len(part) for part in seen)):
+        if not with_history and not (cold_history and self.unknown and any(len(part) for part in seen)):
             return
         if not any(len(part) for part in seen):
             self.history = train.interactions[c.ITEM_ID]
@@ -202,7 +202,7 @@ class Questions:
         self.some = not with_history  # those of some people alone
         if self.some:
             stops = np.where(cold, stops, starts)
-        self.any_cold = bool((cold & (starts == stops)).any())
+        self.unknown = int((cold & (starts == stops)).sum())
         self.starts, self.stops = starts.tolist(), stops.tolist()
 
     @classmethod
@@ -251,7 +251,7 @@ class Scores:
         self.model, self.train, self.questions = model, train, questions
         self.buffer: Tensor | None = None
         # A model without a vector for a user who has no training event answers by popularity, which only its score() knows.
-        self.by_vectors = bool(getattr(model, "vector_scores", True)) and not (questions.any_cold and hasattr(model, "answered_by"))
+        self.by_vectors = bool(getattr(model, "vector_scores", True)) and not (questions.unknown and hasattr(model, "answered_by"))
         self.items = torch.empty(0, 0)
         self.largest = 0.0
         if not self.by_vectors:

@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lexirec.errors import InputError, nearest
+from lexirec.errors import InputError, RunFolderError, nearest
 
 if TYPE_CHECKING:
     from lexirec.models.contract import Recommender
@@ -78,4 +78,9 @@ def load_model(folder: str | Path) -> "Recommender":
     """
     from lexirec.models.saving import read_config
 
-    return model_class(read_config(Path(folder))["model"]).load(folder)
+    name = read_config(Path(folder))["model"]
+    if name not in available():
+        raise RunFolderError(
+            f"{folder} is a run of the model {name!r}, which no installed package brings; install the one that it was trained with"
+        )
+    return model_class(name).load(folder)

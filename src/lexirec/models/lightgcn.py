@@ -85,7 +85,8 @@ class LightGCN(IdGraphRecommender):
         from lexirec.text.reduce import check_dimensions
 
         vectors = torch.from_numpy(item_vectors(self.items, self.config.encoder, self.config.text))
-        check_dimensions(len(vectors), vectors.shape[1], "pca", self.config.embedding_dim)  # a direction more would be 0 in every row, for good
+        # A direction more than there are would be 0 in every row, for good.
+        check_dimensions(len(vectors), vectors.shape[1], "pca", self.config.embedding_dim)
         vectors = vectors - vectors.mean(0)
         _, _, directions = torch.linalg.svd(vectors, full_matrices=False)
         items = vectors @ directions[: self.config.embedding_dim].T

@@ -13,6 +13,7 @@ from lexirec.data.messages import warn
 from lexirec.errors import InputError, UnsupportedQueryError
 from lexirec.evaluation.evaluate import Evaluation, evaluate
 from lexirec.evaluation.groups import GroupRules
+from lexirec.evaluation.metrics import DEFAULT_METRICS
 from lexirec.evaluation.ranking import Questions
 from lexirec.models.contract import Recommender
 from lexirec.models.earlier import LEAKED, learned_events
@@ -33,6 +34,7 @@ def measure(
     groups: GroupRules | None = None,
     sampled: int | None = None,
     seed: int = 0,
+    metrics: Sequence[str] = (),
     progress: bool = False,
 ) -> Evaluation:
     """Evaluate on the test part (validation items masked too) or on the validation part.
@@ -44,19 +46,21 @@ def measure(
         groups: cuts of the groups; 80/20 by default.
         sampled: rank among this many random items instead, as LLMEmb's harness does: repeats are ranked too.
         seed: of the random items.
+        metrics: beside the usual ones.
         progress: a bar on stderr.
     """
+    wanted = (*DEFAULT_METRICS, *metrics)
     if on_valid:
         assert parts.valid is not None  # noqa: S101 (the caller looked)
         with showing(progress):
-            return evaluate(model, parts.train, parts.valid, mask_seen=parts.mask_seen)
+            return evaluate(model, parts.train, parts.valid, metrics=wanted, mask_seen=parts.mask_seen)
     if parts.test is None:
         raise no_test_part(parts)
     seen = () if parts.valid is None else (parts.valid,)
     with showing(progress):
         return evaluate(
             model, parts.train, parts.test, seen=seen, groups=groups or GroupRules(), sampled=sampled,
-            mask_seen=parts.mask_seen and sampled is None, seed=seed,
+            mask_seen=parts.mask_seen and sampled is None, seed=seed, metrics=wanted,
         )  # fmt: skip
 
 
@@ -105,6 +109,7 @@ def retest(
     profiles: Sequence[str] = (),
     hybrid: Fusion | None = None,
     hybrid_weight: float = 0.5,
+    metrics: Sequence[str] = (),
     progress: bool = True,
 ) -> tuple[dict[str, Any], Evaluation, TrainSet]:
     """Evaluate a run on its own data, or on another data set without training (zero-shot, for models that can).
@@ -120,6 +125,7 @@ def retest(
         profiles: folders of profiles (``lexirec profile``) by which a model that reads texts asks about this data.
         hybrid: fuse the answers with BM25 over the items' texts in this way, see :class:`~lexirec.models.hybrid.Hybrid`.
         hybrid_weight: of BM25 then.
+        metrics: beside the usual ones, such as ``"ndcg@50"``.
         progress: a bar on stderr.
 
     Raises:
@@ -143,7 +149,7 @@ def retest(
         model = transferred(model, parts, folder, document, data, own=not paths)
     if hybrid is not None:
         model = Hybrid(model, hybrid, weight=hybrid_weight)
-    evaluation = measure(model, parts, groups=groups, sampled=sampled, seed=seed, progress=progress)
+    evaluation = measure(model, parts, groups=groups, sampled=sampled, seed=seed, metrics=metrics, progress=progress)
     keep: dict[str, Any] = {
         k: result[k] for k in ("seed", "best_epoch", "valid", "seconds", "peak_memory_mb", "device", "versions") if k in result
     }

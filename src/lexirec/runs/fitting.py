@@ -12,11 +12,13 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from lexirec.data.messages import warn
 from lexirec.errors import InputError
 from lexirec.evaluation.evaluate import Evaluation
 from lexirec.files import atomic_file, replace_folder, storing, write_json
 from lexirec.models import model_class
 from lexirec.models.contract import Recommender
+from lexirec.models.popularity import Popularity
 from lexirec.progress import showing
 from lexirec.runs.evaluating import diagnosed, measure
 from lexirec.runs.experiment import Experiment, Parts, load_parts, parse_options
@@ -120,9 +122,10 @@ def fit_parts(
             raise
         with showing(options.progress):
             result = result_entry(model, parts, options, time.perf_counter() - started)
-            evaluation = measure(model, parts) if parts.test is not None else None
+            evaluation = measure(model, parts, metrics=own_metric(options)) if parts.test is not None else None
         result |= {"command": command, "protocol_split": experiment.data["split"], "dataset": parts.name, **(notes or {})}
         result |= diagnosed(model, parts, options.progress)
+        _beside_popularity(model, parts, options, result)
     model.know_later(parts.later)
     with storing(folder):
         (folder / DATA).unlink()
@@ -162,12 +165,30 @@ def _stages(partial: Path) -> list[str]:
     return [folder.name for folder in partial.iterdir() if (folder / "checkpoints").exists()]
 
 
+def own_metric(options: TrainingOptions) -> list[str]:
+    """The metric that selects the epoch, where it is one of rankings (CALRec can select by its loss)."""
+    return [] if options.monitor.startswith("-") else [options.monitor]
+
+
+def _beside_popularity(model: Recommender, parts: Parts, options: TrainingOptions, entry: Mapping[str, Any]) -> None:
+    """Say where a training ended before it had learned more than what is popular: a baseline in a table must have been trained."""
+    value = entry.get("valid", {}).get(options.monitor)
+    if model.training_result is None or parts.valid is None or parts.train.n_domains > 1 or model.samples_validation or value is None:
+        return
+    counted = measure(Popularity().fit(parts.train), parts, on_valid=True, metrics=own_metric(options)).metrics[options.monitor]
+    if value <= counted:
+        warn(
+            f"{model.name} is no better on the validation part than popularity ({options.monitor} {value:.4f}, popularity {counted:.4f}):"
+            f" it has learned nothing of people by epoch {entry['best_epoch']}; raise epochs or patience (--resume), or lr"
+        )
+
+
 def result_entry(model: Recommender, parts: Parts, options: TrainingOptions, seconds: float) -> dict[str, Any]:
     """One element of ``runs`` in a published result, without the test values."""
     training = model.training_result
     entry: dict[str, Any] = {"seed": options.seed, "best_epoch": training.best_epoch if training else 0}
     if parts.valid is not None and parts.train.n_domains == 1 and not model.samples_validation:
-        entry["valid"] = measure(model, parts, on_valid=True).metrics
+        entry["valid"] = measure(model, parts, on_valid=True, metrics=own_metric(options)).metrics
     elif training and training.history:
         best = [line for line in training.history if line["epoch"] == training.best_epoch]
         entry["valid"] = {k: v for k, v in best[0].items() if k not in ("epoch", "loss", "seconds")} if best else {}
