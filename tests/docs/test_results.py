@@ -103,8 +103,9 @@ def test_each_part_of_llmemb_counts() -> None:
 
 
 def test_llmemb_beside_the_systems_with_three_seeds() -> None:
-    """Level with LLM2X overall, above TSLRec, and far above both on the tail."""
-    for name, above in (("llm2x-sasrec-joined", False), ("tslrec-sasrec", True)):
+    """Level with LLM2X overall, above MELT, SAID and TSLRec, and far above all on the tail."""
+    above_all = ("melt-sasrec", "said-sasrec-trained-on", "tslrec-sasrec")
+    for name, above in (("llm2x-sasrec-joined", False), *((name, True) for name in above_all)):
         found = {t.get("group"): t for t in result(f"amazon2014_beauty/{name}")["tests"] if t["metric"] == "ndcg@10"}
         assert len(result(f"amazon2014_beauty/{name}")["runs"]) == 3
         assert (found[None]["p"] < 0.01) == above
