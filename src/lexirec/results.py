@@ -143,8 +143,8 @@ def publish(folders: Mapping[str, Sequence[Path]], out: Path, against: str | Non
     entries = {name: [read_json(runs.verify_run(f) / "result.json") for f in group] for name, group in folders.items()}
     documents = {name: read_config(group[0]) for name, group in folders.items()}
     for name, group in folders.items():
-        for folder in group[1:]:
-            differing = _differing(_settings(read_config(folder)), _settings(documents[name]))
+        for folder, result in zip(group[1:], entries[name][1:], strict=True):
+            differing = _differing(_settings(read_config(folder), result), _settings(documents[name], entries[name][0]))
             if differing:
                 raise InputError(
                     f"{folder} and {group[0]} differ in more than the seed ({', '.join(differing)}); publish them under two names"
@@ -224,10 +224,15 @@ def leaderboard(published: Mapping[str, Mapping[str, Any]]) -> list[dict[str, An
     return rows
 
 
-def _settings(document: Mapping[str, Any]) -> dict[str, Any]:
-    """All settings of a run in which seeds of one model are alike; training options that were not given have their defaults."""
+def _settings(document: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of a run in which seeds of one model are alike; training options that were not given have their defaults.
+
+    A time limit that did not end the training is none.
+    """
     given = {key: value for key, value in (document.get("training") or {}).items() if key in TrainingOptions.model_fields}
     training = TrainingOptions(**given).model_dump(mode="json", exclude=set(NOT_OF_THE_RESULT))
+    if result.get("stopped") != "max_minutes":
+        training["max_minutes"] = None
     config = document["config"]
     named = {f"training.{key}" if key in config else key: value for key, value in training.items()}  # EasyRec has epochs of its own
     protocol = {"data.mask_seen": (document.get("data") or {}).get("mask_seen", True)}
@@ -266,8 +271,9 @@ def label_runs(folders: Sequence[str | Path]) -> dict[str, list[Path]]:
     firsts: dict[str, dict[str, Any]] = {}
     for folder in map(Path, folders):
         document = read_config(runs.verify_run(folder))
-        settings = _settings(document)
-        key = json.dumps([settings, read_json(folder / "result.json")["data_hash"]], sort_keys=True)
+        result = read_json(folder / "result.json")
+        settings = _settings(document, result)
+        key = json.dumps([settings, result["data_hash"]], sort_keys=True)
         if key not in names:
             label = "-".join(part for part in (document["model"], document.get("variant", "")) if part)
             differing = _differing(settings, firsts.setdefault(label, settings))

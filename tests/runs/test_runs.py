@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from lexirec import results, runs
 from lexirec.data.dataset import Dataset
 from lexirec.data.ids import IdMap
 from lexirec.data.messages import DataWarning
+from lexirec.data.splits import FutureLeakWarning
 from lexirec.errors import InputError, RunFolderError, StorageError
 from lexirec.files import read_json, storing
 from lexirec.models import create, load_model
@@ -394,6 +396,13 @@ def test_bench_writes_published_results_and_keeps_finished_runs(data: Path, tmp_
     assert (ranked[0]["seeds"], ranked[0]["test"]) == (1, "paired Wilcoxon signed rank")
 
 
+def test_a_time_limit_that_ended_nothing_is_no_other_setting(data: Path, tmp_path: Path) -> None:
+    for seed, more in ((1, ["max_minutes=30"]), (2, [])):
+        runs.fit_run(runs.resolve("mf-bpr", [data], sets=[*SETS, *more], seed=seed), tmp_path / str(seed), progress=False)
+    assert len(results.publish({"mf": [tmp_path / "1", tmp_path / "2"]}, tmp_path / "out", None)["mf"]["runs"]) == 2
+    assert list(results.label_runs([tmp_path / "1", tmp_path / "2"])) == ["mf-bpr"]
+
+
 def test_a_bench_sets_one_model_by_its_name(data: Path, tmp_path: Path) -> None:
     results.bench(data, ["mf-bpr", "lightgcn"], tmp_path / "out", [1], sets=[*SETS, "lightgcn.num_layers=1", "lightgcn.lr=0.02"])
     written = {name: read_config(tmp_path / f"out/runs/{name}/seed-1")["config"] for name in ("mf-bpr", "lightgcn")}
@@ -409,6 +418,24 @@ def test_the_metric_that_selects_the_epoch_is_reported(data: Path, tmp_path: Pat
     assert "ndcg@7" in found["valid"]
     assert "ndcg@7" in found["test"]
     assert "ndcg@3" in runs.evaluate_run(out, metrics=["ndcg@3"], progress=False)[0]["test"]
+
+
+def test_what_was_said_of_a_split_is_not_said_again_of_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = pl.DataFrame({"user_id": [f"u{k // 6}" for k in range(60)], "item_id": [f"i{k % 7}" for k in range(60)], "timestamp": range(60)})
+    (tmp_path / "data").mkdir()
+    log.write_parquet(tmp_path / "data" / "interactions.parquet")
+    told: list[list[type[Warning]]] = []
+    for act in (
+        lambda: runs.fit_run(runs.resolve("popularity", [tmp_path / "data"], split="ratio"), tmp_path / "run", progress=False),
+        lambda: runs.evaluate_run(tmp_path / "run", progress=False),
+        lambda: runs.evaluate_run(tmp_path / "run", paths=[str(tmp_path / "data")], progress=False),
+    ):
+        monkeypatch.setattr("lexirec.data.splits._warned", set())  # as in a process of its own
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            act()
+        told.append([one.category for one in seen])
+    assert [FutureLeakWarning in kinds for kinds in told] == [True, False, True]
 
 
 def test_a_model_that_learned_nothing_is_told(tmp_path: Path) -> None:

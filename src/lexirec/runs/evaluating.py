@@ -1,5 +1,6 @@
 """Measuring a model on the test part of an experiment, or a run on other data."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import polars as pl
 from lexirec import columns as c
 from lexirec.data.dataset import TrainSet
 from lexirec.data.messages import warn
+from lexirec.data.splits import FutureLeakWarning
 from lexirec.errors import InputError, UnsupportedQueryError
 from lexirec.evaluation.evaluate import Evaluation, evaluate
 from lexirec.evaluation.groups import GroupRules
@@ -178,6 +180,10 @@ def parts_for(document: Mapping[str, Any], paths: Sequence[str], split: str | No
     """
     data = dict(document["data"])
     own = [str(path) for path in data.pop("paths")]
+    if not paths and split in (None, data["split"]):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureLeakWarning)  # it was said when the run was trained
+            return load_parts(own, data), data
     if split is not None and split != data["split"]:
         data |= {"split": split}
         data.pop("split_options", None)  # they are of the other split
