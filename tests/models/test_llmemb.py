@@ -294,7 +294,7 @@ def test_a_damaged_result_of_a_stage_is_made_again() -> None:
     first = built(1)
     (kept,) = Path(os.environ["LEXIREC_CACHE"], "stages").iterdir()
     kept.write_bytes(kept.read_bytes()[:200])
-    with pytest.warns(UserWarning, match="damaged and is made again"):
+    with pytest.warns(UserWarning, match="is damaged or can't be read, and is made again"):
         again = built(1)
     assert torch.equal(first.teacher_table, again.teacher_table) and set(load_tensors(kept)[0]) == {"result"}
 

@@ -15,7 +15,7 @@ from lexirec.models import create, load_model
 from lexirec.models.layers.sequence import Layout
 from lexirec.models.s3rec import Pretraining, S3RecConfig, double_sigmoid
 from lexirec.query import Query
-from lexirec.training.loop import run_training
+from lexirec.training.loop import cpu_threads, run_training
 from lexirec.training.options import TrainingOptions
 from tests.models.test_fdsa import plain_block, world
 from tests.models.toys import markov
@@ -193,10 +193,9 @@ def test_fine_tuning_starts_at_the_pretrained_weights_and_is_causal() -> None:
     assert not torch.equal(none.table, model.table)
     attributes, text = model.make_attributes(train)
     torch.manual_seed(1)
-    from lexirec.training.loop import run_training
-
     stage = Pretraining(model.config, train, attributes, text, torch.device("cpu"))
-    run_training(stage, train, None, TrainingOptions(epochs=1, **QUIET))
+    with cpu_threads(QUIET["threads"]):
+        run_training(stage, train, None, TrainingOptions(epochs=1, **QUIET))
     for name, value in stage.network.state_dict().items():
         if name.startswith(("items.", "body.")):
             torch.testing.assert_close(value, model.network.state_dict()[name])
