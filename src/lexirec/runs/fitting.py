@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from lexirec.data.messages import warn
 from lexirec.errors import InputError
-from lexirec.evaluation.evaluate import Evaluation
+from lexirec.evaluation.evaluate import Evaluation, evaluate
 from lexirec.files import atomic_file, replace_folder, storing, write_json
 from lexirec.models import model_class
 from lexirec.models.contract import Recommender
@@ -122,7 +122,7 @@ def fit_parts(
             raise
         with showing(options.progress):
             result = result_entry(model, parts, options, time.perf_counter() - started)
-            evaluation = measure(model, parts, metrics=own_metric(options)) if parts.test is not None else None
+            evaluation = measure(model, parts, metrics=_own_metric(options)) if parts.test is not None else None
         result |= {"command": command, "protocol_split": experiment.data["split"], "dataset": parts.name, **(notes or {})}
         result |= diagnosed(model, parts, options.progress)
         _beside_popularity(model, parts, options, result)
@@ -165,7 +165,7 @@ def _stages(partial: Path) -> list[str]:
     return [folder.name for folder in partial.iterdir() if (folder / "checkpoints").exists()]
 
 
-def own_metric(options: TrainingOptions) -> list[str]:
+def _own_metric(options: TrainingOptions) -> list[str]:
     """The metric that selects the epoch, where it is one of rankings (CALRec can select by its loss)."""
     return [] if options.monitor.startswith("-") else [options.monitor]
 
@@ -175,7 +175,10 @@ def _beside_popularity(model: Recommender, parts: Parts, options: TrainingOption
     value = entry.get("valid", {}).get(options.monitor)
     if model.training_result is None or parts.valid is None or parts.train.n_domains > 1 or model.samples_validation or value is None:
         return
-    counted = measure(Popularity().fit(parts.train), parts, on_valid=True, metrics=own_metric(options)).metrics[options.monitor]
+    popular = Popularity().fit(parts.train)
+    with showing(options.progress):
+        found = evaluate(popular, parts.train, parts.valid, metrics=[options.monitor], mask_seen=parts.mask_seen, beyond=False)
+    counted = found.metrics[options.monitor]
     if value <= counted:
         warn(
             f"{model.name} is no better on the validation part than popularity ({options.monitor} {value:.4f}, popularity {counted:.4f}):"
@@ -188,7 +191,7 @@ def result_entry(model: Recommender, parts: Parts, options: TrainingOptions, sec
     training = model.training_result
     entry: dict[str, Any] = {"seed": options.seed, "best_epoch": training.best_epoch if training else 0}
     if parts.valid is not None and parts.train.n_domains == 1 and not model.samples_validation:
-        entry["valid"] = measure(model, parts, on_valid=True, metrics=own_metric(options)).metrics
+        entry["valid"] = measure(model, parts, on_valid=True, metrics=_own_metric(options)).metrics
     elif training and training.history:
         best = [line for line in training.history if line["epoch"] == training.best_epoch]
         entry["valid"] = {k: v for k, v in best[0].items() if k not in ("epoch", "loss", "seconds")} if best else {}
