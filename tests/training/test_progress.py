@@ -119,7 +119,7 @@ def test_the_evaluations_after_a_training_are_shown(
     monkeypatch.setattr(lexirec.progress, "LINE_EVERY", 0.0)
     write_shop(tmp_path)
     experiment = runs.resolve("lightgcn", [tmp_path], sets=["epochs=0", "embedding_dim=8", "threads=1"])
-    for progress, often in ((True, 2), (False, 0)):  # validation and test part
+    for progress, often in ((True, 3), (False, 0)):  # validation part, popularity on it, test part
         capsys.readouterr()
         runs.fit_run(experiment, tmp_path / f"run-{progress}", progress=progress)
         assert sum(line.startswith("evaluating: ") for line in written(capsys)) == often
