@@ -113,6 +113,17 @@ def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
         runs.load_run(tmp_path / "foreign")
 
 
+def test_a_missing_run_names_what_is_like_it(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "sasrec-1")
+    for asked, told in (
+        ("sasrec_1", "did you mean 'sasrec-1'"),
+        ("other", "beside it lies .*sasrec-1"),
+        ("other", "lexirec fit MODEL --data DIR --out .*other makes one"),
+    ):
+        with pytest.raises(RunFolderError, match=told):
+            runs.verify_run(tmp_path / asked)
+
+
 def test_an_existing_folder_is_never_overwritten(run: Path, data: Path) -> None:
     before = (run / "manifest.json").read_bytes()
     with pytest.raises(InputError, match="exists already"):

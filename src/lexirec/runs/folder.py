@@ -9,7 +9,7 @@ import polars as pl
 
 from lexirec import columns as c
 from lexirec.data.dataset import TrainSet
-from lexirec.errors import RunFolderError
+from lexirec.errors import RunFolderError, nearest
 from lexirec.evaluation.evaluate import Evaluation
 from lexirec.evaluation.popularity import by_popularity
 from lexirec.files import read_json, write_json
@@ -78,8 +78,13 @@ def verify_run(folder: str | Path) -> Path:
     folder = Path(folder)
     if not folder.is_dir():
         partial = folder.with_name(folder.name + ".partial")
-        hint = f"; {partial} holds an unfinished run: go on with lexirec fit ... --resume" if partial.exists() else ""
-        raise RunFolderError(f"there is no run folder {folder}{hint}")
+        if partial.exists():
+            raise RunFolderError(f"there is no run folder {folder}; {partial} holds an unfinished run: go on with lexirec fit ... --resume")
+        beside = {path.parent.name: path.parent for path in sorted(folder.parent.glob("*/manifest.json"))}
+        like = nearest(folder.name, beside)
+        if not like and beside:
+            like = f"; beside it lies {next(iter(beside.values()))}"
+        raise RunFolderError(f"there is no run folder {folder}{like}; lexirec fit MODEL --data DIR --out {folder} makes one")
     if not (folder / "manifest.json").exists():
         # As deep as those of a bench lie, BENCH/runs/<model>/<seed>; whatever else the folder is isn't searched.
         inside = [path.parent for depth in (1, 2, 3) for path in sorted(folder.glob("*/" * depth + "manifest.json"))]
