@@ -41,7 +41,7 @@ class IdMap:
         if len(names) > MANY:
             known = pl.DataFrame({"id": self.ids, "at": pl.Series(np.arange(len(self.ids), dtype=np.int64))})
             asked = pl.DataFrame({"id": names if isinstance(names, pl.Series) else pl.Series(list(names), dtype=pl.String)})
-            return asked.join(known, on="id", how="left", maintain_order="left")["at"].fill_null(-1).to_numpy()
+            return asked.join(known, on="id", how="left", maintain_order="left")["at"].fill_null(-1).to_numpy(writable=True)
         get = self._positions.get
         return np.fromiter((get(name, -1) for name in names), dtype=np.int64, count=len(names))
 
