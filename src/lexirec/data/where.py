@@ -6,10 +6,12 @@ from typing import Any
 
 import polars as pl
 
-from lexirec.data.numbers import number, numbers
+from lexirec.data.numbers import decimal_mark, is_number, number, numbers
 from lexirec.errors import InputError, nearest
 
-CONDITION = re.compile(r"\s*(.+?)\s*(<=|>=|!=|=|<|>|~)\s*(.*?)\s*")
+CONDITION = re.compile(r"\s*(.+?)\s*(<=|>=|!=|<>|==|=>|=<|=|<|>|~)\s*(.*?)\s*")
+SAME = {"<>": "!=", "==": "=", "=>": ">=", "=<": "<="}
+"""Signs as other languages write them."""
 NUMERIC: dict[str, Callable[[Any, float], Any]] = {
     "<": lambda values, bound: values < bound,
     "<=": lambda values, bound: values <= bound,
@@ -23,11 +25,11 @@ def matching(items: pl.DataFrame, conditions: Sequence[str]) -> pl.Series:
 
     Args:
         items: the catalogue.
-        conditions: ``column<value`` with ``<``, ``<=``, ``>``, ``>=`` (numbers), ``=`` or ``!=`` (text, whatever its case; a list or a path
-            ``A > B`` by any of its entries), or ``~`` (contains the text).
+        conditions: ``column<value`` with ``<``, ``<=``, ``>``, ``>=`` (numbers), ``=`` or ``!=`` (a number where the column holds nothing
+            else; text, whatever its case; a list or a path ``A > B`` by any of its entries), or ``~`` (contains the text).
 
     Raises:
-        InputError: for a condition that is none, an unknown column, or a bound that is no number.
+        InputError: for a condition that is none, an unknown column, or a bound that is no number or more than one.
 
     >>> shop = pl.DataFrame({"item_id": ["a", "b"], "price": ["EUR 1.200,50", "9.90"], "categories": [["Garden > Tools"], None]})
     >>> matching(shop, ["price>=1000"]).to_list(), matching(shop, ["categories=tools"]).to_list()
@@ -39,17 +41,20 @@ def matching(items: pl.DataFrame, conditions: Sequence[str]) -> pl.Series:
         if found is None:
             raise InputError(f"--where {text!r}: write column<value, with one of < <= > >= = != ~")
         column, sign, value = found.groups()
+        sign = SAME.get(sign, sign)
         if column not in items.columns:
             raise InputError(
                 f"--where {text!r}: the catalogue has no column {column!r}{nearest(column, items.columns)}; it has {items.columns}"
             )
         numeric = items.schema[column].is_numeric()
-        if sign in NUMERIC or (numeric and sign != "~"):
-            bound = number(value)
-            if bound is None:
+        if sign in NUMERIC or (sign != "~" and (numeric or (is_number(value) and _only_numbers(items[column])))):
+            if not is_number(value):
                 raise InputError(
-                    f"--where {text!r}: {value!r} is no number; {'the column holds' if numeric else sign + ' compares'} numbers"
+                    f"--where {text!r}: {value!r} is no number; {'the column holds' if numeric else sign + ' compares'} numbers, one"
+                    " condition each (--where can be repeated)"
                 )
+            bound = number(value, None if numeric else decimal_mark(items[column].cast(pl.String).drop_nulls().unique().to_list()))
+            assert bound is not None  # noqa: S101 (it was looked at)
             values = numbers(items[column])
             if sign in NUMERIC:
                 met &= NUMERIC[sign](values, bound).fill_null(False)
@@ -59,6 +64,14 @@ def matching(items: pl.DataFrame, conditions: Sequence[str]) -> pl.Series:
         else:
             met &= _says(items[column], sign, value.lower())
     return met
+
+
+def _only_numbers(values: pl.Series) -> bool:
+    """Whether a column of text holds numbers alone, with their currencies or units."""
+    if values.dtype != pl.String:
+        return False
+    there = values.drop_nulls().unique()
+    return len(there) > 0 and all(map(is_number, there.to_list()))
 
 
 def _says(values: pl.Series, sign: str, wanted: str) -> pl.Series:
