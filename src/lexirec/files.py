@@ -57,14 +57,21 @@ def storing(path: str | os.PathLike[str]) -> Iterator[None]:
         if isinstance(error, OSError) and error.filename is not None and not Path(str(error.filename)).is_relative_to(Path(path).parent):
             raise  # another file, or one that was read
         number = storage_errno(error)
+        # A file that is missing may be one that was to be read; what we make ourselves is not.
+        ours = isinstance(error, OSError) and error.filename is not None and _is_ours(Path(str(error.filename)), Path(path))
         if number in FULL:
             space = free_space(Path(path))
             message = f"{path} can't be written: the disk is full ({space}); make room and repeat the command (a training: with --resume)"
-        elif number in REFUSED:
+        elif number in REFUSED or (ours and number in (errno.ENOENT, errno.EEXIST)):
             message = f"{path} can't be written: no file may be made there ({os.strerror(number)}); choose another place"
         else:
             raise
         raise StorageError(number, message) from error
+
+
+def _is_ours(file: Path, target: Path) -> bool:
+    """Whether a file is one that is made for ``target``: a folder above it, or what it is called before it is whole."""
+    return file in target.parents or file.name.startswith(f"{target.name}.tmp-")
 
 
 def _temporary(path: Path) -> Path:

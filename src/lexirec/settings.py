@@ -34,16 +34,26 @@ def parse_settings(kind: type[Settings], settings: Mapping[str, Any], refusal: s
     try:
         return kind(**settings)
     except ValidationError as error:
-        singles = {str(e["loc"][0]): _listed(e["input"]) for e in error.errors() if e["type"] in ("tuple_type", "list_type") and _single(e)}
-        if singles:  # one value where a list is asked for, or several between commas
+        singles = given_singly(error)
+        if singles:
             return parse_settings(kind, {**settings, **singles}, refusal)
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        if not place:  # a rule about several settings, which names them itself
-            raise InputError(f"{kind.__name__}: {first['msg'].removeprefix('Value error, ')}") from error
-        if first["type"] == "extra_forbidden":
-            raise InputError(f"{place} = {first.get('input')!r}: there is no such setting") from error
-        raise InputError(f"{place} = {first.get('input')!r}: {first['msg']}") from error
+        raise refused(kind, error) from error
+
+
+def given_singly(error: ValidationError) -> dict[str, Any]:
+    """Settings that are lists and were given as one value, or as several between commas; as lists."""
+    return {str(e["loc"][0]): _listed(e["input"]) for e in error.errors() if e["type"] in ("tuple_type", "list_type") and _single(e)}
+
+
+def refused(kind: type[BaseModel], error: ValidationError) -> InputError:
+    """What pydantic says, in one line: the setting, its value and what is wrong."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if not place:  # a rule about several settings, which names them itself
+        return InputError(f"{kind.__name__}: {first['msg'].removeprefix('Value error, ')}")
+    if first["type"] == "extra_forbidden":
+        return InputError(f"{place} = {first.get('input')!r}: there is no such setting")
+    return InputError(f"{place} = {first.get('input')!r}: {first['msg']}")
 
 
 def _single(error: Mapping[str, Any]) -> bool:

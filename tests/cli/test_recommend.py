@@ -184,3 +184,51 @@ def test_an_id_that_was_probably_meant_is_named(folder: Path, capsys: pytest.Cap
     ):
         assert run(["recommend", str(folder / "run"), *given]) == 0
         assert meant in capsys.readouterr().err
+
+
+def test_what_should_never_be_shown_and_is_written_otherwise_is_told(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = ["recommend", str(folder / "run"), "--user", "u03", "--seen", "-k", "20"]
+    for lines, told in (
+        ("I02\ni03\n", "1 of 2 excluded ids are written otherwise in the catalogue, so they may be shown: 'I02' (did you mean 'i02'?)"),
+        ("x\ny\n", "none of 2 excluded ids is in the catalogue, such as 'x': nothing is left out"),
+    ):
+        (tmp_path / "never.txt").write_text(lines)
+        assert run([*one, "--exclude", str(tmp_path / "never.txt")]) == 0
+        assert told in capsys.readouterr().err
+    (tmp_path / "never.txt").write_text("i02\nx\n")  # a list for many shops holds others' ids too
+    assert run([*one, "--exclude", str(tmp_path / "never.txt")]) == 0
+    found = capsys.readouterr()
+    assert "excluded" not in found.err
+    assert "i02" not in found.out
+
+
+@pytest.mark.parametrize(("text", "said"), [("item_id\tname\ni02\tx\n", ""), ("sku;name\ni02;x\n", "--column item_id=sku")])
+def test_a_text_file_with_a_header_is_a_table(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    (tmp_path / "never.txt").write_text(text)
+    one = ["recommend", folder / "run", "--user", "u03", "--seen", "-k", "20", "--exclude", tmp_path / "never.txt", *said.split()]
+    shown = {row["item_id"] for row in ask(capsys, *one)["items"]}
+    assert "i03" in shown
+    assert "i02" not in shown
+
+
+def test_options_of_the_tables_beside_a_run(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "users.csv").write_bytes("user_id,Straße\nu03,Köln\nNULL,Ulm\n".encode("latin-1"))
+    out = tmp_path / "found.csv"
+    many = ["recommend", str(folder / "run"), "--users", str(tmp_path / "users.csv"), "-k", "2", "--out", str(out)]
+    assert "--encoding latin-1" in refused(capsys, *many)
+    assert "ids are missing" in refused(capsys, *many, "--encoding", "latin-1")
+    assert run([*many, "--encoding", "latin-1", "--null-values", ""]) == 0
+    assert set(pl.read_csv(out)["user_id"]) == {"u03", "NULL"}
+    capsys.readouterr()
+    (tmp_path / "new.csv").write_text("sku,Bezeichnung\nn1,square red\n")
+    near = ["similar", folder / "run", "--item", "n1", "--items", tmp_path / "new.csv", "--column", "item_id=sku"]
+    assert run([*map(str, near), "--column", "title=Bezeichnung"]) == 0
+    assert "no column" not in capsys.readouterr().err
+    assert run([*map(str, near)]) == 0
+    assert "new items have no column 'title'" in capsys.readouterr().err
+    assert "new.csv has a column 'Bezeichnug' (did you mean 'Bezeichnung'?)" in refused(capsys, *near, "--column", "title=Bezeichnug")
+    assert "names no item" in refused(capsys, "similar", folder / "run", "--item", " ,")

@@ -12,6 +12,7 @@ import pytest
 
 from lexirec.data import Dataset, DataWarning, from_frames, interacted_only, read_dataset
 from lexirec.data import readers as readers_module
+from lexirec.data.tables import read_table
 from lexirec.errors import InputError
 
 LOG = pl.DataFrame(
@@ -245,7 +246,7 @@ def test_common_names_are_read_and_said():
     assert (
         str(caught[0].message)
         == "interactions: column 'userId' is read as 'user_id'; rename it, or say so with columns={'user_id': 'userId'} "
-        "(lexirec data convert --column user_id=userId), to silence this"
+        "(--column user_id=userId), to silence this"
     )
     assert len(caught) == 3
 
@@ -687,3 +688,36 @@ def test_json_with_a_mark_before_it_is_read(tmp_path, lines):
 def test_a_missing_person_is_not_looked_for_among_orders(columns, hint):
     with pytest.raises(InputError, match=f"column 'user_id' is missing{hint}" if "did" in hint else f"column 'user_id' {hint}"):
         from_frames(pl.DataFrame({name: ["a", "b"] for name in columns}))
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "rows"),
+    [
+        ("user_id,item_id\nu1,A\nu2,B\n\n\n", ["user_id", "item_id"], [("u1", "A"), ("u2", "B")]),  # blank lines at the end
+        ("user_id, item_id\nu1,A\n", ["user_id", "item_id"], [("u1", "A")]),  # a blank behind the comma
+        ("user_id;item_id;price, EUR\nu1;A;2\n", ["user_id", "item_id", "price, EUR"], [("u1", "A", "2")]),  # a comma within a name
+        ("user_id,item_id\nu1,A\n\\N,B\n", ["user_id", "item_id"], [("u1", "A"), (None, "B")]),  # as MySQL and Hive write what is missing
+    ],
+)
+def test_tables_as_other_programs_write_them(tmp_path, text, columns, rows):
+    (tmp_path / "log.csv").write_text(text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        table = read_table(tmp_path / "log.csv")
+    assert (table.columns, table.rows()) == (columns, rows)
+
+
+@pytest.mark.parametrize(("name", "start", "kind"), [("log.zip", b"PK\x03\x04", "zip"), ("log.csv", b"\xfd7zXZ\x00", "xz")])
+def test_what_is_packed_in_another_way_is_named(tmp_path, name, start, kind):
+    (tmp_path / name).write_bytes(start + b"...")
+    with pytest.raises(InputError, match=f"is packed by {kind}, which is not read; unpack it first"):
+        Dataset.read(tmp_path / name)
+
+
+def test_tables_of_a_folder_whatever_their_case(tmp_path):
+    (tmp_path / "interactions.csv").write_text("user_id,item_id\na,1\nb,2\n")
+    (tmp_path / "products.csv").write_text("item_id,title\n1,Rose\n2,Lily\n")
+    with pytest.warns(DataWarning, match="no table of items, and products.csv is not read; name it items.csv"):
+        Dataset.read(tmp_path)
+    (tmp_path / "products.csv").rename(tmp_path / "Items.CSV")
+    assert Dataset.read(tmp_path).items["title"].to_list() == ["Rose", "Lily"]

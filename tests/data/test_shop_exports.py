@@ -71,7 +71,7 @@ def test_a_header_that_cannot_be_split(tmp_path):
 
 def test_windows_files_are_told(tmp_path):
     text = "user_id,item_id,price\nu,a,5 é\nv,b,7 €\n"
-    with pytest.raises(InputError, match=r"line 2 is not UTF-8 .*iconv -f cp1252 .*pass encoding='cp1252' \(.* --encoding cp1252\)"):
+    with pytest.raises(InputError, match=r"line 2 is not UTF-8 .*iconv -f cp1252 .*pass encoding='cp1252' \(--encoding cp1252\)"):
         read(tmp_path, text.encode("cp1252"))
     with pytest.raises(InputError, match="pass encoding='latin-1'"):
         read(tmp_path, text.replace("€", "ß").encode("latin-1"))
@@ -303,7 +303,9 @@ def test_columns_with_other_clocks_are_offered_as_times():
 def test_lost_leading_zeros_are_told():
     log = pl.DataFrame({"user_id": ["u", "v", "v"], "item_id": [1, 20, 7]})
     items = pl.DataFrame({"item_id": ["000001", "000020", "8"], "title": ["A", "B", "C"]})
-    with pytest.raises(InputError, match=r"2 of them match without leading zeros \('1' here, '000001' there\): read both .*dtype=str"):
+    with pytest.raises(
+        InputError, match=r"2 of them match but for leading zeros, '.0', blanks or case \('1' here, '000001' there\): read both .*dtype=str"
+    ):
         from_frames(log, items)
     with pytest.raises(InputError, match="name 1 items") as error:
         from_frames(log[2:], items)

@@ -770,3 +770,23 @@ def test_many_names_are_found_like_few() -> None:
     many = ids.index(names * 2000)
     assert many.dtype == "int64" and many[:4].tolist() == ids.index(names).tolist() == [7, 4999, -1, 0]
     assert ids.index(pl.Series(names * 2000)).tolist() == many.tolist()
+
+
+def test_data_that_were_moved_and_what_is_no_run_are_named_with_their_cure(run: Path, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    moved = runs.fit_run(runs.resolve("popularity", [tmp_path / "data"]), tmp_path / "run", progress=False)
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="which the run was trained on, does not exist; say where the data lie now with --data DIR"):
+        runs.evaluate_run(moved, progress=False)
+    assert runs.evaluate_run(moved, [str(tmp_path / "elsewhere")], progress=False)[0]["zero_shot"] is False
+    (tmp_path / "log.csv").touch()
+    (tmp_path / "half.partial").mkdir()
+    for name, told in (("log.csv", "is a file, not a run folder"), ("half.partial", "is an unfinished run: go on with")):
+        with pytest.raises(RunFolderError, match=told):
+            runs.verify_run(tmp_path / name)
+
+
+def test_two_splits_are_not_taken_for_one(data: Path) -> None:
+    with pytest.raises(InputError, match=r"--split ratio and --set data.split=temporal name two splits; give one"):
+        runs.resolve("popularity", [data], sets=["data.split=temporal"], split="ratio")
+    assert runs.resolve("popularity", [data], sets=["data.split=ratio"], split="ratio").data["split"] == "ratio"

@@ -115,6 +115,11 @@ def _read_arguments(
     return arguments | {"format": format_name, "unknown_items": unknown_items, "item_table": item_table, "catalogue": catalogue}
 
 
+def numbered(n: int, what: str) -> str:
+    """``"1 warning"``, ``"2 warnings"``."""
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
 @app.command()
 @_reading
 def describe(
@@ -191,7 +196,7 @@ def check(
         for problem in found:
             print(f"{problem.level}: {problem.place}: {problem.finding}\n    {problem.cure}")
         warnings_ = sum(p.level == "warning" for p in found)
-        print(f"{data.name}: {warnings_} warnings, {len(found) - warnings_} pieces of advice")
+        print(f"{data.name}: {numbered(warnings_, 'warning')}, {numbered(len(found) - warnings_, 'piece')} of advice")
     if strict and any(p.level == "warning" for p in found):
         raise typer.Exit(1)
 

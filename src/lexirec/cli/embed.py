@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lexirec.cli.tables import Columns, Encoding, NullValues, Tables
 from lexirec.errors import InputError
 
 
@@ -20,20 +21,23 @@ def embed(
     empty_text: Annotated[
         str, typer.Option("--empty-text", help="What an item without text gets: mean, attributes, item_id, placeholder or error.")
     ] = "mean",
-    encoding: Annotated[str, typer.Option(help="Of CSV and TSV, for example latin-1.")] = "utf-8",
+    column: Columns = [],  # noqa: B006 (typer reads the default)
+    encoding: Encoding = "utf-8",
+    null_values: NullValues = None,
     cache: Annotated[bool, typer.Option(help="Keep vectors in the cache folder (LEXIREC_CACHE), so that a text is encoded once.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")] = False,
 ) -> None:
     """Encode a catalogue's texts and write the vectors with what made them (encoder, revision, template, hashes of the texts)."""
     from lexirec.data.checks import check_items
-    from lexirec.data.tables import read_table
     from lexirec.text import item_vectors, load_encoder, parse_template, render, write_vectors
     from lexirec.text.encoders.file import texts_sha256
 
     if out.suffix != ".parquet":
         raise InputError(f"--out is {out}; vectors are written as Parquet: give a name ending in .parquet")
     start = time.monotonic()
-    catalogue = check_items(read_table(items, encoding=encoding), where=str(items))
+    tables = Tables(column, encoding, null_values)
+    catalogue = check_items(tables.read(items, "item_id"), where=str(items))
+    tables.check()
     model = load_encoder(encoder)
     vectors = item_vectors(catalogue, model, template, empty_text=empty_text, cache=cache)
     # `file:` reads no texts: a template there would claim what isn't so.

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import polars as pl
 import typer
 
+from lexirec.cli.tables import Columns, Encoding, NullValues, Tables
 from lexirec.cli.terminal import printable
-from lexirec.errors import InputError, nearest
+from lexirec.data.ids import alike
+from lexirec.errors import InputError
 
 if TYPE_CHECKING:
+    from lexirec.data.ids import IdMap
     from lexirec.models.contract import Recommender
     from lexirec.query import Query
 
@@ -21,10 +24,6 @@ NO_TITLE = "(no title)"
 Run = Annotated[Path, typer.Argument(help="A run folder, or what model.save wrote.")]
 Count = Annotated[int, typer.Option("-k", "--top", min=1, help="How many items.")]
 NewItems = Annotated[Path | None, typer.Option("--items", help="A table of new items (item_id, title, ...), added first.")]
-Columns = Annotated[
-    list[str],
-    typer.Option("--column", help="ours=theirs, such as item_id=sku, for --items, --users, --candidates and --exclude. Repeatable."),
-]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 
 
@@ -46,6 +45,8 @@ def recommend(
     ] = [],  # noqa: B006 (typer reads the default)
     items: NewItems = None,
     column: Columns = [],  # noqa: B006 (typer reads the default)
+    encoding: Encoding = "utf-8",
+    null_values: NullValues = None,
     hybrid: Annotated[str | None, typer.Option("--hybrid", help="Fuse with BM25 over the items' texts: rrf or sum.")] = None,
     hybrid_weight: Annotated[
         float, typer.Option("--hybrid-weight", help="Share of BM25, 0 to 1; --alpha in its place if the model reads no words.")
@@ -57,7 +58,7 @@ def recommend(
     from lexirec.query import Query
 
     if not run.exists():
-        _load(run, None, {})  # says that it is not there, and what is like it
+        _load(run)  # says that it is not there, and what is like it
     told = user is not None or history is not None or intent is not None or profile is not None
     if users is None and not told:
         raise InputError("nothing to ask with; give --user, --history, --intent or --profile, or --users all --out FILE")
@@ -71,19 +72,20 @@ def recommend(
         raise InputError("--users and --out go together: --users all --out recommendations.csv")
     if out is not None:
         _check_out(out)
-    theirs = _names(column)
-    model = _load(run, items, theirs)
+    tables = Tables(column, encoding, null_values)
+    model = _load(run, items, tables)
     if hybrid is not None:
         from lexirec.models.hybrid import Hybrid
 
         model = Hybrid(model, cast(Any, hybrid), weight=hybrid_weight)
-    wanted: dict[str, Any] = {"k": k, "filter_seen": not seen, "candidates": _candidates(model, candidates, where, theirs)}
-    wanted["exclude"] = None if exclude is None else _ids(exclude, "item_id", theirs)
-    if out is not None:
-        names = model.users.ids.to_list() if users == "all" else _ids(Path(str(users)), "user_id", theirs)
+    wanted: dict[str, Any] = {"k": k, "filter_seen": not seen, "candidates": _candidates(model, candidates, where, tables)}
+    wanted["exclude"] = None if exclude is None else tables.ids(exclude, "item_id")
+    names = None if users is None else model.users.ids.to_list() if users == "all" else tables.ids(Path(users), "user_id")
+    tables.check()
+    if out is not None and names is not None:
         _write(model, [Query(user_id=name, intent=intent, profile=profile, alpha=alpha) for name in names], out, wanted)
         return
-    given = [name.strip() for name in history.split(",") if name.strip()] if history is not None else None
+    given = None if history is None else _listed(history, model.item_map)
     if given == []:
         raise InputError(f"--history {history!r} names no item; write item ids, separated by commas")
     query = Query(user_id=user, history=given, intent=intent, profile=profile, alpha=alpha)
@@ -95,9 +97,9 @@ def _answer(model: "Recommender", query: "Query", wanted: dict[str, Any], explai
     given = query.history or ()
     unknown, notes = [name for name in given if name not in model.item_map], []
     if unknown:
-        like = _like(unknown[0], model.item_map.ids)
+        like = alike(unknown[0], model.item_map.ids)
         notes.append(f"{len(unknown)} of {len(given)} history items are not in the catalogue ({', '.join(unknown[:3])}{like})")
-    if query.user_id is not None and query.user_id not in model.users and (like := _like(query.user_id, model.users.ids)):
+    if query.user_id is not None and query.user_id not in model.users and (like := alike(query.user_id, model.users.ids)):
         notes.append(f"there is no user {query.user_id!r}{like}")
     found = model.recommend(query, **wanted)
     rows = []
@@ -117,12 +119,6 @@ def _answer(model: "Recommender", query: "Query", wanted: dict[str, Any], explai
         print(f"{entry['rank']:>3}  {entry['score']:>9.4f}  {printable(entry['item_id'])}  {printable(entry['title'] or NO_TITLE)}")
         for why in entry.get("because", []):
             print(f"               {_because(why)}")
-
-
-def _like(name: str, ids: pl.Series) -> str:
-    """A known id that was probably meant: the same but for case or leading zeros, else a near one of the first ten thousand."""
-    same = ids.filter(ids.str.to_lowercase().str.strip_chars_start("0") == name.lower().lstrip("0"))
-    return f" (did you mean {same[0]!r}?)" if len(same) else nearest(name, ids.head(10_000))
 
 
 def _because(why: Mapping[str, Any]) -> str:
@@ -159,11 +155,18 @@ def similar(
     k: Count = 10,
     items: NewItems = None,
     column: Columns = [],  # noqa: B006 (typer reads the default)
+    encoding: Encoding = "utf-8",
+    null_values: NullValues = None,
     as_json: AsJson = False,
 ) -> None:
     """The items nearest to some in the model's own space."""
-    model = _load(run, items, _names(column))
-    found = model.similar_items([name.strip() for name in item.split(",") if name.strip()], k=k)
+    tables = Tables(column, encoding, null_values)
+    model = _load(run, items, tables)
+    tables.check()
+    asked = _listed(item, model.item_map)
+    if not asked:
+        raise InputError(f"--item {item!r} names no item; write item ids, separated by commas")
+    found = model.similar_items(asked, k=k)
     titles = _titles(model).rename({"item_id": "similar_item_id"})
     rows = found.join(titles, on="similar_item_id", how="left", maintain_order="left").to_dicts()
     if as_json:
@@ -175,22 +178,12 @@ def similar(
         print(f"{row['rank']:>3}  {row['score']:>9.4f}  {printable(row['similar_item_id'])}  {printable(row['title'] or NO_TITLE)}")
 
 
-def _names(column: list[str]) -> dict[str, str]:
-    """``--column``: their name of each of ours."""
-    from lexirec.cli.data import _pairs
-
-    return {ours: str(theirs) for ours, theirs in _pairs(column, "--column").items()}
+def _listed(text: str, known: "IdMap") -> list[str]:
+    """Ids with commas between them; a text that is an id itself, comma and all, is that one."""
+    return [text] if text in known else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _read(file: Path, theirs: dict[str, str], key: str) -> pl.DataFrame:
-    """A table under our names; common names of its ``key`` are read as where a log is read."""
-    from lexirec.data.checks import rename
-    from lexirec.data.tables import read_table
-
-    return rename(read_table(file), file.name, (key, *(ours for ours in theirs if ours != key)), (), theirs)
-
-
-def _load(run: Path, items: Path | None, theirs: dict[str, str]) -> "Recommender":
+def _load(run: Path, items: Path | None = None, tables: Tables | None = None) -> "Recommender":
     """The model of a run, checked by its manifest, or a saved one; with further items."""
     from lexirec.models import load_model
     from lexirec.runs import load_run
@@ -198,10 +191,10 @@ def _load(run: Path, items: Path | None, theirs: dict[str, str]) -> "Recommender
     of_a_run = any((run / name).exists() for name in ("result.json", "metrics.jsonl", "per_user.parquet")) or run.name.endswith(".partial")
     saved = (run / "model.safetensors").exists() and not of_a_run
     model = load_model(run) if saved else load_run(run)[0]
-    return model if items is None else model.add_items(_read(items, theirs, "item_id"), skip_known=True)
+    return model if items is None or tables is None else model.add_items(tables.read(items, "item_id"), skip_known=True)
 
 
-def _candidates(model: "Recommender", file: Path | None, where: list[str], theirs: dict[str, str]) -> list[str] | None:
+def _candidates(model: "Recommender", file: Path | None, where: list[str], tables: Tables) -> list[str] | None:
     if file is None and not where:
         return None
     ids = model.items["item_id"]
@@ -213,35 +206,9 @@ def _candidates(model: "Recommender", file: Path | None, where: list[str], their
             raise InputError(f"no item of the catalogue meets {' and '.join(map(repr, where))}; loosen a condition")
     if file is None:
         return ids.to_list()
-    listed = _ids(file, "item_id", theirs)
+    listed = tables.ids(file, "item_id")
     kept = set(ids.to_list())
     return [name for name in listed if name in kept] if where else listed
-
-
-def _ids(file: Path, column: str, theirs: dict[str, str]) -> list[str]:
-    """Ids of a table, or of a text file with one per line.
-
-    Raises:
-        InputError: if the table has no such column.
-    """
-    from lexirec.data.tables import is_table
-    from lexirec.data.text_files import text_lines
-
-    if not file.exists():
-        raise InputError(f"{file} does not exist; give a table with {column}, or a text file with an id per line")
-    if not is_table(file) or file.suffix == ".txt":
-        lines = text_lines(file)
-        return lines[1:] if lines[:1] == [column] else lines
-    table = _read(file, theirs, column)
-    if column not in table.columns:
-        lines_too = "; ids alone, one per line, go into a .txt file" if table.width == 1 else ""
-        raise InputError(
-            f"{file} has no column {column!r}{nearest(column, table.columns)}; it has {', '.join(table.columns)}; name yours with"
-            f" --column {column}=YOURS{lines_too}"
-        )
-    from lexirec.data.checks import as_ids
-
-    return as_ids(table[column], str(file)).unique(maintain_order=True).to_list()
 
 
 def _check_out(out: Path) -> None:

@@ -165,7 +165,7 @@ def _numbers(option: str, text: str, kind: Callable[[str], Number], what: str = 
     try:
         return [kind(part) for part in text.split(",")]
     except ValueError as error:
-        raise InputError(f"{option} {text!r}: {error}; give {what} separated by commas") from error
+        raise InputError(f"{option} {text!r} is not a list of {what}; give {what} separated by commas") from error
 
 
 def compare(

@@ -6,6 +6,7 @@ import polars as pl
 
 from lexirec import columns as c
 from lexirec.data.checks import ALIASES, LOG_COLUMNS, check_items
+from lexirec.data.ids import bare
 from lexirec.data.messages import count, shown, warn
 from lexirec.errors import InputError, nearest
 
@@ -85,7 +86,7 @@ def match_items(log: pl.DataFrame, items: pl.DataFrame, unknown: str = "error") 
             if not bool(hit.all())
             else f"; no id matches at all, the items table has ids like {shown(items[c.ITEM_ID])}, so the two tables may use different ids"
         )
-        hint += _without_zeros(lacking, items[c.ITEM_ID])
+        hint += _written_otherwise(lacking, items[c.ITEM_ID])
         raise InputError(
             f"interactions.item_id: {count(int(hit.sum()), log.height)} events name {count(len(lacking))} items that the items "
             f"table lacks ({shown(lacking)}){hint}; "
@@ -101,16 +102,16 @@ def match_items(log: pl.DataFrame, items: pl.DataFrame, unknown: str = "error") 
     return log, pl.concat([items, pl.DataFrame({c.ITEM_ID: lacking})], how="diagonal_relaxed")
 
 
-def _without_zeros(lacking: pl.Series, ids: pl.Series) -> str:
-    """A hint where unknown ids are known but for leading zeros, as tables read with and without a guess of types have them."""
-    bare = pl.DataFrame({"bare": ids.str.strip_chars_start("0"), "known": ids})
-    pairs = pl.DataFrame({"bare": lacking.str.strip_chars_start("0"), "unknown": lacking}).join(bare, on="bare", maintain_order="left")
+def _written_otherwise(lacking: pl.Series, ids: pl.Series) -> str:
+    """A hint where unknown ids are known but for what spreadsheets and guesses of types change, see :func:`~lexirec.data.ids.bare`."""
+    there = pl.DataFrame({"bare": bare(ids), "known": ids})
+    pairs = pl.DataFrame({"bare": bare(lacking), "unknown": lacking}).join(there, on="bare", maintain_order="left")
     if not pairs.height:
         return ""
     known, unknown = pairs["known"][0], pairs["unknown"][0]
     return (
-        f"; {count(pairs['unknown'].n_unique())} of them match without leading zeros ({unknown!r} here, {known!r} there): read both"
-        " tables as text (pandas: dtype=str)"
+        f"; {count(pairs['unknown'].n_unique())} of them match but for leading zeros, '.0', blanks or case ({unknown!r} here, {known!r}"
+        " there): read both tables as text (pandas: dtype=str), and write ids alike"
     )
 
 

@@ -110,7 +110,7 @@ def _likely(ours: str, free: Sequence[str]) -> str:
 
 def _mapping(ours: str, theirs: str) -> str:
     """How to say which column is meant, in Python and on the command line."""
-    return f"columns={{{ours!r}: {theirs!r}}} (lexirec data convert --column {ours}={theirs})"
+    return f"columns={{{ours!r}: {theirs!r}}} (--column {ours}={theirs})"
 
 
 def as_ids(values: pl.Series, where: str) -> pl.Series:

@@ -7,6 +7,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from lexirec.errors import nearest
+
 MANY = 4096
 """From so many names on, a join is quicker than looking each up."""
 
@@ -48,3 +50,18 @@ class IdMap:
     def name(self, positions: NDArray[np.integer]) -> pl.Series:
         """Ids at ``positions``; the inverse of :meth:`index`."""
         return self.ids.gather(pl.Series(np.ascontiguousarray(positions)))
+
+
+def alike(name: str, ids: pl.Series) -> str:
+    """A hint at a known id that was probably meant: the same but for case, leading zeros, ``.0`` or blanks, else a near one of the first.
+
+    >>> alike("35", pl.Series(["00035", "00036"])), alike("b4.0", pl.Series(["B4"]))
+    (" (did you mean '00035'?)", " (did you mean 'B4'?)")
+    """
+    same = ids.filter(bare(ids) == bare(pl.Series([name]))[0])
+    return f" (did you mean {same[0]!r}?)" if len(same) else nearest(name, ids.head(10_000))
+
+
+def bare(ids: pl.Series) -> pl.Series:
+    """Ids without what spreadsheets change: case, leading zeros, a ``.0`` behind, blanks around."""
+    return ids.str.strip_chars().str.to_lowercase().str.replace(r"\.0$", "").str.strip_chars_start("0")

@@ -21,8 +21,10 @@ from lexirec.errors import InputError, nearest
 SUFFIXES: Final = (".parquet", ".pq", ".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".arrow", ".feather", ".ipc")
 DELIMITED: Final = (".csv", ".tsv", ".txt")
 SPREADSHEETS: Final = (".xlsx", ".xls", ".xlsm", ".ods")
-NULL_VALUES: Final = ("NULL", "null", "None", "NaN", "nan", "N/A", "n/a", "#N/A")
+NULL_VALUES: Final = ("NULL", "null", "None", "NaN", "nan", "N/A", "n/a", "#N/A", "\\N")
 """Words that stand for a missing value in delimited text, as databases, pandas and Excel write them."""
+_PACKED: Final = {b"PK\x03\x04": "zip", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"7z\xbc\xaf": "7z"}
+"""How files begin that are packed in another way than gzip."""
 _SEP_LINE: Final = r'"?sep=(.)"?'
 """The line that Excel writes and reads before the header."""
 _INDEX: Final = r"(Unnamed: \d+)?"
@@ -66,6 +68,8 @@ def read_table(
         raise InputError(f"{path} does not exist{nearest(path.name, beside)}")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes); write the table again")
+    if kind not in SPREADSHEETS:  # some of these are zip files
+        refuse_packed(path)
     if kind in (".parquet", ".pq"):
         return _binary(path, "Parquet")
     if kind in (".arrow", ".feather", ".ipc"):
@@ -83,6 +87,19 @@ def read_table(
     raise InputError(
         f"{path}: files ending in '{kind}' are not read; the endings are {', '.join(SUFFIXES)} (.csv, .tsv, .txt and JSON also with .gz)"
     )
+
+
+def refuse_packed(path: Path) -> None:
+    """Refuse a file that is packed in a way which is not read, whatever its name.
+
+    Raises:
+        InputError: naming the way and the cure.
+    """
+    with path.open("rb") as handle:
+        start = handle.read(8)
+    kind = next((name for mark, name in _PACKED.items() if start.startswith(mark)), None)
+    if kind is not None:
+        raise InputError(f"{path} is packed by {kind}, which is not read; unpack it first, or pack it by gzip (.csv.gz), which is")
 
 
 def _binary(path: Path, kind: str) -> pl.DataFrame:
@@ -120,13 +137,14 @@ def line_of_first_row(path: Path, encoding: str, names: Sequence[str] | None) ->
 
 
 def _separator(path: Path, first: str) -> str:
-    """The separator that the first line shows: a comma before any other in ``.csv``, a tab in ``.txt``; always a tab in ``.tsv``."""
+    """The separator that the first line shows most of; of equals a comma in ``.csv``, a tab in ``.txt``; always a tab in ``.tsv``."""
     if suffix(path) == ".tsv":
         return "\t"
     order = ",;\t|" if suffix(path) == ".csv" else "\t,;|"
-    found = next((sign for sign in order if sign in first), order[0])
+    found = max(order, key=first.count)  # of equals the first
     if found != order[0]:
-        warn(f"{path}: the header has {found!r} and no {order[0]!r}, so {found!r} separates the columns", DataWarning)
+        less = f"no {order[0]!r}" if order[0] not in first else f"fewer {order[0]!r}"
+        warn(f"{path}: the header has {found!r} and {less}, so {found!r} separates the columns", DataWarning)
     return found
 
 
@@ -160,7 +178,7 @@ def _delimited(path: Path, encoding: str, separator: str | None, names: Sequence
     except pl.exceptions.NoDataError as error:
         raise InputError(f"{path} is empty; write the table again") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not {codec} ({error}); name its encoding (lexirec data convert --encoding NAME)") from error
+        raise InputError(f"{path} is not {codec} ({error}); name its encoding (--encoding NAME)") from error
     except (pl.exceptions.PolarsError, OSError, *DAMAGED_GZIP) as error:
         try:
             unreadable = not_utf8(path) if codec.startswith("utf-8") else None
@@ -170,7 +188,16 @@ def _delimited(path: Path, encoding: str, separator: str | None, names: Sequence
             f"{path} is not a regular table with the separator {separator!r} ({first_line(error)}); "
             "look for a quote that is never closed, a line with too many values, or another separator"
         ) from error
-    return _without_index(table, path, header)
+    return _without_index(_without_blanks(table), path, header)
+
+
+def _without_blanks(table: pl.DataFrame) -> pl.DataFrame:
+    """Without empty lines at the end, and without blanks around names (``user_id, item_id``) where these stay different."""
+    empty = table.select(pl.all_horizontal(pl.all().is_null())).to_series() if table.width else pl.Series([], dtype=pl.Boolean)
+    if len(empty) and empty[-1] and not empty.all():
+        table = table.head(table.height - int(empty.reverse().arg_min() or 0))
+    stripped = [name.strip() for name in table.columns]
+    return table.rename(dict(zip(table.columns, stripped, strict=True))) if len(set(stripped)) == table.width else table
 
 
 def _as_utf8(path: Path, codec: str) -> Path | bytes:
@@ -184,7 +211,7 @@ def _as_utf8(path: Path, codec: str) -> Path | bytes:
         warn(
             f"{path}: line {text.count(chr(10), 0, odd.start()) + 1} holds the control character {odd[0]!r}, read as {codec}; the file is"
             " most likely cp1252 (Windows), which has the euro sign and quotes there: pass encoding='cp1252'"
-            " (lexirec data convert --encoding cp1252)"
+            " (--encoding cp1252)"
         )
     return text.encode()
 
@@ -207,10 +234,7 @@ def _nulled(table: pl.DataFrame, path: Path, words: list[str]) -> pl.DataFrame:
     if not found:
         return table
     counts = ", ".join(f"{name} {count(n, table.height)}" for name, n in found.items())
-    warn(
-        f"{path}: words such as NULL and n/a are read as missing values ({counts}); null_values=[] keeps them"
-        ' (lexirec data convert --null-values "")'
-    )
+    warn(f'{path}: words such as NULL and n/a are read as missing values ({counts}); null_values=[] keeps them (--null-values "")')
     return table.with_columns(pl.when(~pl.col(name).is_in(words)).then(pl.col(name)).alias(name) for name in found)
 
 

@@ -33,7 +33,7 @@ def damaged_gzip(path: Path, error: BaseException) -> InputError:
     return InputError(f"{path} is a cut off or damaged gzip file ({first_line(error)}); fetch it again")
 
 
-def not_utf8(path: Path, cure: str = "pass encoding='{0}' (lexirec data convert --encoding {0})") -> InputError | None:
+def not_utf8(path: Path, cure: str = "pass encoding='{0}' (--encoding {0})") -> InputError | None:
     """The error that names the first line of ``path`` that is not UTF-8, or ``None`` if all are.
 
     Where a byte of 0x80 to 0x9F occurs, ``{0}`` in ``cure`` is cp1252 (Windows), which has letters and the euro sign there; else latin-1.

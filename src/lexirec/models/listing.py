@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lexirec import columns as c
-from lexirec.data.ids import IdMap
+from lexirec.data.ids import IdMap, alike, bare
 from lexirec.data.messages import shown, warn
-from lexirec.errors import InputError, nearest
+from lexirec.errors import InputError
 from lexirec.query import Basis, Query, as_id_list
 
 if TYPE_CHECKING:
@@ -57,16 +57,33 @@ def allowed_items(items: IdMap, candidates: Iterable[Any] | None, exclude: Itera
         if not ids:
             warn("the list of candidates is empty, so nothing can be shown")
         elif len(unknown) == len(ids):
-            such = f", such as {unknown[0]!r}{nearest(unknown[0], items.ids.head(10_000))}"
+            such = f", such as {unknown[0]!r}{alike(unknown[0], items.ids)}"
             raise InputError(f"none of {len(ids)} candidates is in the catalogue{such}; give its item ids, or add them with add_items")
         elif unknown:
             names = shown(pl.Series(unknown))
             warn(f"{len(unknown):,} of {len(ids):,} candidates are not in the catalogue ({names}); they are left out")
         allowed[at[at >= 0]] = True
     if exclude is not None:
-        at = items.index(as_id_list(list(exclude) if isinstance(exclude, Set) else exclude, "exclude"))
+        ids = as_id_list(list(exclude) if isinstance(exclude, Set) else exclude, "exclude")
+        at = items.index(ids)
         allowed[at[at >= 0]] = False
+        _warn_of_shown(items, [name for name, position in zip(ids, at, strict=True) if position < 0], len(ids))
     return allowed
+
+
+def _warn_of_shown(items: IdMap, unknown: Sequence[str], asked: int) -> None:
+    """Say where ids to be left out are not in the catalogue because they were written otherwise: their items would be shown."""
+    if not unknown:
+        return
+    meant = pl.Series(unknown, dtype=pl.String)
+    meant = meant.filter(bare(meant).is_in(bare(items.ids).implode()))
+    if len(meant):
+        such = f"{meant[0]!r}{alike(meant[0], items.ids)}"
+        warn(f"{len(meant):,} of {asked:,} excluded ids are written otherwise in the catalogue, so they may be shown: {such}")
+    elif len(unknown) == asked:
+        warn(
+            f"none of {asked:,} excluded ids is in the catalogue, such as {unknown[0]!r}{alike(unknown[0], items.ids)}: nothing is left out"
+        )
 
 
 def seen_items(model: "Recommender", queries: Sequence[Query], later: bool = False) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,7 +1,7 @@
 """New items beside a model's catalogue."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import polars as pl
@@ -14,7 +14,9 @@ from lexirec.data.readers import to_polars
 from lexirec.errors import InputError
 
 
-def joined_items(catalogue: pl.DataFrame, known: IdMap, items: Any, *, skip_known: bool = False) -> tuple[pl.DataFrame, pl.DataFrame]:
+def joined_items(
+    catalogue: pl.DataFrame, known: IdMap, items: Any, *, skip_known: bool = False, read: Sequence[str] = ()
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """New items as they stand in the catalogue, checked, and the catalogue with them behind its own.
 
     Args:
@@ -22,6 +24,7 @@ def joined_items(catalogue: pl.DataFrame, known: IdMap, items: Any, *, skip_know
         known: their ids.
         items: pandas, Polars or Arrow table with ``item_id`` and any columns.
         skip_known: leave out what is in the catalogue already.
+        read: columns that the model makes its texts of; a warning names those that the new items lack.
 
     Raises:
         InputError: if an id is missing, exists already or is given twice, or the columns don't go with the catalogue's.
@@ -50,6 +53,12 @@ def joined_items(catalogue: pl.DataFrame, known: IdMap, items: Any, *, skip_know
     names = {name.lower() for name in items.columns}
     if names & {c.TITLE, *ALIASES[c.TITLE]} or difflib.get_close_matches(c.TITLE, names, n=1, cutoff=0.8):
         items = check_items(items, where="new items")
+    lacking = [name for name in read if name in catalogue.columns and name not in items.columns]
+    if lacking:
+        warn(
+            f"new items have no column {' and no '.join(map(repr, lacking))}, which the model reads of the catalogue's; their texts are"
+            " shorter for it (at the command line --column OURS=YOURS names one)"
+        )
     odd = {
         name: f"{name!r} is {kind}, {catalogue.schema[name]} in the catalogue"
         for name, kind in items.schema.items()

@@ -99,6 +99,8 @@ def report_runs(
         page.sections.append(section)
     page.sections.append(_again_section(tested))
     out = Path(out)
+    if (out / "manifest.json").exists():
+        raise InputError(f"{out} is a run folder, and a report is none of its files; choose another --out")
     file = out if out.suffix.lower() in (".html", ".htm") else out / "report.html"
     prefix = f"{file.stem}-" if file == out else ""
     pictures = {f"{prefix}{_file_name(name)}.png": picture for name, picture in page.pictures.items()}

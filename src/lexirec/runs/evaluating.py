@@ -180,6 +180,9 @@ def parts_for(document: Mapping[str, Any], paths: Sequence[str], split: str | No
     """
     data = dict(document["data"])
     own = [str(path) for path in data.pop("paths")]
+    gone = [path for path in own if not Path(path).exists()]
+    if not paths and gone:
+        raise InputError(f"{gone[0]}, which the run was trained on, does not exist; say where the data lie now with --data DIR")
     if not paths and split in (None, data["split"]):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureLeakWarning)  # it was said when the run was trained

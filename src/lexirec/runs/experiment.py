@@ -130,6 +130,9 @@ def resolve(
                 f"--set {key}: neither {model} nor the training has this setting{nearest(key, known)}; there are {', '.join(known)}"
             )
     if split is not None:
+        told = [value for key, value in map(parse_set, sets) if key == "data.split" and value != split]
+        if told:
+            raise InputError(f"--split {split} and --set data.split={told[-1]} name two splits; give one")
         data["split"] = split
     data.setdefault("split", "leave-one-out")
     data.pop("paths", None)  # of a run's own config.yaml: where the data lay then

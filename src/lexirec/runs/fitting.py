@@ -13,7 +13,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from lexirec.data.messages import warn
-from lexirec.errors import InputError
+from lexirec.errors import InputError, StorageError
 from lexirec.evaluation.evaluate import Evaluation, evaluate
 from lexirec.files import atomic_file, replace_folder, storing, write_json
 from lexirec.models import model_class
@@ -150,6 +150,8 @@ def held(out: Path) -> Iterator[None]:
             out.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
     except Timeout as error:
+        if not Path(lock.lock_file).exists():  # nobody holds it: the place takes no files
+            raise StorageError(errno.EACCES, f"{out} can't be written: no file may be made there; choose another place") from error
         raise InputError(f"{out} is being trained by another process; wait for it, or choose another folder") from error
     try:
         yield

@@ -84,7 +84,11 @@ def verify_run(folder: str | Path) -> Path:
         like = nearest(folder.name, beside)
         if not like and beside:
             like = f"; beside it lies {next(iter(beside.values()))}"
+        if folder.is_file():
+            raise RunFolderError(f"{folder} is a file, not a run folder{like}; give the folder that lexirec fit wrote (--out)")
         raise RunFolderError(f"there is no run folder {folder}{like}; lexirec fit MODEL --data DIR --out {folder} makes one")
+    if not (folder / "manifest.json").exists() and folder.name.endswith(".partial"):
+        raise RunFolderError(f"{folder} is an unfinished run: go on with the same lexirec fit ... --resume")
     if not (folder / "manifest.json").exists():
         # As deep as those of a bench lie, BENCH/runs/<model>/<seed>; whatever else the folder is isn't searched.
         inside = [path.parent for depth in (1, 2, 3) for path in sorted(folder.glob("*/" * depth + "manifest.json"))]

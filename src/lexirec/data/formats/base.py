@@ -10,7 +10,7 @@ from typing import Any, Final
 import polars as pl
 
 from lexirec import columns as c
-from lexirec.data.tables import is_table
+from lexirec.data.tables import is_table, refuse_packed
 from lexirec.errors import InputError, nearest
 
 
@@ -112,6 +112,8 @@ def detect_format(path: Path) -> str:
     listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "nothing"
     if fitting:
         raise InputError(f"{path} could be {' or '.join(fitting)} ({listed}); name the format (lexirec data convert --format NAME)")
+    if path.is_file():
+        refuse_packed(path)
     near = nearest("interactions", [n.split(".")[0] for n in names])
     raise InputError(
         f"{path} holds {listed}: no interactions.parquet, .csv, .tsv or .jsonl{near}, and no known dump; rename the files, or name "

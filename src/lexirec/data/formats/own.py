@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from lexirec.data.formats.base import Tables, register
+from lexirec.data.messages import warn
 from lexirec.data.tables import NULL_VALUES, SPREADSHEETS, is_table, line_of_first_row, read_table, suffix
 from lexirec.errors import InputError, nearest
 
@@ -22,7 +23,7 @@ def folder(
     tables: dict[str, pl.DataFrame | None] = {}
     first_line = None
     for stem in ("interactions", "items", "users"):
-        beside = sorted(path.glob(f"{stem}.*")) if path.is_dir() else []
+        beside = sorted(p for p in path.iterdir() if p.name.lower().startswith(f"{stem}.")) if path.is_dir() else []
         found = [p for p in beside if is_table(p)] or [p for p in beside if suffix(p) in SPREADSHEETS]
         if len(found) > 1:
             raise InputError(f"{path} has {', '.join(p.name for p in found)}: which is the table of {stem}? Keep one")
@@ -35,6 +36,11 @@ def folder(
         tables[stem] = read_table(found[0], encoding=encoding, separator=separator, null_values=null_values) if found else None
         if stem == "interactions":
             first_line = line_of_first_row(found[0], encoding, None)
+    if tables["items"] is None:
+        others = [p.name for p in sorted(path.iterdir()) if is_table(p) and p.name.split(".")[0].lower() not in tables]
+        if others:
+            be = "is" if len(others) == 1 else "are"
+            warn(f"{path} has no table of items, and {', '.join(others[:5])} {be} not read; name it items.csv")
     return Tables(tables["interactions"], tables["items"], tables["users"], bad_rows=bad_rows, first_line=first_line)  # type: ignore[arg-type]
 
 
