@@ -58,7 +58,8 @@ def filtered(config: Any) -> Stack:
     blocks: list[nn.Module] = [
         FilterBlock(
             dim, config.num_heads, config.inner or dim, config.dropout, attention_dropout, True, config.activation,
-            max_len=config.max_len, cutoff=config.cutoff, share=config.filter_share, causal_filter=config.causal_filter,
+            config.inner_dropout, max_len=config.max_len, cutoff=config.cutoff, share=config.filter_share,
+            causal_filter=config.causal_filter,
         )
         for _ in range(config.num_layers)
     ]  # fmt: skip

@@ -30,7 +30,8 @@ def transformer(config: Any, *, causal: bool) -> Stack:
     attention_dropout = config.dropout if config.attention_dropout is None else config.attention_dropout
     kind = OriginalBlock if config.block == "original" else PostNormBlock
     blocks: list[nn.Module] = [
-        kind(dim, config.num_heads, inner, config.dropout, attention_dropout, causal, config.activation) for _ in range(config.num_layers)
+        kind(dim, config.num_heads, inner, config.dropout, attention_dropout, causal, config.activation, config.inner_dropout)
+        for _ in range(config.num_layers)
     ]
     original = config.block == "original"
     scale = math.sqrt(dim) if original else 1.0

@@ -64,10 +64,11 @@ class SequenceConfig(ModelConfig):
     targets: Targets = "all"
     """Which events are predicted, see :data:`~lexirec.training.sequences.Targets`."""
 
-    init: Literal["xavier", "normal"] = "normal"
-    """First values of matrices: Xavier normal (LLMEmb), or normal with ``init_std`` (BERT)."""
+    init: Literal["xavier", "normal", "clipped"] = "normal"
+    """First values of matrices: Xavier normal (LLMEmb), normal with ``init_std`` (BERT), or Xavier normal cut at ``init_std`` with Xavier
+    uniform queries, keys and values (RecBoard)."""
     init_std: PositiveFloat = 0.02
-    """Standard deviation of ``normal``."""
+    """Standard deviation of ``normal``, largest value of ``clipped``."""
     optimiser: Literal["adam", "adamw"] = "adam"
     """``adamw`` decays weights apart from the gradient."""
     lr: PositiveFloat = 1e-3
@@ -122,10 +123,15 @@ class TransformerConfig(SequenceConfig):
     """Dropout of attention weights; as ``dropout`` if not given."""
     activation: Literal["relu", "gelu"] = "relu"
     """Of the feed-forward part."""
+    inner_dropout: bool = False
+    """Whether the feed-forward part drops after ``gelu`` too, as PyTorch's own block does; with ``relu`` it always does, as in SASRec."""
     block: Block = "original"
     """See :data:`~lexirec.models.layers.sequence.Block`."""
     positions: Positions = "first"
     """See :data:`~lexirec.models.layers.sequence.Positions`."""
+
+    def unread(self) -> dict[str, str]:
+        return super().unread() | ({"inner_dropout": "activation = 'relu'"} if self.activation == "relu" else {})
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "TransformerConfig":

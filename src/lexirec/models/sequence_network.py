@@ -1,11 +1,13 @@
 """The weights of a sequential model: item vectors, a sequence encoder and what a cloze model has besides."""
 
+import math
+
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 from torch import Tensor, nn
 
 from lexirec.models.layers.adapters import ItemVectors
-from lexirec.models.layers.sequence import Layout
+from lexirec.models.layers.sequence import Attention, Layout
 from lexirec.models.sequence_config import SequenceConfig
 
 
@@ -39,19 +41,27 @@ class SequenceNetwork(nn.Module):
 @torch.no_grad()
 def initialise(network: SequenceNetwork, config: SequenceConfig) -> None:
     """First values of every matrix, see ``init``."""
-    xavier = config.init == "xavier"
+    xavier, cut = config.init == "xavier", config.init == "clipped"
     for module in network.modules():
         if isinstance(module, (nn.Linear, nn.Embedding)):
             if xavier:
                 nn.init.xavier_normal_(module.weight)
                 continue
-            nn.init.normal_(module.weight, std=config.init_std)
+            if cut:
+                nn.init.xavier_normal_(module.weight).clamp_(-config.init_std, config.init_std)
+            else:
+                nn.init.normal_(module.weight, std=config.init_std)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.GRU):
             for parameter in module.parameters():
                 if parameter.ndim >= 2:
                     (nn.init.xavier_normal_ if xavier else nn.init.xavier_uniform_)(parameter)
+    for module in network.modules() if cut else ():
+        if isinstance(module, Attention):
+            bound = math.sqrt(6 / (4 * module.out.in_features))  # queries, keys and values are one matrix of three times the width there
+            nn.init.uniform_(module.query.weight, -bound, bound)
+            nn.init.uniform_(module.key_value.weight, -bound, bound)
     network.items.set_start()
 
 

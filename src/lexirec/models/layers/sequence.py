@@ -197,12 +197,12 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """linear, activation, linear, with dropout where SASRec and BERT have it."""
+    """linear, activation, linear, with dropout where SASRec and BERT have it; with ``inside`` after BERT's activation too."""
 
-    def __init__(self, dim: int, inner: int, dropout: float, activation: str) -> None:
+    def __init__(self, dim: int, inner: int, dropout: float, activation: str, inside: bool = False) -> None:
         super().__init__()
         self.first, self.second = nn.Linear(dim, inner), nn.Linear(inner, dim)
-        self.dropout, self.activation = dropout, activation
+        self.dropout, self.activation, self.inside = dropout, activation, inside
 
     def forward(self, rows: Tensor) -> Tensor:
         hidden = self.first(rows)
@@ -210,16 +210,21 @@ class FeedForward(nn.Module):
             hidden = F.relu(dropout(hidden, self.dropout, self.training))
         else:
             hidden = F.gelu(hidden)
+            if self.inside:
+                hidden = dropout(hidden, self.dropout, self.training)
         return dropout(self.second(hidden), self.dropout, self.training)
 
 
 class OriginalBlock(nn.Module):
     """SASRec's block: ``q = norm(x); x = q + attention(q, x); x = norm(x); x = x + feed_forward(x)``."""
 
-    def __init__(self, dim: int, heads: int, inner: int, dropout: float, attention_dropout: float, causal: bool, activation: str) -> None:
+    def __init__(
+        self, dim: int, heads: int, inner: int, dropout: float, attention_dropout: float, causal: bool, activation: str,
+        inner_dropout: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.attention = Attention(dim, heads, attention_dropout, causal)
-        self.feed_forward = FeedForward(dim, inner, dropout, activation)
+        self.feed_forward = FeedForward(dim, inner, dropout, activation, inner_dropout)
         self.norm_query, self.norm = nn.LayerNorm(dim, eps=1e-8), nn.LayerNorm(dim, eps=1e-8)
 
     def forward(self, rows: Tensor, layout: Layout) -> Tensor:
@@ -231,10 +236,13 @@ class OriginalBlock(nn.Module):
 class PostNormBlock(nn.Module):
     """BERT's block: ``x = norm(x + attention(x)); x = norm(x + feed_forward(x))``."""
 
-    def __init__(self, dim: int, heads: int, inner: int, dropout: float, attention_dropout: float, causal: bool, activation: str) -> None:
+    def __init__(
+        self, dim: int, heads: int, inner: int, dropout: float, attention_dropout: float, causal: bool, activation: str,
+        inner_dropout: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.attention = Attention(dim, heads, attention_dropout, causal)
-        self.feed_forward = FeedForward(dim, inner, dropout, activation)
+        self.feed_forward = FeedForward(dim, inner, dropout, activation, inner_dropout)
         self.norm_attention, self.norm = nn.LayerNorm(dim, eps=1e-12), nn.LayerNorm(dim, eps=1e-12)
         self.dropout = dropout
 
@@ -259,11 +267,11 @@ class FilterBlock(nn.Module):
 
     def __init__(
         self, dim: int, heads: int, inner: int, dropout: float, attention_dropout: float, causal: bool, activation: str,
-        *, max_len: int, cutoff: int, share: float, causal_filter: bool,
+        inner_dropout: bool = False, *, max_len: int, cutoff: int, share: float, causal_filter: bool,
     ) -> None:  # fmt: skip
         super().__init__()
         self.attention = Attention(dim, heads, attention_dropout, causal)
-        self.feed_forward = FeedForward(dim, inner, dropout, activation)
+        self.feed_forward = FeedForward(dim, inner, dropout, activation, inner_dropout)
         self.norm_attention, self.norm_filter, self.norm = (nn.LayerNorm(dim, eps=1e-12) for _ in range(3))
         self.scale = nn.Parameter(torch.randn(1, dim))
         self.dropout, self.share = dropout, share
