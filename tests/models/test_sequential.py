@@ -804,3 +804,26 @@ def test_a_network_that_gives_nan_names_what_was_asked_for(settings: dict[str, o
     assert model.culprits(batch) == (
         "all vectors of the batch's items are finite, but 3 of 4 states are not; these are asked for 3 items (item_id 'i01', 'i02', 'i03')"
     )
+
+
+def test_a_training_goes_on_with_the_vectors_that_it_began_with(tmp_path: Path) -> None:
+    """A file of vectors may hold others under the same name."""
+    data = markov(0.9, users=30)
+    train, valid = data.train_set(), None
+    file, rng = tmp_path / "v.parquet", np.random.default_rng(1)
+    options = TrainingOptions(epochs=1, threads=1, folder=tmp_path, progress=False)
+
+    def fit(epochs: int) -> None:
+        model = create("sasrec", items="text", encoder=f"file:{file}", embedding_dim=8)
+        model.fit(train, valid, options.model_copy(update={"epochs": epochs, "resume": epochs > 1}))
+
+    def write() -> None:
+        vectors = pl.Series(rng.normal(size=(train.n_items, 4)).astype(np.float32).tolist(), dtype=pl.List(pl.Float32))
+        pl.DataFrame({"item_id": train.items["item_id"], "vector": vectors}).write_parquet(file)
+
+    write()
+    fit(1)
+    fit(2)
+    write()
+    with pytest.raises(InputError, match="what the encoder is made of"):
+        fit(3)

@@ -16,7 +16,7 @@ LENIENT: ContextVar[bool] = ContextVar("lenient", default=False)
 class ModelConfig(BaseModel):
     """Settings of a model: typed, ranges in the type, unknown keys refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @classmethod
     def parse(cls, settings: Mapping[str, Any]) -> "ModelConfig":

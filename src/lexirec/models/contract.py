@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from lexirec import columns as c
 from lexirec.data.dataset import Heldout, TrainSet
-from lexirec.data.ids import IdMap
-from lexirec.errors import InputError, NotFittedError, UnsupportedQueryError, nearest
+from lexirec.data.ids import IdMap, alike
+from lexirec.errors import InputError, NotFittedError, UnsupportedQueryError
 from lexirec.files import atomic_folder
 from lexirec.models.config import LENIENT, ModelConfig, Supports
 from lexirec.models.explaining import near_history, shared_attributes
@@ -324,7 +324,8 @@ class Recommender(ABC):
                 validation and test part (see :meth:`know_later`).
             candidates: rank only these item ids, such as what is in stock. Those that the model does not know are left out, with a
                 warning.
-            exclude: never show these item ids; unknown ones are no matter.
+            exclude: never show these item ids; unknown ones are no matter, but a warning tells where none is known or one is another id's
+                misspelling.
 
         Returns:
             A frame, best first per query: ``query`` (position in ``queries``), ``user_id`` (null if none), ``item_id``, ``score``
@@ -408,7 +409,7 @@ class Recommender(ABC):
             raise UnsupportedQueryError(
                 f"{self.name} knows items by id only, so a new item has no vector; use a model that reads text, such as alpharec"
             )
-        items, catalogue = joined_items(self.items, self.item_map, items, skip_known=skip_known)
+        items, catalogue = joined_items(self.items, self.item_map, items, skip_known=skip_known, read=self.read_of_items())
         if not items.height:
             return self
         with fill_from(self.items):
@@ -417,6 +418,13 @@ class Recommender(ABC):
         self.item_map = IdMap(self.items[c.ITEM_ID])
         self.popularity = np.concatenate([self.popularity, np.zeros(items.height, dtype=np.int64)])
         return self
+
+    def read_of_items(self) -> Sequence[str]:
+        """Columns of the catalogue that an item's text is made of; a warning names those that new items lack."""
+        from lexirec.text.templates import parse_template
+
+        text = getattr(self.config, "text", None)
+        return parse_template(text) if isinstance(text, str) else ()
 
     def append_items(self, items: pl.DataFrame) -> None:
         """Extend the model's own arrays by new items; called by :meth:`add_items` after its checks."""
@@ -492,8 +500,8 @@ class Recommender(ABC):
         if (at < 0).any():
             missing = [name for name, position in zip(item_ids, at, strict=True) if position < 0]
             raise InputError(
-                f"{len(missing)} unknown item ids, such as {missing[0]!r}{nearest(missing[0], self.item_map.ids.head(10_000))}; add"
-                " them with add_items"
+                f"{len(missing)} unknown item ids, such as {missing[0]!r}{alike(missing[0], self.item_map.ids)}; add them with add_items"
+                " (at the command line --items)"
             )
         return at
 

@@ -1,5 +1,7 @@
 """Causal language models for the stages before a recommender: a small one from a configuration, or any of Hugging Face by name."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -7,6 +9,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
+from lexirec.data.text_files import first_line
 from lexirec.errors import InputError
 from lexirec.models.backbones import BackboneConfig
 
@@ -93,13 +96,29 @@ def lm_folder(name: str) -> Path:
         raise InputError(f"lm = {name!r} can't be had: {error}") from error
 
 
+@contextmanager
+def of_lm(name: str, what: str) -> Iterator[None]:
+    """Say which part of a named language model can't be read.
+
+    Raises:
+        InputError: in place of what the library said.
+    """
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"lm = {name!r}: its {what} can't be read ({first_line(error)}); fetch the model again, or name another causal language model"
+        ) from error
+
+
 def lm_width(config: LanguageModelConfig) -> int:
     """Width of the language model's states, told without its weights."""
     if config.lm == SMALL:
         return config.lm_dim
     from transformers import AutoConfig
 
-    found = AutoConfig.from_pretrained(lm_folder(config.lm), local_files_only=True, trust_remote_code=False).get_text_config()
+    with of_lm(config.lm, "config.json"):
+        found = AutoConfig.from_pretrained(lm_folder(config.lm), local_files_only=True, trust_remote_code=False).get_text_config()
     return int(getattr(found, "word_embed_proj_dim", None) or found.hidden_size)  # OPT-350m projects its states
 
 

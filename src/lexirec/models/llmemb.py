@@ -35,7 +35,7 @@ from lexirec.models.layers.adapters import ItemVectors
 from lexirec.models.layers.contrast import counted_infonce, counted_soft_clip
 from lexirec.models.llmemb_config import PLAIN, PROMPTS, LLMEmbConfig
 from lexirec.models.sequence_batches import SequenceBatch
-from lexirec.models.stages import teacher_table
+from lexirec.models.stages import digest, teacher_table
 from lexirec.models.textual import WORDLESS, restored_writer, writer_state
 from lexirec.text.embed import item_vectors, mean_vector
 from lexirec.text.encoders.file import FileEncoder
@@ -306,6 +306,12 @@ class LLMEmb(BackboneRecommender):
             told = self.writer.item_texts(pl.DataFrame({c.TITLE: list(texts)}, schema={c.TITLE: pl.String}))
             wishes = [f"{wish}; {PROFILE} is {text.replace(';', ',')}" for wish, text in zip(wishes, told, strict=True)]
         return super().encode_words(wishes)
+
+    def identity(self) -> dict[str, Any]:
+        """Besides, what the vectors of a teacher that is a folder are: it may have been trained anew. One trained here is kept."""
+        if self.teacher_table is None or self.config.teacher == "sasrec":
+            return super().identity()
+        return super().identity() | {"the teacher's vectors": digest(self.teacher_table.cpu().numpy())[:16]}
 
     # --- stage 2 -----------------------------------------------------------------------------------------------------------------
 

@@ -299,6 +299,7 @@ class S3Rec(SequentialRecommender):
     start: Tensor | None = None
 
     def learn(self, train: TrainSet, valid: Heldout | None, options: TrainingOptions) -> Recommender:
+        self.check_log(train)  # before the epochs of the pre-training
         self.start = self.pretrained_weights(train, options) if self.config.pretrain_epochs else None
         return super().learn(train, valid, options)
 

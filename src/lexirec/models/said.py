@@ -22,7 +22,7 @@ from lexirec.data.dataset import Heldout, TrainSet
 from lexirec.errors import InputError
 from lexirec.models.backbones import BackboneRecommender
 from lexirec.models.contract import Recommender
-from lexirec.models.language import SMALL, LanguageModelConfig, WithLM, lm_folder, load_lm
+from lexirec.models.language import SMALL, LanguageModelConfig, WithLM, lm_folder, load_lm, of_lm
 from lexirec.models.layers.adapters import ItemVectors
 from lexirec.models.layers.sequence import ranges
 from lexirec.models.layers.softmax import cross_entropy_over_items
@@ -151,7 +151,8 @@ def tokenised(texts: list[str], config: SAIDConfig) -> tuple[list[NDArray[np.int
     else:
         from transformers import AutoTokenizer
 
-        named = AutoTokenizer.from_pretrained(lm_folder(config.lm), local_files_only=True, trust_remote_code=False)
+        with of_lm(config.lm, "tokenizer"):
+            named = AutoTokenizer.from_pretrained(lm_folder(config.lm), local_files_only=True, trust_remote_code=False)
         ids = named(texts, add_special_tokens=False, verbose=False)["input_ids"]
         end = named.eos_token_id
     ended = [[*found[: config.max_tokens - 1], end] if text else [] for text, found in zip(texts, ids, strict=True)]

@@ -78,11 +78,9 @@ class SequenceSampler:
         return self.windows.n_batches
 
     def batches(self, rng: np.random.Generator) -> Iterator[SequenceBatch]:
-        """All windows once; a batch in which nothing is asked for is left out."""
+        """All windows once."""
         for windows in self.windows.batches(rng):
-            batch = self._masked(windows, rng) if self.cloze else self._shifted(windows, rng)
-            if len(batch.targets):
-                yield batch
+            yield self._masked(windows, rng) if self.cloze else self._shifted(windows, rng)
 
     def _shifted(self, windows: Windows, rng: np.random.Generator) -> SequenceBatch:
         """Each event predicts the next one (or only the last does)."""
@@ -102,6 +100,8 @@ class SequenceSampler:
         last_only = windows.flags | (rng.random(len(windows.lengths)) < config.mask_last)
         hidden[np.repeat(last_only, windows.lengths)] = False
         hidden[(layout.starts + windows.lengths - 1)[last_only]] = True
+        if not hidden.any():  # each batch must ask for something: several processes and MELT's branches count on all of them
+            hidden[rng.integers(0, layout.total)] = True
         at = np.flatnonzero(hidden)
         targets = inputs[at]
         fate = rng.random(len(at))

@@ -4,6 +4,7 @@ item vectors (id | text through an adapter | both) -> sequence encoder -> dot wi
 """
 
 import copy
+import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -112,6 +113,14 @@ class SequentialRecommender(VectorRecommender):
         return ItemVectors(
             train.n_items, dim, text, self.make_adapter(self.text_dim), by_id="id" in config.items, frozen=config.freeze_text
         )
+
+    def identity(self) -> dict[str, Any]:
+        """Besides, what made the text vectors: under the same name a file or folder may hold others than before an interruption."""
+        reader = getattr(self, "reader", None)  # none where no text is read
+        if reader is None:
+            return super().identity()
+        made = hashlib.sha256(reader.encoder.fingerprint.encode()).hexdigest()[:16]
+        return super().identity() | {"what the encoder is made of": made}
 
     def make_adapter(self, text_dim: int) -> Adapter | None:
         """The map of text vectors, or none where they are used as they are."""

@@ -15,7 +15,7 @@ ADAPTERS = ("lora_r", "lora_alpha", "lora_dropout", "lora_targets")
 class ScftConfig(BaseModel):
     """Settings of the fine-tuning."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     style: Literal["general", "beauty", "fashion", "yelp"] = "general"
     """How the attribute prompts are written (:func:`lexirec.text.prompts.attribute_prompts`)."""

@@ -8,6 +8,8 @@ from torch import Tensor
 
 ROWS = 128
 """Positions scored at a time: their scores stay near the processor for catalogues of ten thousands of items."""
+SCORES = 1 << 26
+"""Scores held at a time on other devices, 256 MB: few large products, where each small one costs a start of its own."""
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -51,6 +53,15 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return grad_states * grad, grad_items * grad, None, None, None, None
 
 
+def rows_at_once(device: torch.device, n_items: int) -> int:
+    """Positions whose scores are in memory together.
+
+    >>> [rows_at_once(torch.device(kind), 10_000) for kind in ("cpu", "cuda")]
+    [128, 6710]
+    """
+    return ROWS if device.type == "cpu" else max(ROWS, SCORES // max(n_items, 1))
+
+
 def cross_entropy_over_items(
     states: Tensor, items: Tensor, targets: Tensor, tau: float = 1.0, *, low: bool = False, weights: Tensor | None = None
 ) -> Tensor:
@@ -71,5 +82,5 @@ def cross_entropy_over_items(
     dtype = torch.bfloat16 if low else torch.float32
     if weights is None:
         weights = torch.full((len(states),), 1 / max(len(states), 1), device=states.device)
-    loss: Tensor = _ChunkedCrossEntropy.apply(states / tau, items, targets, weights, dtype, ROWS)
+    loss: Tensor = _ChunkedCrossEntropy.apply(states / tau, items, targets, weights, dtype, rows_at_once(states.device, len(items)))
     return loss
