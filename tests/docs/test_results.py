@@ -22,6 +22,7 @@ FLOORS = [
     ("amazon2014_beauty/sasrec", "ndcg@10", 0.0345),
     ("amazon2014_beauty/sasrec", "hr@10", 0.0650),
     ("amazon2014_beauty/bert4rec", "ndcg@10", 0.0390),
+    ("amazon2014_beauty/bert4rec-own", "ndcg@10", 0.0390),
     ("amazon2014_beauty/gru4rec", "ndcg@10", 0.0198),
     ("amazon2014_beauty/sasrec-softmax", "ndcg@10", 0.0543),
     ("amazon2014_beauty/bsarec-text", "ndcg@10", 0.0610),

@@ -145,8 +145,8 @@ def _warn_of(model: Any, train: TrainSet, task: Task, questions: Questions, name
         )
     if questions.unknown >= UNKNOWN * len(task.users):
         warn(
-            f"{questions.unknown:,} of {len(task.users):,} users of the {name} part have no event before it that the model knows: it answers them by"
-            " popularity, and the numbers say little of it"
+            f"{questions.unknown:,} of {len(task.users):,} users of the {name} part have no event before it that the model knows: it"
+            " answers them by popularity, and the numbers say little of it"
         )
 
 
