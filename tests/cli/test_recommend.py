@@ -232,3 +232,11 @@ def test_options_of_the_tables_beside_a_run(folder: Path, tmp_path: Path, capsys
     assert "new items have no column 'title'" in capsys.readouterr().err
     assert "new.csv has a column 'Bezeichnug' (did you mean 'Bezeichnung'?)" in refused(capsys, *near, "--column", "title=Bezeichnug")
     assert "names no item" in refused(capsys, "similar", folder / "run", "--item", " ,")
+
+
+def test_a_list_of_ids_has_its_encoding(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "never.txt").write_bytes("Käse\ni02\n".encode("latin-1"))
+    one = ["recommend", folder / "run", "--user", "u03", "--seen", "-k", "20", "--exclude", tmp_path / "never.txt"]
+    assert "line 1 is not UTF-8" in refused(capsys, *one)
+    assert "i02" not in {row["item_id"] for row in ask(capsys, *one, "--encoding", "latin-1")["items"]}
+    assert "which Python does not know" in refused(capsys, *one, "--encoding", "latin-99")

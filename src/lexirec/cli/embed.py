@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lexirec.cli.tables import Columns, Encoding, NullValues, Tables
+from lexirec.cli.tables import Columns, Encoding, NullValues, TableReader
 from lexirec.errors import InputError
 
 
@@ -35,7 +35,7 @@ def embed(
     if out.suffix != ".parquet":
         raise InputError(f"--out is {out}; vectors are written as Parquet: give a name ending in .parquet")
     start = time.monotonic()
-    tables = Tables(column, encoding, null_values)
+    tables = TableReader(column, encoding, null_values)
     catalogue = check_items(tables.read(items, "item_id"), where=str(items))
     tables.check()
     model = load_encoder(encoder)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import polars as pl
 import typer
 
-from lexirec.cli.tables import Columns, Encoding, NullValues, Tables
+from lexirec.cli.tables import Columns, Encoding, NullValues, TableReader
 from lexirec.cli.terminal import printable
 from lexirec.data.ids import alike
 from lexirec.errors import InputError
@@ -72,7 +72,7 @@ def recommend(
         raise InputError("--users and --out go together: --users all --out recommendations.csv")
     if out is not None:
         _check_out(out)
-    tables = Tables(column, encoding, null_values)
+    tables = TableReader(column, encoding, null_values)
     model = _load(run, items, tables)
     if hybrid is not None:
         from lexirec.models.hybrid import Hybrid
@@ -160,7 +160,7 @@ def similar(
     as_json: AsJson = False,
 ) -> None:
     """The items nearest to some in the model's own space."""
-    tables = Tables(column, encoding, null_values)
+    tables = TableReader(column, encoding, null_values)
     model = _load(run, items, tables)
     tables.check()
     asked = _listed(item, model.item_map)
@@ -183,7 +183,7 @@ def _listed(text: str, known: "IdMap") -> list[str]:
     return [text] if text in known else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _load(run: Path, items: Path | None = None, tables: Tables | None = None) -> "Recommender":
+def _load(run: Path, items: Path | None = None, tables: TableReader | None = None) -> "Recommender":
     """The model of a run, checked by its manifest, or a saved one; with further items."""
     from lexirec.models import load_model
     from lexirec.runs import load_run
@@ -194,7 +194,7 @@ def _load(run: Path, items: Path | None = None, tables: Tables | None = None) ->
     return model if items is None or tables is None else model.add_items(tables.read(items, "item_id"), skip_known=True)
 
 
-def _candidates(model: "Recommender", file: Path | None, where: list[str], tables: Tables) -> list[str] | None:
+def _candidates(model: "Recommender", file: Path | None, where: list[str], tables: TableReader) -> list[str] | None:
     if file is None and not where:
         return None
     ids = model.items["item_id"]

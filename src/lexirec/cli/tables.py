@@ -22,7 +22,7 @@ NullValues = Annotated[
 ]
 
 
-class Tables:
+class TableReader:
     """The tables of a question, read alike: their names of our columns, their encoding, their words for a missing value.
 
     Args:
@@ -63,7 +63,7 @@ class Tables:
             all_of = " (did you mean all?)" if column == "user_id" and str(file).lower() in ("al", "alle", "any", "everyone", "*") else ""
             raise InputError(f"{file} does not exist{all_of}; give a table with {column}, or a text file with an id per line")
         if not is_table(file) or suffix(file) == ".txt":
-            lines = text_lines(file)
+            lines = text_lines(file, self.options["encoding"])
             names = re.split(r"[\t,;|]", lines[0]) if lines else []
             if len(names) == 1 or not {column, self.theirs.get(column)} & {name.strip().strip('"') for name in names}:
                 found = lines[1:] if lines[:1] == [column] else lines
@@ -97,4 +97,4 @@ class Tables:
                 )
 
 
-__all__ = ["Columns", "Encoding", "NullValues", "Tables"]
+__all__ = ["Columns", "Encoding", "NullValues", "TableReader"]

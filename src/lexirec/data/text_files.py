@@ -61,17 +61,23 @@ def codec_of(path: Path, encoding: str) -> str:
     return marked[0] if marked else "utf-16-le" if named == "utf-16" else named
 
 
-def text_lines(path: Path) -> list[str]:
+def text_lines(path: Path, encoding: str = "utf-8") -> list[str]:
     """The lines of a text file that hold anything, without white space around them.
 
+    Args:
+        path: plain or gzip.
+        encoding: for example ``"cp1252"``; a byte-order mark in the file wins.
+
     Raises:
-        InputError: if it is neither UTF-8 nor has a byte-order mark.
+        InputError: if it is neither in this encoding nor has a byte-order mark, or Python does not know the encoding.
     """
     try:
         with open_binary(path) as handle:
-            text = handle.read().decode(codec_of(path, "utf-8")).removeprefix("\ufeff")
+            text = handle.read().decode(codec_of(path, encoding)).removeprefix("\ufeff")
+    except LookupError as error:
+        raise InputError(f"encoding is {encoding!r}, which Python does not know; try 'utf-8' or 'latin-1'") from error
     except UnicodeDecodeError as error:
-        raise not_utf8(path, "write it as UTF-8") or InputError(
+        raise not_utf8(path, "name its encoding") or InputError(
             f"{path} is not the text that its byte-order mark says ({error})"
         ) from error
     return [line.strip() for line in text.splitlines() if line.strip()]
